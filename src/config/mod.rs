@@ -1,0 +1,1 @@
+//! Configuration in the grammar of redis.conf.
