@@ -1,4 +1,6 @@
 //! Meldis: a Redis/KeyDB-compatible, multi-master replicated in-memory key-value server.
 
+pub mod clock;
 pub mod resp;
+pub mod store;
 pub mod config;

@@ -1,0 +1,47 @@
+//! Errors that answer a client, in Redis's words.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// The text of an error reply, without the leading `-`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Error(Cow<'static, str>);
+
+impl Error {
+    /// The key holds another type.
+    pub const WRONG_TYPE: Error = Error::new("WRONGTYPE Operation against a key holding the wrong kind of value");
+    /// The arguments make no sense.
+    pub const SYNTAX: Error = Error::new("ERR syntax error");
+    /// Not an integer, or beyond 64 bits.
+    pub const NOT_INTEGER: Error = Error::new("ERR value is not an integer or out of range");
+    /// Not a float.
+    pub const NOT_FLOAT: Error = Error::new("ERR value is not a valid float");
+    /// An index or key that must exist does not.
+    pub const NO_SUCH_KEY: Error = Error::new("ERR no such key");
+    /// An offset outside the value.
+    pub const OUT_OF_RANGE: Error = Error::new("ERR index out of range");
+    /// A count that must be positive.
+    pub const MUST_BE_POSITIVE: Error = Error::new("ERR value is out of range, must be positive");
+
+    /// An error of a fixed text.
+    pub const fn new(text: &'static str) -> Self {
+        Error(Cow::Borrowed(text))
+    }
+
+    /// Too few or too many arguments. `command` is the full name, as `set` or `config|get`.
+    pub fn wrong_arity(command: &str) -> Self {
+        format!("ERR wrong number of arguments for '{command}' command").into()
+    }
+}
+
+impl From<String> for Error {
+    fn from(text: String) -> Self {
+        Error(Cow::Owned(text))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,358 @@
+//! Deltas: what a write does to one key, as data. The only way into a stored value.
+//!
+//! A delta is a [`Stamp`](crate::clock::Stamp) and a [`Change`]. Commands make them, peers send them, a range's
+//! state is a list of them. They borrow the bytes they carry, so that decoding a frame copies nothing.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{NTP64, Origin, Stamp};
+use crate::resp::long_double::LongDouble;
+
+/// The type of a value.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Kind {
+    /// A string, a number or a bitmap.
+    String,
+    /// A list.
+    List,
+    /// A set.
+    Set,
+    /// A sorted set.
+    Zset,
+    /// A hash.
+    Hash,
+}
+
+impl Kind {
+    /// Redis's name of the type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::String => "string",
+            Kind::List => "list",
+            Kind::Set => "set",
+            Kind::Zset => "zset",
+            Kind::Hash => "hash",
+        }
+    }
+}
+
+/// What one origin has added to a number.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Amount {
+    /// INCRBY, HINCRBY.
+    Int(i128),
+    /// INCRBYFLOAT, HINCRBYFLOAT.
+    #[serde(with = "long_double_bytes")]
+    Float(LongDouble),
+    /// ZINCRBY.
+    Score(f64),
+}
+
+mod long_double_bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::LongDouble;
+
+    pub(super) fn serialize<S: Serializer>(value: &LongDouble, to: S) -> Result<S::Ok, S::Error> {
+        value.to_bytes().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<LongDouble, D::Error> {
+        <[u8; 10]>::deserialize(from).map(LongDouble::from_bytes)
+    }
+}
+
+/// One origin's register of a number: the sum of all it added since a base.
+///
+/// Only its origin writes it, so the version `(last, since)` orders all versions there are.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Added {
+    /// Whose sum this is.
+    pub origin: Origin,
+    /// When the last amount was added.
+    pub last: NTP64,
+    /// Amounts stamped at or before this base are not in the sum.
+    pub since: Stamp,
+    /// The sum.
+    pub amount: Amount,
+}
+
+impl Added {
+    /// The stamp of the last amount.
+    pub fn stamp(&self) -> Stamp {
+        Stamp::new(self.last, self.origin)
+    }
+}
+
+/// Which neighbour a list item was placed next to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Side {
+    /// Right behind its parent (LPUSH: behind the head): the newest stands closest to the parent.
+    After,
+    /// Right before its parent (RPUSH: before the tail): the newest stands closest to the parent.
+    Before,
+}
+
+/// One step of a position: the item placed by this stamp next to the parent that the steps before lead to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// When the item was placed.
+    pub stamp: Stamp,
+    /// Which of the items that one command placed.
+    pub index: u32,
+    /// On which side of the parent.
+    pub side: Side,
+}
+
+impl Step {
+    /// The order of two items placed next to the same parent.
+    fn cmp_siblings(&self, other: &Step) -> Ordering {
+        let age = (self.stamp, self.index).cmp(&(other.stamp, other.index));
+        match (self.side, other.side) {
+            (Side::After, Side::After) => age.reverse(),
+            (Side::Before, Side::Before) => age,
+            (Side::After, Side::Before) => Ordering::Greater,
+            (Side::Before, Side::After) => Ordering::Less,
+        }
+    }
+}
+
+/// The identity and the place of a list item: a path in the tree of "placed next to".
+///
+/// The order is that of a walk that visits, for each item, what was placed before it, itself, then what was
+/// placed after it. It equals what one server would hold that executed all placements in stamp order: a
+/// placement always lands directly next to its parent, and so inside everything placed there earlier.
+/// Self-contained: a position stays comparable when its parent is removed and forgotten.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Pos {
+    root: Step,
+    /// Further steps of an item that LINSERT placed. Boxed: nearly all items have none.
+    path: Option<Box<Vec<Step>>>,
+}
+
+impl Pos {
+    /// The place of a pushed item: `After` the head (LPUSH) or `Before` the tail (RPUSH).
+    pub fn pushed(side: Side, stamp: Stamp, index: u32) -> Self {
+        Pos { root: Step { stamp, index, side }, path: None }
+    }
+
+    /// The place next to this item.
+    pub fn beside(&self, side: Side, stamp: Stamp) -> Self {
+        let mut path = self.path.as_deref().cloned().unwrap_or_default();
+        path.push(Step { stamp, index: 0, side });
+        Pos { root: self.root, path: Some(Box::new(path)) }
+    }
+
+    /// Number of steps.
+    pub fn depth(&self) -> usize {
+        1 + self.path.as_ref().map_or(0, |path| path.len())
+    }
+
+    /// The step that placed this item.
+    pub fn last(&self) -> &Step {
+        self.path.as_ref().and_then(|path| path.last()).unwrap_or(&self.root)
+    }
+
+    /// When the item was placed.
+    pub fn stamp(&self) -> Stamp {
+        self.last().stamp
+    }
+
+    fn steps(&self) -> impl Iterator<Item = &Step> {
+        std::iter::once(&self.root).chain(self.path.iter().flat_map(|path| path.iter()))
+    }
+}
+
+impl Ord for Pos {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // What follows the head stands before what precedes the tail; below the root it is the other way.
+        let root = match (self.root.side, other.root.side) {
+            (Side::After, Side::Before) => Ordering::Less,
+            (Side::Before, Side::After) => Ordering::Greater,
+            _ => self.root.cmp_siblings(&other.root),
+        };
+        if root != Ordering::Equal || (self.path.is_none() && other.path.is_none()) {
+            return root;
+        }
+        let (mut ours, mut theirs) = (self.steps().skip(1), other.steps().skip(1));
+        loop {
+            return match (ours.next(), theirs.next()) {
+                (None, None) => Ordering::Equal,
+                (Some(step), None) => match step.side {
+                    Side::After => Ordering::Greater,
+                    Side::Before => Ordering::Less,
+                },
+                (None, Some(step)) => match step.side {
+                    Side::After => Ordering::Less,
+                    Side::Before => Ordering::Greater,
+                },
+                (Some(a), Some(b)) => match a.cmp_siblings(b) {
+                    Ordering::Equal => continue,
+                    unequal => unequal,
+                },
+            };
+        }
+    }
+}
+
+impl PartialOrd for Pos {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// What a write does to one key. Applied by [`Entry::merge`](super::entry::Entry::merge) with the write's stamp.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Change<'a> {
+    /// DEL: everything stamped before is gone.
+    Clear,
+    /// SET: clear, then a whole value.
+    #[serde(borrow)]
+    Assign(&'a [u8]),
+    /// A whole string value that leaves the key's expiry alone (APPEND, SETRANGE, SETBIT...).
+    Value(&'a [u8]),
+    /// An origin's sum on a string.
+    Sum(Added),
+    /// The key is of this type as of the stamp, whatever elements it has: part of a key's state.
+    Kind(Kind),
+    /// Expiry of the key in Unix milliseconds, set on a value of the given type; `None` persists it.
+    Expire(Option<u64>, Kind),
+    /// HSET: field, value.
+    Field(&'a [u8], &'a [u8]),
+    /// An origin's sum on a field.
+    FieldSum(&'a [u8], Added),
+    /// HDEL.
+    FieldRemove(&'a [u8]),
+    /// SADD.
+    Member(&'a [u8]),
+    /// SREM.
+    MemberRemove(&'a [u8]),
+    /// ZADD.
+    Score(&'a [u8], f64),
+    /// An origin's sum on a score.
+    ScoreSum(&'a [u8], Added),
+    /// ZREM.
+    ScoreRemove(&'a [u8]),
+    /// An item of a list, at its place.
+    Item(Pos, &'a [u8]),
+    /// LSET: another value for the item placed there.
+    ItemValue(Pos, &'a [u8]),
+    /// The item placed there is removed, for good.
+    ItemRemove(Pos),
+}
+
+/// An element of a collection, as the key of its tombstone.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Element {
+    /// A field of a hash.
+    Field(Box<[u8]>),
+    /// A member of a set.
+    Member(Box<[u8]>),
+    /// A member of a sorted set.
+    Score(Box<[u8]>),
+    /// An item of a list.
+    Item(Pos),
+}
+
+/// A borrowed [`Element`]; hashes alike.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ElementRef<'a> {
+    /// A field of a hash.
+    Field(&'a [u8]),
+    /// A member of a set.
+    Member(&'a [u8]),
+    /// A member of a sorted set.
+    Score(&'a [u8]),
+    /// An item of a list.
+    Item(&'a Pos),
+}
+
+impl ElementRef<'_> {
+    /// An owned copy.
+    pub fn to_owned(self) -> Element {
+        match self {
+            ElementRef::Field(name) => Element::Field(name.into()),
+            ElementRef::Member(member) => Element::Member(member.into()),
+            ElementRef::Score(member) => Element::Score(member.into()),
+            ElementRef::Item(pos) => Element::Item(pos.clone()),
+        }
+    }
+}
+
+impl hashbrown::Equivalent<Element> for ElementRef<'_> {
+    fn equivalent(&self, other: &Element) -> bool {
+        match (self, other) {
+            (ElementRef::Field(a), Element::Field(b))
+            | (ElementRef::Member(a), Element::Member(b))
+            | (ElementRef::Score(a), Element::Score(b)) => **a == **b,
+            (ElementRef::Item(a), Element::Item(b)) => *a == b,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::NodeId;
+
+    fn stamp(time: u64) -> Stamp {
+        Stamp::new(NTP64(time), Origin::new(NodeId::new(1 << 24), 1))
+    }
+
+    /// Items in list order from placements `(name, parent, side)`, stamped in the order given.
+    fn order(placements: &[(&'static str, &str, Side)]) -> String {
+        let mut placed: Vec<(Pos, &str)> = Vec::new();
+        for (time, &(name, parent, side)) in placements.iter().enumerate() {
+            let stamp = stamp(time as u64 + 1);
+            let pos = match placed.iter().find(|(_, other)| *other == parent) {
+                Some((pos, _)) => pos.beside(side, stamp),
+                None => Pos::pushed(side, stamp, 0),
+            };
+            placed.push((pos, name));
+        }
+        placed.sort();
+        placed.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn placement_order_is_that_of_one_server() {
+        use Side::{After, Before};
+        let check = |placements: &[(&'static str, &str, Side)], expected: &str| {
+            assert_eq!(order(placements), expected, "{placements:?}");
+        };
+        check(&[("x", "", After), ("y", "", After), ("z", "", Before)], "y x z");
+        check(&[("x", "", After), ("y1", "x", After), ("y2", "x", After)], "x y2 y1");
+        check(&[("x", "", After), ("y1", "x", Before), ("y2", "x", Before)], "y1 y2 x");
+        check(&[("x", "", Before), ("z", "", Before), ("a", "x", After), ("b", "z", Before)], "x a b z");
+        check(&[("x", "", Before), ("z", "", Before), ("b", "z", Before), ("a", "x", After)], "x a b z");
+        check(&[("x", "", Before), ("a", "x", After), ("b", "a", Before), ("c", "x", After)], "x c b a");
+    }
+
+    #[test]
+    fn random_placements_equal_inserting_next_to_the_parent() {
+        let mut seed = 7u64;
+        let mut random = move |n: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % n
+        };
+        for _ in 0..200 {
+            let mut model: Vec<Pos> = Vec::new();
+            for time in 1..40 {
+                let side = if random(2) == 0 { Side::After } else { Side::Before };
+                if model.is_empty() || random(4) == 0 {
+                    let pos = Pos::pushed(side, stamp(time), 0);
+                    let at = if side == Side::After { 0 } else { model.len() };
+                    model.insert(at, pos);
+                } else {
+                    let parent = random(model.len());
+                    let pos = model[parent].beside(side, stamp(time));
+                    model.insert(parent + usize::from(side == Side::After), pos);
+                }
+            }
+            assert!(model.is_sorted(), "{model:?}");
+        }
+    }
+}

@@ -1,0 +1,945 @@
+//! One key: its registers, and the one function that changes them.
+//!
+//! Most keys are [`State::Plain`]: a value and the stamp of the SET that wrote it. Everything else is an
+//! [`Object`]. A key that was deleted is a stamp until its tombstone is collected.
+//!
+//! # Types in stamp order
+//! One server would let a write of another type replace the key. So the type written last stands, and what the
+//! other type wrote before it is gone. Two stamps decide that for any order of delivery: `written`, the latest
+//! write of the standing type, and `clear`. A write of another type stamped after `written` takes the key over
+//! and raises `clear` to just above `written`; one stamped before it only raises `clear` to just above itself.
+//! Removals do not claim a type: their tombstones are kept beside the body, whatever its type.
+//!
+//! # Invariants (see [`Entry::check_invariants`])
+//! Nothing in the body is stamped before `clear`; no element is stamped before its tombstone.
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::counter::TextCounter;
+use super::delta::{Added, Amount, Change, Element, ElementRef, Kind, Pos};
+use super::digest;
+use super::hash::{FieldRegisters, Hash};
+use super::list::List;
+use super::set::Set;
+use super::zset::Zset;
+use crate::clock::{NTP64, Origin, Stamp};
+
+/// A key. Short ones need no allocation of their own.
+pub type Key = SmallVec<[u8; 24]>;
+
+/// What a merge needs to know besides the delta.
+#[derive(Clone, Copy, Debug)]
+pub struct MergeContext<'a> {
+    /// This node's own origin: whose sums it may split.
+    pub own: Origin,
+    /// When the key's database was last flushed.
+    pub flush: Stamp,
+    /// Whether another node could still send something older: then removals leave tombstones.
+    pub keep_tombstones: bool,
+    /// Hashing of elements.
+    pub hasher: &'a ahash::RandomState,
+}
+
+/// What a merge did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Merged {
+    /// Something a reader or another node could notice has changed.
+    pub changed: bool,
+    /// Own sums were split and must be asserted anew: [`Entry::own_sums`].
+    pub reassert: bool,
+}
+
+impl Merged {
+    const NOTHING: Merged = Merged { changed: false, reassert: false };
+    const CHANGED: Merged = Merged { changed: true, reassert: false };
+
+    fn changed_if(changed: bool) -> Self {
+        Merged { changed, reassert: false }
+    }
+
+    fn and(self, other: Merged) -> Self {
+        Merged { changed: self.changed | other.changed, reassert: self.reassert | other.reassert }
+    }
+}
+
+impl From<(bool, bool)> for Merged {
+    fn from((changed, reassert): (bool, bool)) -> Self {
+        Merged { changed: changed | reassert, reassert }
+    }
+}
+
+/// The expiry register of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expiry {
+    /// When it was set.
+    pub stamp: Stamp,
+    /// When the key expires, in Unix milliseconds; `None` was persisted.
+    pub at_ms: Option<u64>,
+    /// The type the key had where the expiry was set.
+    pub kind: Kind,
+}
+
+/// The value of a key that is not plain.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// No value.
+    None,
+    /// A string with registers of its own.
+    String(TextCounter),
+    /// A list.
+    List(List),
+    /// A set.
+    Set(Set),
+    /// A sorted set.
+    Zset(Zset),
+    /// A hash.
+    Hash(Hash),
+}
+
+impl Body {
+    fn new(kind: Kind, hasher: &ahash::RandomState) -> Self {
+        match kind {
+            Kind::String => Body::String(TextCounter::default()),
+            Kind::List => Body::List(List::default()),
+            Kind::Set => Body::Set(Set::new(hasher)),
+            Kind::Zset => Body::Zset(Zset::new(hasher)),
+            Kind::Hash => Body::Hash(Hash::new(hasher)),
+        }
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        match self {
+            Body::None => None,
+            Body::String(_) => Some(Kind::String),
+            Body::List(_) => Some(Kind::List),
+            Body::Set(_) => Some(Kind::Set),
+            Body::Zset(_) => Some(Kind::Zset),
+            Body::Hash(_) => Some(Kind::Hash),
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        match self {
+            Body::None => false,
+            Body::String(text) => text.is_alive(),
+            Body::List(list) => !list.is_empty(),
+            Body::Set(set) => !set.is_empty(),
+            Body::Zset(zset) => !zset.is_empty(),
+            Body::Hash(hash) => !hash.is_empty(),
+        }
+    }
+
+    fn digest(&self) -> u64 {
+        match self {
+            Body::None => 0,
+            Body::String(text) => text.term(0),
+            Body::List(list) => list.digest(),
+            Body::Set(set) => set.digest(),
+            Body::Zset(zset) => zset.digest(),
+            Body::Hash(hash) => hash.digest(),
+        }
+    }
+}
+
+/// The registers of a key that is not plain.
+#[derive(Clone, Debug)]
+pub struct Object {
+    clear: Stamp,
+    written: Stamp,
+    expiry: Option<Expiry>,
+    body: Body,
+    /// When elements were removed. Boxed: rare at rest.
+    tombstones: Option<Box<HashMap<Element, Stamp, ahash::RandomState>>>,
+    /// The key is past its expiry and no longer counted; see [`Entry::bury`].
+    buried: bool,
+}
+
+/// What is stored of a key.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// Cleared at a stamp; [`Stamp::NEVER`] if nothing was ever stored.
+    Cleared(Stamp),
+    /// Written by SET, without expiry; cleared and set at the same stamp.
+    Plain(Stamp, Box<[u8]>),
+    /// Anything else.
+    Object(Box<Object>),
+}
+
+/// A key and what is stored of it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    key: Key,
+    /// Seconds, of whatever clock the caller uses, when a client last used the key.
+    pub used_at: u32,
+    state: State,
+}
+
+/// How an entry counts in its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Weight {
+    /// The key exists.
+    pub live: bool,
+    /// It exists and has an expiry.
+    pub volatile: bool,
+    /// Its part of the range's digest.
+    pub digest: u64,
+}
+
+/// A borrowed view of a value.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// A string.
+    String(&'a [u8]),
+    /// A list.
+    List(&'a List),
+    /// A set.
+    Set(&'a Set),
+    /// A sorted set.
+    Zset(&'a Zset),
+    /// A hash.
+    Hash(&'a Hash),
+}
+
+impl Value<'_> {
+    /// Its type.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Value::String(_) => Kind::String,
+            Value::List(_) => Kind::List,
+            Value::Set(_) => Kind::Set,
+            Value::Zset(_) => Kind::Zset,
+            Value::Hash(_) => Kind::Hash,
+        }
+    }
+}
+
+impl Entry {
+    /// A key of which nothing was ever stored.
+    pub fn blank(key: &[u8]) -> Self {
+        Entry { key: Key::from_slice(key), used_at: 0, state: State::Cleared(Stamp::NEVER) }
+    }
+
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Whether nothing is stored: the entry may be dropped.
+    pub fn is_blank(&self) -> bool {
+        matches!(self.state, State::Cleared(Stamp::NEVER))
+    }
+
+    /// The value, dead by expiry or not.
+    pub fn value(&self) -> Option<Value<'_>> {
+        match &self.state {
+            State::Cleared(_) => None,
+            State::Plain(_, value) => Some(Value::String(value)),
+            State::Object(object) => match &object.body {
+                Body::String(text) if text.is_alive() => Some(Value::String(text.text())),
+                Body::List(list) if !list.is_empty() => Some(Value::List(list)),
+                Body::Set(set) if !set.is_empty() => Some(Value::Set(set)),
+                Body::Zset(zset) if !zset.is_empty() => Some(Value::Zset(zset)),
+                Body::Hash(hash) if !hash.is_empty() => Some(Value::Hash(hash)),
+                Body::None | Body::String(_) | Body::List(_) | Body::Set(_) | Body::Zset(_) | Body::Hash(_) => None,
+            },
+        }
+    }
+
+    /// The value unless it is dead by expiry at `now_ms`.
+    pub fn value_at(&self, now_ms: u64) -> Option<Value<'_>> {
+        if self.expires_at_ms().is_some_and(|at_ms| at_ms <= now_ms) {
+            return None;
+        }
+        self.value()
+    }
+
+    /// The expiry of an existing value, in Unix milliseconds.
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        match &self.state {
+            State::Object(object) => object.live_expiry().and_then(|expiry| expiry.at_ms),
+            State::Cleared(_) | State::Plain(..) => None,
+        }
+    }
+
+    /// The register behind [`Self::expires_at_ms`], also of a persisted key.
+    pub fn expiry(&self) -> Option<Expiry> {
+        match &self.state {
+            State::Object(object) => object.expiry,
+            State::Cleared(_) | State::Plain(..) => None,
+        }
+    }
+
+    /// When the key was last cleared.
+    pub fn clear(&self) -> Stamp {
+        match &self.state {
+            State::Cleared(stamp) | State::Plain(stamp, _) => *stamp,
+            State::Object(object) => object.clear,
+        }
+    }
+
+    /// The newest stamp that made the key what it is: of the value, its expiry or its removal.
+    pub fn stamp(&self) -> Stamp {
+        match &self.state {
+            State::Cleared(stamp) | State::Plain(stamp, _) => *stamp,
+            State::Object(object) => object.written.max(object.clear),
+        }
+    }
+
+    /// How the entry counts. `hash` is the unkeyed hash of its key.
+    pub fn weight(&self, hash: u64) -> Weight {
+        match &self.state {
+            State::Cleared(_) => Weight::default(),
+            State::Plain(stamp, _) => {
+                let digest = digest::mix(hash, digest::term(0, *stamp));
+                Weight { live: true, volatile: false, digest }
+            }
+            State::Object(object) => object.weight(hash),
+        }
+    }
+
+    /// Takes a key past its expiry out of the count. Its registers stay, because an earlier-stamped PERSIST may
+    /// still arrive; a change of the expiry takes it back in.
+    pub fn bury(&mut self) {
+        if let State::Object(object) = &mut self.state {
+            object.buried = true;
+        }
+    }
+
+    /// Whether it is out of the count.
+    pub fn is_buried(&self) -> bool {
+        matches!(&self.state, State::Object(object) if object.is_buried())
+    }
+
+    /// Applies one delta. Commutative, associative and idempotent over all deltas there can be.
+    pub fn merge(&mut self, stamp: Stamp, change: &Change<'_>, cx: MergeContext<'_>) -> Merged {
+        if stamp < cx.flush {
+            return Merged::NOTHING;
+        }
+        if let Change::Assign(value) = *change {
+            match &mut self.state {
+                State::Plain(held, _) if *held >= stamp => return Merged::NOTHING,
+                State::Plain(held, text) => {
+                    *held = stamp;
+                    if text.len() == value.len() {
+                        text.copy_from_slice(value);
+                    } else {
+                        *text = value.into();
+                    }
+                    return Merged::CHANGED;
+                }
+                State::Cleared(held) if *held > stamp => return Merged::NOTHING,
+                State::Cleared(_) => {
+                    self.state = State::Plain(stamp, value.into());
+                    return Merged::CHANGED;
+                }
+                State::Object(_) => {}
+            }
+        }
+        let object = self.object();
+        let merged = object.merge(stamp, change, cx);
+        self.simplify(cx.keep_tombstones);
+        merged
+    }
+
+    /// Forgets what no outstanding write can contest: tombstones and dead data stamped at or below `stable`.
+    /// Returns whether anything collectable is left.
+    pub fn collect(&mut self, stable: NTP64, now_ms: u64) -> bool {
+        match &mut self.state {
+            State::Cleared(stamp) => {
+                if stamp.time <= stable {
+                    *stamp = Stamp::NEVER;
+                }
+                return !self.is_blank();
+            }
+            State::Plain(..) => return false,
+            State::Object(object) => object.collect(stable, now_ms),
+        }
+        self.simplify(true);
+        match &mut self.state {
+            State::Cleared(stamp) if stamp.time <= stable => {
+                *stamp = Stamp::NEVER;
+                false
+            }
+            State::Cleared(_) => true,
+            State::Plain(..) => false,
+            State::Object(object) => object.has_collectable(),
+        }
+    }
+
+    /// Whether [`Self::collect`] could forget something once the stable time has passed it.
+    pub fn has_collectable(&self) -> bool {
+        match &self.state {
+            State::Cleared(stamp) => *stamp != Stamp::NEVER,
+            State::Plain(..) => false,
+            State::Object(object) => object.has_collectable(),
+        }
+    }
+
+    /// The register of an amount this node adds at `stamp`: a [`Change`] to merge. `element` is a field or member.
+    pub fn added(&self, element: Option<&[u8]>, kind: Kind, amount: Amount, stamp: Stamp) -> Option<Added> {
+        let fresh = |base| TextCounter::default().after_adding(amount, stamp, base);
+        match &self.state {
+            State::Cleared(base) => fresh(*base),
+            State::Plain(base, _) => fresh(*base),
+            State::Object(object) => object.added(element, kind, amount, stamp),
+        }
+    }
+
+    /// Remembers a single amount after its register was merged; see [`super::counter`].
+    pub fn remember(&mut self, element: Option<&[u8]>, own: Origin, time: NTP64, amount: Amount, stable: NTP64) {
+        if let State::Object(object) = &mut self.state {
+            match (&mut object.body, element) {
+                (Body::String(text), None) => text.remember(own, time, amount, stable),
+                (Body::Hash(hash), Some(field)) => hash.remember(field, own, time, amount, stable),
+                (Body::Zset(zset), Some(member)) => zset.remember(member, own, time, amount, stable),
+                _ => {}
+            }
+        }
+    }
+
+    /// Calls back with every own sum, to be asserted anew after a split.
+    pub fn own_sums(&self, own: Origin, mut each: impl FnMut(Change<'_>)) {
+        let State::Object(object) = &self.state else { return };
+        match &object.body {
+            Body::String(text) => {
+                text.sums().iter().filter(|added| added.origin == own).for_each(|added| each(Change::Sum(*added)));
+            }
+            Body::Hash(hash) => hash.iter().for_each(|(name, _)| {
+                if let Some(added) = hash.own_sum(name, own) {
+                    each(Change::FieldSum(name, added));
+                }
+            }),
+            Body::Zset(zset) => zset.iter().for_each(|(member, _)| {
+                if let Some(added) = zset.own_sum(member, own) {
+                    each(Change::ScoreSum(member, added));
+                }
+            }),
+            Body::None | Body::List(_) | Body::Set(_) => {}
+        }
+    }
+
+    /// Calls back with every register as a delta. Merging them all into a blank entry makes an equal one.
+    pub fn registers(&self, mut each: impl FnMut(Stamp, Change<'_>)) {
+        match &self.state {
+            State::Cleared(stamp) => {
+                if *stamp != Stamp::NEVER {
+                    each(*stamp, Change::Clear);
+                }
+            }
+            State::Plain(stamp, value) => each(*stamp, Change::Assign(value)),
+            State::Object(object) => object.registers(each),
+        }
+    }
+
+    /// Removes the registers `gone` names, without leaving tombstones: for resync, where absence on the other
+    /// side is the deletion. Called with the stamp of each element, of the clear and of the expiry.
+    pub fn retain(&mut self, own: Origin, mut keep: impl FnMut(&RegisterId<'_>, Stamp) -> bool) {
+        match &mut self.state {
+            State::Cleared(_) => {}
+            State::Plain(stamp, _) => {
+                if !keep(&RegisterId::Text, *stamp) {
+                    self.state = State::Cleared(Stamp::NEVER);
+                }
+            }
+            State::Object(object) => {
+                object.retain(own, keep);
+                self.simplify(true);
+            }
+        }
+    }
+
+    /// Panics if an invariant of the module's head does not hold. Walks the whole value.
+    pub fn check_invariants(&self, hasher: &ahash::RandomState) {
+        let State::Object(object) = &self.state else { return };
+        let mut copy = Entry::blank(&self.key);
+        let own = Origin::NONE;
+        let cx = MergeContext { own, flush: Stamp::NEVER, keep_tombstones: true, hasher };
+        self.registers(|stamp, change| {
+            assert!(stamp >= object.clear, "{stamp} is below the clear {} in {self:?}", object.clear);
+            copy.merge(stamp, &change, cx);
+        });
+        assert_eq!(copy.weight(1).digest, object.weight_unburied(1).digest, "digest kept in step: {self:?}");
+    }
+
+    fn object(&mut self) -> &mut Object {
+        let object = match &mut self.state {
+            State::Object(_) => None,
+            State::Cleared(stamp) => Some(Object::cleared(*stamp)),
+            State::Plain(stamp, value) => Some(Object {
+                written: *stamp,
+                body: Body::String(TextCounter::set(*stamp, std::mem::take(value))),
+                ..Object::cleared(*stamp)
+            }),
+        };
+        if let Some(object) = object {
+            self.state = State::Object(Box::new(object));
+        }
+        match &mut self.state {
+            State::Object(object) => object,
+            State::Cleared(_) | State::Plain(..) => unreachable!("made an object above"),
+        }
+    }
+
+    /// Takes the smallest form that says the same.
+    fn simplify(&mut self, keep_tombstones: bool) {
+        let State::Object(object) = &mut self.state else { return };
+        if !keep_tombstones {
+            object.tombstones = None;
+            object.expiry = object.expiry.filter(|expiry| expiry.at_ms.is_some());
+            if !object.body.is_alive() {
+                self.state = State::Cleared(Stamp::NEVER);
+                return;
+            }
+        }
+        if object.expiry.is_some() || object.tombstones.is_some() {
+            return;
+        }
+        match &mut object.body {
+            Body::None => self.state = State::Cleared(object.clear),
+            Body::String(text) if text.sums().is_empty() => {
+                let settled = !keep_tombstones || text.base().is_some_and(|(stamp, _)| stamp == object.clear);
+                if settled && let Some((stamp, value)) = std::mem::take(text).into_base() {
+                    self.state = State::Plain(stamp, value);
+                }
+            }
+            Body::String(_) | Body::List(_) | Body::Set(_) | Body::Zset(_) | Body::Hash(_) => {}
+        }
+    }
+}
+
+/// Which register of a key [`Entry::retain`] asks about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RegisterId<'a> {
+    /// The string.
+    Text,
+    /// A field.
+    Field(&'a [u8]),
+    /// A set member.
+    Member(&'a [u8]),
+    /// A sorted set member.
+    Score(&'a [u8]),
+    /// A list item.
+    Item(&'a Pos),
+    /// The key's expiry.
+    Expiry,
+}
+
+impl Object {
+    fn cleared(clear: Stamp) -> Self {
+        Object { clear, written: Stamp::NEVER, expiry: None, body: Body::None, tombstones: None, buried: false }
+    }
+
+    fn live_expiry(&self) -> Option<&Expiry> {
+        let kind = self.body.kind()?;
+        self.expiry.as_ref().filter(|expiry| expiry.kind == kind || expiry.stamp > self.written)
+    }
+
+    fn is_buried(&self) -> bool {
+        self.buried && self.live_expiry().is_some_and(|expiry| expiry.at_ms.is_some())
+    }
+
+    fn weight(&self, hash: u64) -> Weight {
+        if self.is_buried() { Weight::default() } else { self.weight_unburied(hash) }
+    }
+
+    fn weight_unburied(&self, hash: u64) -> Weight {
+        if !self.body.is_alive() {
+            return Weight::default();
+        }
+        let kind = self.body.kind().map_or(0, |kind| if kind == Kind::String { 0 } else { kind as u64 + 1 });
+        let mut digest = digest::mix(hash, self.body.digest().wrapping_add(kind));
+        let mut volatile = false;
+        if let Some(expiry) = self.live_expiry() && let Some(at_ms) = expiry.at_ms {
+            volatile = true;
+            digest = digest.wrapping_add(digest::mix(hash ^ at_ms, digest::term(1, expiry.stamp)));
+        }
+        Weight { live: true, volatile, digest }
+    }
+
+    fn merge(&mut self, stamp: Stamp, change: &Change<'_>, cx: MergeContext<'_>) -> Merged {
+        match change {
+            Change::Clear => self.raise_clear(stamp, cx),
+            Change::Assign(value) => {
+                let cleared = self.raise_clear(stamp, cx);
+                cleared.and(self.merge(stamp, &Change::Value(value), cx))
+            }
+            Change::Expire(at_ms, kind) => {
+                let newer = stamp >= self.clear && self.expiry.is_none_or(|held| held.stamp < stamp);
+                if newer {
+                    self.expiry = Some(Expiry { stamp, at_ms: *at_ms, kind: *kind });
+                    self.buried = false;
+                }
+                Merged::changed_if(newer)
+            }
+            Change::Kind(kind) => self.claim(*kind, stamp, cx).1,
+            Change::Value(value) => self.write(Kind::String, stamp, None, cx, |body, _| match body {
+                Body::String(text) => text.merge_base(value, stamp, cx.own).into(),
+                _ => Merged::NOTHING,
+            }),
+            Change::Sum(added) => self.write(Kind::String, added.stamp(), None, cx, |body, clear| match body {
+                Body::String(text) => Merged::changed_if(text.merge_sum(*added, clear)),
+                _ => Merged::NOTHING,
+            }),
+            Change::Field(name, value) => {
+                self.write(Kind::Hash, stamp, Some(ElementRef::Field(name)), cx, |body, _| match body {
+                    Body::Hash(hash) => hash.merge(name, value, stamp, cx.own).into(),
+                    _ => Merged::NOTHING,
+                })
+            }
+            Change::FieldSum(name, added) => {
+                let element = Some(ElementRef::Field(name));
+                self.write(Kind::Hash, added.stamp(), element, cx, |body, clear| match body {
+                    Body::Hash(hash) => Merged::changed_if(hash.merge_sum(name, *added, clear)),
+                    _ => Merged::NOTHING,
+                })
+            }
+            Change::Member(member) => {
+                self.write(Kind::Set, stamp, Some(ElementRef::Member(member)), cx, |body, _| match body {
+                    Body::Set(set) => Merged::changed_if(set.merge(member, stamp)),
+                    _ => Merged::NOTHING,
+                })
+            }
+            Change::Score(member, score) => {
+                self.write(Kind::Zset, stamp, Some(ElementRef::Score(member)), cx, |body, _| match body {
+                    Body::Zset(zset) => zset.merge(member, *score, stamp, cx.own).into(),
+                    _ => Merged::NOTHING,
+                })
+            }
+            Change::ScoreSum(member, added) => {
+                let element = Some(ElementRef::Score(member));
+                self.write(Kind::Zset, added.stamp(), element, cx, |body, clear| match body {
+                    Body::Zset(zset) => Merged::changed_if(zset.merge_sum(member, *added, clear)),
+                    _ => Merged::NOTHING,
+                })
+            }
+            Change::Item(pos, value) | Change::ItemValue(pos, value) => {
+                let placed = matches!(change, Change::Item(..));
+                // A removed item stays removed, also for an LSET stamped later.
+                if self.tombstone(ElementRef::Item(pos)).is_some() || pos.stamp() < self.clear.max(cx.flush) {
+                    return if placed { self.claim(Kind::List, stamp, cx).1 } else { Merged::NOTHING };
+                }
+                self.write(Kind::List, stamp, None, cx, |body, clear| match body {
+                    Body::List(list) if pos.stamp() >= clear => {
+                        Merged::changed_if(list.merge(pos, value, stamp))
+                    }
+                    _ => Merged::NOTHING,
+                })
+            }
+            Change::FieldRemove(name) => {
+                self.remove(ElementRef::Field(name), stamp, cx, |body| match body {
+                    Body::Hash(hash) => hash.remove(name, stamp, cx.own),
+                    _ => (false, false),
+                })
+            }
+            Change::MemberRemove(member) => {
+                self.remove(ElementRef::Member(member), stamp, cx, |body| match body {
+                    Body::Set(set) => (set.remove(member, stamp), false),
+                    _ => (false, false),
+                })
+            }
+            Change::ScoreRemove(member) => {
+                self.remove(ElementRef::Score(member), stamp, cx, |body| match body {
+                    Body::Zset(zset) => zset.remove(member, stamp, cx.own),
+                    _ => (false, false),
+                })
+            }
+            Change::ItemRemove(pos) => self.remove(ElementRef::Item(pos), stamp, cx, |body| match body {
+                Body::List(list) => (list.remove(pos), false),
+                _ => (false, false),
+            }),
+        }
+    }
+
+    fn tombstone(&self, element: ElementRef<'_>) -> Option<Stamp> {
+        self.tombstones.as_ref()?.get(&element).copied()
+    }
+
+    /// A write that claims the key for its type, of one element where there are several.
+    fn write(
+        &mut self,
+        kind: Kind,
+        stamp: Stamp,
+        element: Option<ElementRef<'_>>,
+        cx: MergeContext<'_>,
+        apply: impl FnOnce(&mut Body, Stamp) -> Merged,
+    ) -> Merged {
+        let (stands, claimed) = self.claim(kind, stamp, cx);
+        if !stands {
+            return claimed;
+        }
+        let removed = element.and_then(|element| self.tombstone(element)).unwrap_or(Stamp::NEVER);
+        if stamp < removed {
+            return claimed;
+        }
+        let applied = apply(&mut self.body, self.clear.max(removed).max(cx.flush));
+        claimed.and(applied)
+    }
+
+    /// Settles which type stands after a write of `kind` at `stamp`. Returns whether `kind` does.
+    fn claim(&mut self, kind: Kind, stamp: Stamp, cx: MergeContext<'_>) -> (bool, Merged) {
+        if stamp < self.clear {
+            return (false, Merged::NOTHING);
+        }
+        match self.body.kind() {
+            Some(standing) if standing == kind => {
+                self.written = self.written.max(stamp);
+                (true, Merged::NOTHING)
+            }
+            None => {
+                self.body = Body::new(kind, cx.hasher);
+                self.written = stamp;
+                (true, Merged::NOTHING)
+            }
+            Some(_) if stamp > self.written => {
+                let cleared = self.raise_clear(self.written.next(), cx);
+                self.body = Body::new(kind, cx.hasher);
+                self.written = stamp;
+                (true, cleared.and(Merged::CHANGED))
+            }
+            Some(_) => (false, self.raise_clear(stamp.next(), cx)),
+        }
+    }
+
+    fn raise_clear(&mut self, stamp: Stamp, cx: MergeContext<'_>) -> Merged {
+        if stamp <= self.clear {
+            return Merged::NOTHING;
+        }
+        let alive = self.body.is_alive();
+        self.clear = stamp;
+        if self.expiry.is_some_and(|expiry| expiry.stamp < stamp) {
+            self.expiry = None;
+            self.buried = false;
+        }
+        if let Some(tombstones) = &mut self.tombstones {
+            tombstones.retain(|element, removed| {
+                // An item's tombstone also stops an LSET; its identity says whether the clear already does.
+                let dead_anyway = match element {
+                    Element::Item(pos) => pos.stamp() < stamp,
+                    Element::Field(_) | Element::Member(_) | Element::Score(_) => *removed < stamp,
+                };
+                !dead_anyway
+            });
+            if tombstones.is_empty() {
+                self.tombstones = None;
+            }
+        }
+        if self.written < stamp {
+            self.body = Body::None;
+            self.written = Stamp::NEVER;
+            return Merged::changed_if(alive);
+        }
+        let reassert = match &mut self.body {
+            Body::None => false,
+            Body::String(text) => text.clear(stamp, cx.own),
+            Body::List(list) => {
+                list.clear(stamp);
+                false
+            }
+            Body::Set(set) => {
+                set.clear(stamp);
+                false
+            }
+            Body::Zset(zset) => !zset.clear(stamp, cx.own).is_empty(),
+            Body::Hash(hash) => !hash.clear(stamp, cx.own).is_empty(),
+        };
+        Merged { changed: alive, reassert }
+    }
+
+    fn remove(
+        &mut self,
+        element: ElementRef<'_>,
+        stamp: Stamp,
+        cx: MergeContext<'_>,
+        apply: impl FnOnce(&mut Body) -> (bool, bool),
+    ) -> Merged {
+        let dead_anyway = match element {
+            ElementRef::Item(pos) => pos.stamp() < self.clear,
+            ElementRef::Field(_) | ElementRef::Member(_) | ElementRef::Score(_) => stamp < self.clear,
+        };
+        if dead_anyway || self.tombstone(element).is_some_and(|held| held >= stamp) {
+            return Merged::NOTHING;
+        }
+        let applied = Merged::from(apply(&mut self.body));
+        if cx.keep_tombstones {
+            self.tombstones
+                .get_or_insert_with(|| Box::new(HashMap::with_hasher(cx.hasher.clone())))
+                .insert(element.to_owned(), stamp);
+        }
+        applied
+    }
+
+    fn added(&self, element: Option<&[u8]>, kind: Kind, amount: Amount, stamp: Stamp) -> Option<Added> {
+        let base = match element {
+            None => self.clear,
+            Some(name) => {
+                let tombstone = match kind {
+                    Kind::Hash => self.tombstone(ElementRef::Field(name)),
+                    Kind::Zset => self.tombstone(ElementRef::Score(name)),
+                    Kind::String | Kind::List | Kind::Set => None,
+                };
+                self.clear.max(tombstone.unwrap_or(Stamp::NEVER))
+            }
+        };
+        match (&self.body, element) {
+            (Body::String(text), None) => text.after_adding(amount, stamp, base),
+            (Body::Hash(hash), Some(field)) => hash.after_adding(field, amount, stamp, base),
+            (Body::Zset(zset), Some(member)) => zset.after_adding(member, amount, stamp, base),
+            _ => TextCounter::default().after_adding(amount, stamp, base),
+        }
+    }
+
+    fn collect(&mut self, stable: NTP64, now_ms: u64) {
+        if let Some(tombstones) = &mut self.tombstones {
+            tombstones.retain(|_, removed| removed.time > stable);
+            if tombstones.is_empty() {
+                self.tombstones = None;
+            }
+        }
+        if let Some(expiry) = self.expiry {
+            let settled = expiry.stamp.time <= stable;
+            let fired = expiry.at_ms.is_some_and(|at| at <= now_ms && Stamp::instant(at).time <= stable);
+            if fired && self.live_expiry().is_some() && self.stamp_max().time <= stable {
+                self.body = Body::None;
+                self.written = Stamp::NEVER;
+                self.expiry = None;
+            } else if settled && (expiry.at_ms.is_none() || self.live_expiry().is_none() || !self.body.is_alive()) {
+                self.expiry = None;
+            }
+        }
+        if !self.body.is_alive() && self.written.time <= stable {
+            // The type's claim outlives its elements only while an older write of another type can arrive.
+            self.clear = self.clear.max(self.written);
+            self.body = Body::None;
+            self.written = Stamp::NEVER;
+        }
+        if self.clear.time <= stable
+            && let Body::String(text) = &self.body
+            && text.sums().is_empty()
+            && text.base().is_some_and(|(stamp, _)| stamp.time <= stable)
+        {
+            // Nothing can come between the clear and the value any more.
+            self.clear = text.stamp();
+        }
+    }
+
+    fn stamp_max(&self) -> Stamp {
+        self.expiry.map_or(Stamp::NEVER, |expiry| expiry.stamp).max(self.written).max(self.clear)
+    }
+
+    fn has_collectable(&self) -> bool {
+        self.tombstones.is_some()
+            || !self.body.is_alive()
+            || self.expiry.is_some_and(|expiry| expiry.at_ms.is_none())
+            || self.is_buried()
+            || matches!(&self.body, Body::String(text) if text.sums().is_empty() && self.expiry.is_none())
+    }
+
+    fn registers(&self, mut each: impl FnMut(Stamp, Change<'_>)) {
+        if self.clear != Stamp::NEVER {
+            each(self.clear, Change::Clear);
+        }
+        if let Some(kind) = self.body.kind() && self.written != Stamp::NEVER {
+            each(self.written, Change::Kind(kind));
+        }
+        match &self.body {
+            Body::None => {}
+            Body::String(text) => {
+                if let Some((stamp, value)) = text.base() {
+                    each(stamp, Change::Value(value));
+                }
+                text.sums().iter().for_each(|added| each(added.stamp(), Change::Sum(*added)));
+            }
+            Body::List(list) => list.iter().for_each(|item| {
+                let placed = item.stamp() == item.pos().stamp();
+                let change = if placed { Change::Item } else { Change::ItemValue };
+                each(item.stamp(), change(item.pos().clone(), item.value()));
+            }),
+            Body::Set(set) => set.registers().for_each(|(member, stamp)| each(stamp, Change::Member(member))),
+            Body::Zset(zset) => zset.registers().for_each(|(member, score)| {
+                if let Some((stamp, base)) = score.base() {
+                    each(stamp, Change::Score(member, base));
+                }
+                score.sums().for_each(|added| each(added.stamp(), Change::ScoreSum(member, *added)));
+            }),
+            Body::Hash(hash) => hash.registers().for_each(|(name, registers)| match registers {
+                FieldRegisters::Plain(stamp, value) => each(stamp, Change::Field(name, value)),
+                FieldRegisters::Counter(counter) => {
+                    if let Some((stamp, value)) = counter.base() {
+                        each(stamp, Change::Field(name, value));
+                    }
+                    counter.sums().iter().for_each(|added| each(added.stamp(), Change::FieldSum(name, *added)));
+                }
+            }),
+        }
+        for (element, stamp) in self.tombstones.iter().flat_map(|tombstones| tombstones.iter()) {
+            let change = match element {
+                Element::Field(name) => Change::FieldRemove(name),
+                Element::Member(member) => Change::MemberRemove(member),
+                Element::Score(member) => Change::ScoreRemove(member),
+                Element::Item(pos) => Change::ItemRemove(pos.clone()),
+            };
+            each(*stamp, change);
+        }
+        if let Some(expiry) = self.expiry {
+            each(expiry.stamp, Change::Expire(expiry.at_ms, expiry.kind));
+        }
+    }
+
+    fn retain(&mut self, own: Origin, mut keep: impl FnMut(&RegisterId<'_>, Stamp) -> bool) {
+        match &mut self.body {
+            Body::None => {}
+            Body::String(text) => {
+                if text.is_alive() && !keep(&RegisterId::Text, text.stamp()) {
+                    self.body = Body::None;
+                    self.written = Stamp::NEVER;
+                }
+            }
+            Body::List(list) => {
+                let gone: Vec<_> = list
+                    .iter()
+                    .filter(|item| !keep(&RegisterId::Item(item.pos()), item.stamp()))
+                    .map(|item| item.pos().clone())
+                    .collect();
+                gone.iter().for_each(|pos| {
+                    list.remove(pos);
+                });
+            }
+            Body::Set(set) => {
+                let gone: Vec<(Box<[u8]>, Stamp)> = set
+                    .registers()
+                    .filter(|(member, stamp)| !keep(&RegisterId::Member(member), *stamp))
+                    .map(|(member, stamp)| (member.into(), stamp))
+                    .collect();
+                gone.iter().for_each(|(member, stamp)| {
+                    set.remove(member, stamp.next());
+                });
+            }
+            Body::Zset(zset) => {
+                let gone: Vec<(Box<[u8]>, Stamp)> = zset
+                    .registers()
+                    .filter(|(member, score)| !keep(&RegisterId::Score(member), score.stamp()))
+                    .map(|(member, score)| (member.into(), score.stamp()))
+                    .collect();
+                gone.iter().for_each(|(member, stamp)| {
+                    zset.remove(member, stamp.next(), own);
+                });
+            }
+            Body::Hash(hash) => {
+                let names: Vec<(Box<[u8]>, Stamp)> = hash
+                    .iter()
+                    .filter_map(|(name, _)| Some((name.into(), hash.stamp(name)?)))
+                    .collect();
+                for (name, stamp) in names {
+                    if !keep(&RegisterId::Field(&name), stamp) {
+                        hash.remove(&name, stamp.next(), own);
+                    }
+                }
+            }
+        }
+        if self.expiry.is_some_and(|expiry| expiry.at_ms.is_some() && !keep(&RegisterId::Expiry, expiry.stamp)) {
+            self.expiry = None;
+            self.buried = false;
+        }
+    }
+}

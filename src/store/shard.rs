@@ -1,0 +1,410 @@
+//! A range of the keyspace: the unit of locking, of digests and of resync.
+//!
+//! The unkeyed hash of a key says which of [`RANGES`] ranges it lies in, alike on every node. Inside, each
+//! keyspace (what SELECT chooses among) has a table, found by a keyed hash so that crafted keys cannot collide. All counts and the
+//! digest are kept in step by comparing an entry's [`Weight`] before and after each change.
+//!
+//! # Expiry
+//! A heap holds (time, key hash) of each expiry ever set; entries whose expiry has since changed are skipped
+//! when they come up, and the heap is rebuilt when most of it is stale. A key found due is *buried*: no longer counted, its
+//! registers kept until no earlier-stamped PERSIST can arrive.
+//!
+//! # Collection
+//! Whatever leaves something collectable behind (a tombstone, a buried key) queues a grave. When the stable
+//! time has passed the grave, the key is visited.
+//!
+//! # Scan
+//! Keys are returned in the order of their unkeyed hashes, so growth never moves a key across the cursor. A
+//! step looks at the whole range (about 1/1024 of the keys) and keeps the next few: O(range + count log count).
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use hashbrown::HashTable;
+
+use super::delta::Change;
+use super::digest;
+use super::entry::{Entry, MergeContext, Merged, Weight};
+use crate::clock::{NTP64, Origin, Stamp};
+
+/// Number of ranges the keyspace is cut into. A part of the link protocol.
+pub const RANGES: usize = 1 << RANGE_BITS;
+const RANGE_BITS: u32 = 10;
+
+/// Both hashes of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyHash {
+    /// Unkeyed, the same on every node: range, scan order, digest.
+    pub order: u64,
+    /// Keyed, for the tables of this node.
+    pub slot: u64,
+}
+
+impl KeyHash {
+    /// Hashes a key.
+    pub fn new(key: &[u8], hasher: &ahash::RandomState) -> Self {
+        KeyHash { order: digest::hash(key), slot: hasher.hash_one(key) }
+    }
+
+    /// The range the key lies in.
+    pub fn range(&self) -> usize {
+        range_of(self.order)
+    }
+}
+
+/// The range of an unkeyed hash.
+pub fn range_of(order: u64) -> usize {
+    (order >> (64 - RANGE_BITS)) as usize
+}
+
+/// What a change of a shard needs to know besides the delta.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardContext<'a> {
+    /// This node's own origin.
+    pub own: Origin,
+    /// Whether another node could still send something older.
+    pub keep_tombstones: bool,
+    /// Hashing of keys and elements.
+    pub hasher: &'a ahash::RandomState,
+}
+
+#[derive(Debug)]
+struct Space {
+    table: HashTable<Box<Entry>>,
+    live: usize,
+    volatile: usize,
+    digest: u64,
+    /// Everything stamped before is gone.
+    flush: Stamp,
+}
+
+impl Space {
+    fn new() -> Self {
+        Space { table: HashTable::new(), live: 0, volatile: 0, digest: 0, flush: Stamp::NEVER }
+    }
+
+    fn reweigh(&mut self, before: Weight, after: Weight) {
+        self.live = self.live + usize::from(after.live) - usize::from(before.live);
+        self.volatile = self.volatile + usize::from(after.volatile) - usize::from(before.volatile);
+        self.digest = self.digest.wrapping_sub(before.digest).wrapping_add(after.digest);
+    }
+}
+
+#[derive(Debug)]
+struct Grave {
+    time: NTP64,
+    space: u32,
+    hash: KeyHash,
+}
+
+/// One range of all keyspaces.
+#[derive(Debug, Default)]
+pub struct Shard {
+    spaces: Vec<Space>,
+    expiring: BinaryHeap<Reverse<(u64, u32, u64)>>,
+    graves: VecDeque<Grave>,
+}
+
+/// Values a flush has taken out, to be dropped where no lock is held.
+#[derive(Debug, Default)]
+#[must_use = "dropping it may take long: do so after unlocking"]
+pub struct Flushed(Vec<HashTable<Box<Entry>>>);
+
+impl Flushed {
+    /// Number of entries to be dropped.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(HashTable::len).sum()
+    }
+
+    /// Whether there is nothing to drop.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Shard {
+    /// Number of existing keys in a keyspace, those past their expiry but not yet noticed included.
+    pub fn live(&self, space: u32) -> usize {
+        self.spaces.get(space as usize).map_or(0, |space| space.live)
+    }
+
+    /// How many of them have an expiry.
+    pub fn volatile(&self, space: u32) -> usize {
+        self.spaces.get(space as usize).map_or(0, |space| space.volatile)
+    }
+
+    /// The digest of a keyspace in this range.
+    pub fn digest(&self, space: u32) -> u64 {
+        self.spaces.get(space as usize).map_or(0, |space| space.digest)
+    }
+
+    /// Number of keyspaces that hold or held something.
+    pub fn spaces(&self) -> u32 {
+        self.spaces.len() as u32
+    }
+
+    /// When a keyspace was last flushed.
+    pub fn flushed_at(&self, space: u32) -> Stamp {
+        self.spaces.get(space as usize).map_or(Stamp::NEVER, |space| space.flush)
+    }
+
+    /// The entry of a key, which may be a tombstone or dead by expiry.
+    pub fn get(&self, space: u32, key: &[u8], hash: KeyHash) -> Option<&Entry> {
+        let space = self.spaces.get(space as usize)?;
+        space.table.find(hash.slot, |entry| entry.key() == key).map(|entry| &**entry)
+    }
+
+    /// Notes when a client used a key.
+    pub fn touch(&mut self, space: u32, key: &[u8], hash: KeyHash, used_at: u32) {
+        let Some(space) = self.spaces.get_mut(space as usize) else { return };
+        if let Some(entry) = space.table.find_mut(hash.slot, |entry| entry.key() == key) {
+            entry.used_at = used_at;
+        }
+    }
+
+    /// Applies one delta to a key. `used_at` as in [`Self::touch`].
+    pub fn merge(
+        &mut self,
+        space: u32,
+        key: &[u8],
+        hash: KeyHash,
+        stamp: Stamp,
+        change: &Change<'_>,
+        used_at: u32,
+        cx: ShardContext<'_>,
+    ) -> Merged {
+        let index = space;
+        let space = space_mut(&mut self.spaces, index);
+        let merge = MergeContext {
+            own: cx.own,
+            flush: space.flush,
+            keep_tombstones: cx.keep_tombstones,
+            hasher: cx.hasher,
+        };
+        let slot = space.table.entry(hash.slot, |entry| entry.key() == key, |entry| cx.hasher.hash_one(entry.key()));
+        let (before, merged, mut occupied) = match slot {
+            hashbrown::hash_table::Entry::Occupied(mut occupied) => {
+                let entry = occupied.get_mut();
+                let before = (entry.weight(hash.order), entry.expires_at_ms());
+                let merged = entry.merge(stamp, change, merge);
+                (before, merged, occupied)
+            }
+            hashbrown::hash_table::Entry::Vacant(vacant) => {
+                let mut entry = Box::new(Entry::blank(key));
+                let merged = entry.merge(stamp, change, merge);
+                if entry.is_blank() {
+                    return merged;
+                }
+                ((Weight::default(), None), merged, vacant.insert(entry))
+            }
+        };
+        let entry = occupied.get_mut();
+        entry.used_at = used_at;
+        let after = (entry.weight(hash.order), entry.expires_at_ms());
+        let collectable = cx.keep_tombstones && entry.has_collectable();
+        if entry.is_blank() {
+            drop(occupied.remove());
+        }
+        space.reweigh(before.0, after.0);
+        if before.1 != after.1 && let Some(at_ms) = after.1 {
+            self.expiring.push(Reverse((at_ms, index, hash.slot)));
+            self.rebuild_expiring_if_stale();
+        }
+        if collectable {
+            self.graves.push_back(Grave { time: stamp.time, space: index, hash });
+        }
+        merged
+    }
+
+    /// Changes an entry by a function other than merge, keeping counts in step; for resync.
+    pub fn update(&mut self, space: u32, key: &[u8], hash: KeyHash, change: impl FnOnce(&mut Entry)) {
+        let Some(space) = self.spaces.get_mut(space as usize) else { return };
+        let Ok(mut occupied) = space.table.find_entry(hash.slot, |entry| entry.key() == key) else { return };
+        let entry = occupied.get_mut();
+        let before = entry.weight(hash.order);
+        change(entry);
+        let after = entry.weight(hash.order);
+        if entry.is_blank() {
+            drop(occupied.remove());
+        }
+        space.reweigh(before, after);
+    }
+
+    /// Flushes a keyspace as of `stamp`: kills what is stamped before. Calls back with keys whose own sums were
+    /// split and must be asserted anew.
+    pub fn flush(
+        &mut self,
+        index: u32,
+        stamp: Stamp,
+        cx: ShardContext<'_>,
+        mut reassert: impl FnMut(&Entry),
+    ) -> Flushed {
+        let space = space_mut(&mut self.spaces, index);
+        if stamp <= space.flush {
+            return Flushed::default();
+        }
+        space.flush = stamp;
+        if space.table.is_empty() {
+            return Flushed::default();
+        }
+        let merge = MergeContext {
+            own: cx.own,
+            flush: Stamp::NEVER,
+            keep_tombstones: cx.keep_tombstones,
+            hasher: cx.hasher,
+        };
+        // Entries that outlive the flush were written by nodes that had not seen it: few, if any.
+        let mut kept = HashTable::new();
+        let survivors: Vec<Box<Entry>> = space
+            .table
+            .extract_if(|entry| entry.stamp() >= stamp || entry.expiry().is_some_and(|expiry| expiry.stamp >= stamp))
+            .collect();
+        let dropped = std::mem::take(&mut space.table);
+        (space.live, space.volatile, space.digest) = (0, 0, 0);
+        for mut entry in survivors {
+            let split = entry.merge(stamp, &Change::Clear, merge).reassert;
+            if split {
+                reassert(&entry);
+            }
+            let hash = KeyHash::new(entry.key(), cx.hasher);
+            space.reweigh(Weight::default(), entry.weight(hash.order));
+            if entry.has_collectable() {
+                self.graves.push_back(Grave { time: stamp.time, space: index, hash });
+            }
+            kept.insert_unique(hash.slot, entry, |entry: &Box<Entry>| cx.hasher.hash_one(entry.key()));
+        }
+        space.table = kept;
+        Flushed(vec![dropped])
+    }
+
+    /// Buries keys past their expiry, at most `budget`, calling back with each. Returns whether more are due.
+    pub fn bury_due(&mut self, now_ms: u64, budget: usize, mut buried: impl FnMut(u32, &[u8])) -> bool {
+        for _ in 0..budget {
+            match self.expiring.peek() {
+                Some(Reverse((at_ms, _, _))) if *at_ms <= now_ms => {}
+                _ => return false,
+            }
+            let Some(Reverse((at_ms, index, slot))) = self.expiring.pop() else { return false };
+            let Some(space) = self.spaces.get_mut(index as usize) else { continue };
+            let mut change = (Weight::default(), Weight::default());
+            for entry in space.table.iter_hash_mut(slot) {
+                if entry.expires_at_ms() == Some(at_ms) && !entry.is_buried() {
+                    let order = digest::hash(entry.key());
+                    change = (entry.weight(order), Weight::default());
+                    entry.bury();
+                    buried(index, entry.key());
+                    self.graves.push_back(Grave {
+                        time: Stamp::instant(at_ms).time,
+                        space: index,
+                        hash: KeyHash { order, slot },
+                    });
+                    break;
+                }
+            }
+            space.reweigh(change.0, change.1);
+        }
+        true
+    }
+
+    /// When the next key may expire, in Unix milliseconds.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.expiring.peek().map(|Reverse((at_ms, _, _))| *at_ms)
+    }
+
+    /// Forgets what no outstanding write can contest any more; visits at most `budget` graves.
+    pub fn collect(&mut self, stable: NTP64, now_ms: u64, budget: usize) {
+        for _ in 0..budget {
+            match self.graves.front() {
+                Some(grave) if grave.time <= stable => {}
+                _ => return,
+            }
+            let Some(grave) = self.graves.pop_front() else { return };
+            let Some(space) = self.spaces.get_mut(grave.space as usize) else { continue };
+            let mut change = (Weight::default(), Weight::default());
+            let mut again = false;
+            let found = space.table.find_entry(grave.hash.slot, |entry| digest::hash(entry.key()) == grave.hash.order);
+            if let Ok(mut occupied) = found {
+                let entry = occupied.get_mut();
+                let before = entry.weight(grave.hash.order);
+                again = entry.collect(stable, now_ms);
+                change = (before, entry.weight(grave.hash.order));
+                if entry.is_blank() {
+                    drop(occupied.remove());
+                }
+            }
+            space.reweigh(change.0, change.1);
+            if again && self.graves.is_empty() {
+                // Younger registers of the key have graves of their own, but for those merged out of stamp order.
+                self.graves.push_back(Grave { time: NTP64(stable.0.saturating_add(1)), ..grave });
+            }
+        }
+    }
+
+    /// Number of graves waiting for collection.
+    pub fn graves(&self) -> usize {
+        self.graves.len()
+    }
+
+    /// All entries of a keyspace, tombstones included, in no order.
+    pub fn entries(&self, space: u32) -> impl Iterator<Item = &Entry> {
+        self.spaces.get(space as usize).into_iter().flat_map(|space| space.table.iter().map(|entry| &**entry))
+    }
+
+    /// The next `count` or more entries whose unkeyed hash is at least `from`, in that order, of those that
+    /// `include` takes; and the hash to go on from, `None` at the end of the range.
+    pub fn scan(&self, space: u32, from: u64, count: usize, include: impl Fn(&Entry) -> bool) -> (Vec<&Entry>, Option<u64>) {
+        let mut found: Vec<(u64, &Entry)> = self
+            .entries(space)
+            .map(|entry| (digest::hash(entry.key()), entry))
+            .filter(|(order, entry)| *order >= from && include(entry))
+            .collect();
+        let count = count.max(1);
+        if found.len() > count {
+            found.select_nth_unstable_by_key(count - 1, |(order, _)| *order);
+            let last = found[count - 1].0;
+            found.retain(|(order, _)| *order <= last);
+            found.sort_unstable_by_key(|(order, _)| *order);
+            let next = last.checked_add(1).filter(|next| range_of(*next) == range_of(last));
+            return (found.into_iter().map(|(_, entry)| entry).collect(), next);
+        }
+        found.sort_unstable_by_key(|(order, _)| *order);
+        (found.into_iter().map(|(_, entry)| entry).collect(), None)
+    }
+
+    /// Panics if counts or digests are out of step. Walks everything.
+    pub fn check_invariants(&self, hasher: &ahash::RandomState) {
+        for space in &self.spaces {
+            let mut sum = Weight::default();
+            let (mut live, mut volatile) = (0, 0);
+            for entry in &space.table {
+                entry.check_invariants(hasher);
+                let weight = entry.weight(digest::hash(entry.key()));
+                live += usize::from(weight.live);
+                volatile += usize::from(weight.volatile);
+                sum.digest = sum.digest.wrapping_add(weight.digest);
+            }
+            assert_eq!((live, volatile, sum.digest), (space.live, space.volatile, space.digest));
+        }
+    }
+
+    fn rebuild_expiring_if_stale(&mut self) {
+        let volatile: usize = self.spaces.iter().map(|space| space.volatile).sum();
+        if self.expiring.len() <= 2 * volatile + 64 {
+            return;
+        }
+        let spaces = &self.spaces;
+        self.expiring.retain(|Reverse((at_ms, index, slot))| {
+            spaces.get(*index as usize).is_some_and(|space| {
+                space.table.iter_hash(*slot).any(|entry| entry.expires_at_ms() == Some(*at_ms) && !entry.is_buried())
+            })
+        });
+    }
+}
+
+fn space_mut(spaces: &mut Vec<Space>, index: u32) -> &mut Space {
+    let index = index as usize;
+    while spaces.len() <= index {
+        spaces.push(Space::new());
+    }
+    &mut spaces[index]
+}

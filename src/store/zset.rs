@@ -1,0 +1,152 @@
+//! Sorted sets: members, each with a score register or, once counted with, a base and sums; and their order.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::counter::Score;
+use super::delta::{Added, Amount};
+use super::digest;
+use super::ranked::RankedList;
+use crate::clock::{NTP64, Origin, Stamp};
+
+/// The members of a sorted set. Dead ones are not here but in the object's tombstones.
+#[derive(Clone, Debug)]
+pub struct Zset {
+    members: IndexMap<Arc<[u8]>, Score, ahash::RandomState>,
+    /// Every member under its current total.
+    order: RankedList,
+    digest: u64,
+}
+
+impl Zset {
+    pub(super) fn new(hasher: &ahash::RandomState) -> Self {
+        Zset { members: IndexMap::with_hasher(hasher.clone()), order: RankedList::default(), digest: 0 }
+    }
+
+    /// Number of members.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether it has no member.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The score of a member.
+    pub fn score(&self, member: &[u8]) -> Option<f64> {
+        self.members.get(member).map(Score::total)
+    }
+
+    /// The newest stamp of a member.
+    pub fn stamp(&self, member: &[u8]) -> Option<Stamp> {
+        self.members.get(member).map(Score::stamp)
+    }
+
+    /// The rank of a member, from the lowest score.
+    pub fn rank(&self, member: &[u8]) -> Option<usize> {
+        self.order.rank(self.score(member)?, member)
+    }
+
+    /// The members in order of score.
+    pub fn order(&self) -> &RankedList {
+        &self.order
+    }
+
+    /// Members and scores in table order, which removals change.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], f64)> + ExactSizeIterator + Clone {
+        self.members.iter().map(|(member, score)| (&**member, score.total()))
+    }
+
+    /// The member at a place in the table, for random picks and scans.
+    pub fn at(&self, index: usize) -> Option<(&[u8], f64)> {
+        self.members.get_index(index).map(|(member, score)| (&**member, score.total()))
+    }
+
+    /// The members with their registers.
+    pub fn registers(&self) -> impl Iterator<Item = (&[u8], &Score)> {
+        self.members.iter().map(|(member, score)| (&**member, score))
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// See [`Hash::merge`](super::hash::Hash::merge).
+    pub(super) fn merge(&mut self, member: &[u8], score: f64, stamp: Stamp, own: Origin) -> (bool, bool) {
+        self.change(member, |held| held.merge_base(score, stamp, own))
+    }
+
+    /// See [`Hash::merge_sum`](super::hash::Hash::merge_sum).
+    pub(super) fn merge_sum(&mut self, member: &[u8], added: Added, clear: Stamp) -> bool {
+        added.stamp() > clear && self.change(member, |held| held.merge_sum(added, clear))
+    }
+
+    /// See [`Sums::after_adding`](super::counter::Sums::after_adding).
+    pub(super) fn after_adding(&self, member: &[u8], amount: Amount, stamp: Stamp, clear: Stamp) -> Option<Added> {
+        match self.members.get(member) {
+            Some(score) => score.after_adding(amount, stamp, clear),
+            None => Score::dead().after_adding(amount, stamp, clear),
+        }
+    }
+
+    pub(super) fn remember(&mut self, member: &[u8], own: Origin, time: NTP64, amount: Amount, stable: NTP64) {
+        if let Some(score) = self.members.get_mut(member) {
+            score.remember(own, time, amount, stable);
+        }
+    }
+
+    /// The own sum of a member.
+    pub(super) fn own_sum(&self, member: &[u8], own: Origin) -> Option<Added> {
+        self.members.get(member)?.sums().find(|added| added.origin == own).copied()
+    }
+
+    /// See [`Hash::remove`](super::hash::Hash::remove).
+    pub(super) fn remove(&mut self, member: &[u8], stamp: Stamp, own: Origin) -> (bool, bool) {
+        if !self.members.contains_key(member) {
+            return (false, false);
+        }
+        let split = self.change(member, |held| held.clear(stamp, own));
+        (!self.members.contains_key(member), split)
+    }
+
+    /// See [`Hash::clear`](super::hash::Hash::clear).
+    pub(super) fn clear(&mut self, clear: Stamp, own: Origin) -> Vec<Box<[u8]>> {
+        let members: Vec<Arc<[u8]>> = self.members.keys().cloned().collect();
+        members.iter().filter(|member| self.remove(member, clear, own).1).map(|member| (&**member).into()).collect()
+    }
+
+    /// Changes one member's registers and keeps table, order and digest in step.
+    fn change<R>(&mut self, member: &[u8], change: impl FnOnce(&mut Score) -> R) -> R {
+        let element = digest::hash(member);
+        let Some((at, name, held)) = self.members.get_full_mut(member) else {
+            let mut score = Score::dead();
+            let outcome = change(&mut score);
+            if score.is_alive() {
+                let name: Arc<[u8]> = member.into();
+                self.digest = self.digest.wrapping_add(score.term(element));
+                self.order.insert(score.total(), name.clone());
+                self.members.insert(name, score);
+            }
+            return outcome;
+        };
+        let (before, term) = (held.total(), held.term(element));
+        let outcome = change(held);
+        let (after, alive) = (held.total(), held.is_alive());
+        let name = name.clone();
+        self.digest = self.digest.wrapping_sub(term);
+        if alive {
+            self.digest = self.digest.wrapping_add(held.term(element));
+        }
+        if !alive || before != after {
+            self.order.remove(before, &name);
+        }
+        if !alive {
+            self.members.swap_remove_index(at);
+        } else if before != after {
+            self.order.insert(after, name);
+        }
+        outcome
+    }
+}
