@@ -11,3 +11,7 @@
 pub mod args;
 
 pub mod inline;
+
+pub mod number;
+
+pub mod long_double;
