@@ -14,6 +14,8 @@ pub mod args;
 
 pub mod inline;
 
+pub mod reply;
+
 pub mod number;
 
 pub mod long_double;
