@@ -19,3 +19,5 @@ pub mod reply;
 pub mod number;
 
 pub mod long_double;
+
+pub mod glob;
