@@ -11,7 +11,7 @@
 //! `1.5` is `00 00 00 00 00 00 00 c0 ff 3f`.
 //!
 //! Sums, decimal input and narrowing are rounded by `rustc_apfloat`; hexadecimal input by
-//! [`number`](super::number). Printing needs no float arithmetic: the significand times 10^17, shifted by the
+//! [`number`]. Printing needs no float arithmetic: the significand times 10^17, shifted by the
 //! exponent and rounded once, is the number in units of its last printed digit.
 
 use std::cmp::Ordering;
