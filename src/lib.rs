@@ -3,4 +3,6 @@
 pub mod clock;
 pub mod resp;
 pub mod store;
+pub mod link;
+pub mod engine;
 pub mod config;

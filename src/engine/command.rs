@@ -11,7 +11,7 @@ use super::error::Error;
 use crate::resp::args::Args;
 
 /// The function of a command. It writes its reply, or returns the error to be written instead.
-pub type Run = fn(&mut Call<'_>) -> Result<(), Error>;
+pub type Run = for<'a, 'e> fn(&mut Call<'a, 'e>) -> Result<(), Error>;
 
 bitflags! {
     /// Properties of a command, with Redis's names.

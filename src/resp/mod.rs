@@ -7,17 +7,10 @@
 //!
 //! Cost of a command in steady state: its arguments are spans of the read buffer (no copy, no allocation),
 //! its reply is appended to the write buffer in place.
-
 pub mod request;
-
 pub mod args;
-
 pub mod inline;
-
 pub mod reply;
-
 pub mod number;
-
 pub mod long_double;
-
 pub mod glob;

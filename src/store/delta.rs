@@ -50,6 +50,27 @@ pub enum Amount {
     Score(f64),
 }
 
+/// Bytes as one run; serde would take a slice for a sequence of numbers.
+pub mod raw_bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes a length and the bytes.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    /// Borrows the bytes from the input.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<&'de [u8], D::Error> {
+        <&'de [u8]>::deserialize(from)
+    }
+}
+
 mod long_double_bytes {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -209,10 +230,9 @@ pub enum Change<'a> {
     /// DEL: everything stamped before is gone.
     Clear,
     /// SET: clear, then a whole value.
-    #[serde(borrow)]
-    Assign(&'a [u8]),
+    Assign(#[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// A whole string value that leaves the key's expiry alone (APPEND, SETRANGE, SETBIT...).
-    Value(&'a [u8]),
+    Value(#[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// An origin's sum on a string.
     Sum(Added),
     /// The key is of this type as of the stamp, whatever elements it has: part of a key's state.
@@ -220,25 +240,25 @@ pub enum Change<'a> {
     /// Expiry of the key in Unix milliseconds, set on a value of the given type; `None` persists it.
     Expire(Option<u64>, Kind),
     /// HSET: field, value.
-    Field(&'a [u8], &'a [u8]),
+    Field(#[serde(borrow, with = "raw_bytes")] &'a [u8], #[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// An origin's sum on a field.
-    FieldSum(&'a [u8], Added),
+    FieldSum(#[serde(borrow, with = "raw_bytes")] &'a [u8], Added),
     /// HDEL.
-    FieldRemove(&'a [u8]),
+    FieldRemove(#[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// SADD.
-    Member(&'a [u8]),
+    Member(#[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// SREM.
-    MemberRemove(&'a [u8]),
+    MemberRemove(#[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// ZADD.
-    Score(&'a [u8], f64),
+    Score(#[serde(borrow, with = "raw_bytes")] &'a [u8], f64),
     /// An origin's sum on a score.
-    ScoreSum(&'a [u8], Added),
+    ScoreSum(#[serde(borrow, with = "raw_bytes")] &'a [u8], Added),
     /// ZREM.
-    ScoreRemove(&'a [u8]),
+    ScoreRemove(#[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// An item of a list, at its place.
-    Item(Pos, &'a [u8]),
+    Item(Pos, #[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// LSET: another value for the item placed there.
-    ItemValue(Pos, &'a [u8]),
+    ItemValue(Pos, #[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// The item placed there is removed, for good.
     ItemRemove(Pos),
 }

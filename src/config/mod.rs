@@ -1,1 +1,0 @@
-//! Configuration in the grammar of redis.conf.

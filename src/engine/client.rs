@@ -1,0 +1,175 @@
+//! What the rest of the server may know and do about a connection.
+//!
+//! The connection's own task owns its [`Session`](super::session::Session); everyone else holds an `Arc` of its [`Client`]: to
+//! list it, to kill it, to push a message. Pushed bytes wait in the mailbox, which the task empties into the
+//! socket; its size counts against the output buffer limits.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::resp::reply::Protocol;
+
+/// Bytes on their way to a connection, and the task that sends them.
+#[derive(Debug, Default)]
+struct Mailbox {
+    bytes: Vec<u8>,
+    waker: Option<Waker>,
+}
+
+/// A connection as others see it.
+#[derive(Debug)]
+pub struct Client {
+    /// Unique on this node, rising.
+    pub id: u64,
+    /// The peer's address.
+    pub addr: String,
+    /// The local address.
+    pub local_addr: String,
+    /// When it connected, in Unix milliseconds.
+    pub connected_at_ms: u64,
+    /// Set by CLIENT SETNAME.
+    pub name: Mutex<Vec<u8>>,
+    /// Set by CLIENT SETINFO: name and version of the library.
+    pub library: Mutex<(Vec<u8>, Vec<u8>)>,
+    /// The selected database.
+    pub db: AtomicU32,
+    /// When it last sent a command, in Unix milliseconds.
+    pub active_at_ms: AtomicU64,
+    /// RESP3 is spoken.
+    pub resp3: AtomicBool,
+    /// The full name of the last command.
+    pub command: Mutex<&'static str>,
+    /// State others may read: see [`ClientFlags`].
+    pub flags: AtomicU32,
+    /// Channels, patterns and shard channels subscribed to.
+    pub subscriptions: [AtomicU32; 3],
+    /// Commands queued by MULTI, or `u32::MAX` outside.
+    pub queued: AtomicU32,
+    /// Bytes in the read buffer.
+    pub input_bytes: AtomicU64,
+    /// Bytes in the write buffer.
+    pub output_bytes: AtomicU64,
+    mailbox: Mutex<Mailbox>,
+}
+
+bitflags::bitflags! {
+    /// State of a client that others may read.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct ClientFlags: u32 {
+        /// To be closed as soon as its task notices.
+        const KILLED = 1;
+        /// Close once what was replied is sent.
+        const CLOSE_AFTER_REPLY = 1 << 1;
+        /// Waits in a blocking command.
+        const BLOCKED = 1 << 2;
+        /// Inside MULTI.
+        const MULTI = 1 << 3;
+        /// A watched key has changed: EXEC will fail.
+        const DIRTY = 1 << 4;
+        /// MONITOR.
+        const MONITOR = 1 << 5;
+        /// Subscribed to something.
+        const PUBSUB = 1 << 6;
+        /// CLIENT NO-EVICT.
+        const NO_EVICT = 1 << 7;
+        /// CLIENT NO-TOUCH.
+        const NO_TOUCH = 1 << 8;
+        /// Came over a Unix socket.
+        const UNIX_SOCKET = 1 << 9;
+        /// A peer's link.
+        const LINK = 1 << 10;
+        /// Sent READONLY.
+        const READONLY = 1 << 11;
+    }
+}
+
+impl Client {
+    /// A new connection.
+    pub fn new(id: u64, addr: String, local_addr: String, now_ms: u64) -> Self {
+        Client {
+            id,
+            addr,
+            local_addr,
+            connected_at_ms: now_ms,
+            name: Mutex::default(),
+            library: Mutex::default(),
+            db: AtomicU32::new(0),
+            active_at_ms: AtomicU64::new(now_ms),
+            resp3: AtomicBool::new(false),
+            command: Mutex::new("NULL"),
+            flags: AtomicU32::new(0),
+            subscriptions: Default::default(),
+            queued: AtomicU32::new(u32::MAX),
+            input_bytes: AtomicU64::new(0),
+            output_bytes: AtomicU64::new(0),
+            mailbox: Mutex::default(),
+        }
+    }
+
+    /// The flags set now.
+    pub fn flags(&self) -> ClientFlags {
+        ClientFlags::from_bits_truncate(self.flags.load(Ordering::Acquire))
+    }
+
+    /// Sets flags.
+    pub fn set(&self, flags: ClientFlags) {
+        self.flags.fetch_or(flags.bits(), Ordering::AcqRel);
+    }
+
+    /// Clears flags.
+    pub fn unset(&self, flags: ClientFlags) {
+        self.flags.fetch_and(!flags.bits(), Ordering::AcqRel);
+    }
+
+    /// The protocol it speaks.
+    pub fn protocol(&self) -> Protocol {
+        if self.resp3.load(Ordering::Relaxed) { Protocol::Resp3 } else { Protocol::Resp2 }
+    }
+
+    /// Appends to what it is sent, and wakes its task. Returns the bytes waiting.
+    pub fn push(&self, bytes: &[u8]) -> usize {
+        let mut mailbox = self.mailbox.lock();
+        mailbox.bytes.extend_from_slice(bytes);
+        let waiting = mailbox.bytes.len();
+        let waker = mailbox.waker.take();
+        drop(mailbox);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        waiting
+    }
+
+    /// Has its task close the connection.
+    pub fn kill(&self) {
+        self.set(ClientFlags::KILLED);
+        self.wake();
+    }
+
+    /// Wakes its task.
+    pub fn wake(&self) {
+        let waker = self.mailbox.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Moves what was pushed to `out`, or has the task woken by the next push. Returns whether something was moved.
+    pub fn take_pushed(&self, out: &mut Vec<u8>, waker: &Waker) -> bool {
+        let mut mailbox = self.mailbox.lock();
+        if mailbox.bytes.is_empty() {
+            if !mailbox.waker.as_ref().is_some_and(|held| held.will_wake(waker)) {
+                mailbox.waker = Some(waker.clone());
+            }
+            return false;
+        }
+        if out.is_empty() {
+            std::mem::swap(out, &mut mailbox.bytes);
+        } else {
+            out.append(&mut mailbox.bytes);
+        }
+        mailbox.waker = Some(waker.clone());
+        true
+    }
+}

@@ -1,0 +1,533 @@
+//! The keyspace as one command sees it: the ranges it has locked, its stamp, and the batch it writes.
+//!
+//! Every change goes through [`Keyspace::apply`]: merged into the store, then appended to the batch, under the
+//! lock of its range. Cost of a write: one lookup, one merge, and while peers are known a copy of the delta
+//! into this thread's slot of the outbox.
+//!
+//! What a local write adds to its delta, so that the effect says all that happened here:
+//! - a key found dead by expiry is cleared *as of the expiry instant* before something is written to it;
+//! - a key that is created, or emptied by a removal, loses an expiry that stood there.
+
+use parking_lot::MutexGuard;
+use smallvec::SmallVec;
+
+use super::{Cell, Engine, Now};
+use super::error::Error;
+use super::notify::{Event, EventClass};
+use crate::clock::{NTP64, Stamp};
+use crate::link::batch::{BatchWriter, Record};
+use crate::link::outbox::Slot;
+use crate::store::delta::{Amount, Change, Kind};
+use crate::store::entry::{Entry, Value};
+use crate::store::hash::Hash;
+use crate::store::list::List;
+use crate::store::set::Set;
+use crate::store::shard::{KeyHash, RANGES};
+use crate::store::zset::Zset;
+
+/// The ranges a command holds, in rising order.
+pub enum Locks<'e> {
+    /// None: the command has no keys.
+    None,
+    /// One.
+    One(usize, MutexGuard<'e, Cell>),
+    /// Several.
+    Many(SmallVec<[(usize, MutexGuard<'e, Cell>); 4]>),
+    /// All.
+    All(Vec<MutexGuard<'e, Cell>>),
+}
+
+impl<'e> Locks<'e> {
+    /// Locks the ranges given, in rising order whatever their order here.
+    pub fn of(engine: &'e Engine, ranges: &mut SmallVec<[usize; 8]>) -> Self {
+        match ranges.as_slice() {
+            [] => Locks::None,
+            [range] => Locks::One(*range, engine.cell(*range).lock()),
+            _ => {
+                ranges.sort_unstable();
+                ranges.dedup();
+                if ranges.len() == RANGES {
+                    return Self::all(engine);
+                }
+                Locks::Many(ranges.iter().map(|range| (*range, engine.cell(*range).lock())).collect())
+            }
+        }
+    }
+
+    /// Locks the whole keyspace.
+    pub fn all(engine: &'e Engine) -> Self {
+        Locks::All((0..RANGES).map(|range| engine.cell(range).lock()).collect())
+    }
+
+    fn cell(&self, range: usize) -> &Cell {
+        match self {
+            Locks::One(held, cell) if *held == range => cell,
+            Locks::Many(cells) => match cells.binary_search_by_key(&range, |(held, _)| *held) {
+                Ok(at) => &cells[at].1,
+                Err(_) => not_locked(range),
+            },
+            Locks::All(cells) => &cells[range],
+            Locks::None | Locks::One(..) => not_locked(range),
+        }
+    }
+
+    fn cell_mut(&mut self, range: usize) -> &mut Cell {
+        match self {
+            Locks::One(held, cell) if *held == range => cell,
+            Locks::Many(cells) => match cells.binary_search_by_key(&range, |(held, _)| *held) {
+                Ok(at) => &mut cells[at].1,
+                Err(_) => not_locked(range),
+            },
+            Locks::All(cells) => &mut cells[range],
+            Locks::None | Locks::One(..) => not_locked(range),
+        }
+    }
+}
+
+fn not_locked(range: usize) -> ! {
+    panic!("range {range} is not locked: the command's table entry does not name all its keys")
+}
+
+/// See the module's head.
+pub struct Keyspace<'e> {
+    engine: &'e Engine,
+    locks: Locks<'e>,
+    thread: usize,
+    now: Now,
+    db: u32,
+    space: u32,
+    stamp: Option<Stamp>,
+    /// The batch being written and the slot it is written to; opened by the first change.
+    batch: Option<(MutexGuard<'e, Slot>, BatchWriter, NTP64)>,
+    /// Keys that got something a blocked client may be waiting for.
+    pub(super) ready: SmallVec<[(u32, Vec<u8>); 2]>,
+    pub(super) events: Vec<Event>,
+    /// Number of changes made.
+    pub dirty: u64,
+    /// Whether reads leave the key's access time alone.
+    pub no_touch: bool,
+}
+
+impl<'e> Keyspace<'e> {
+    pub(super) fn new(engine: &'e Engine, locks: Locks<'e>, db: u32, now: Now, thread: usize) -> Self {
+        Keyspace {
+            engine,
+            locks,
+            thread,
+            now,
+            db,
+            space: engine.space_of(db),
+            stamp: None,
+            batch: None,
+            ready: SmallVec::new(),
+            events: Vec::new(),
+            dirty: 0,
+            no_touch: false,
+        }
+    }
+
+    /// Replaces the locks held, as for a blocked client's command run in the same batch.
+    pub(super) fn relock(&mut self, locks: impl FnOnce() -> Locks<'e>) {
+        self.locks = Locks::None;
+        self.locks = locks();
+        self.stamp = None;
+    }
+
+    /// Begins another command in the same batch: it takes its own stamp.
+    pub fn next_command(&mut self) {
+        self.stamp = None;
+    }
+
+    /// The wall-clock time of this command in Unix milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.now.unix_ms
+    }
+
+    /// The selected database.
+    pub fn db(&self) -> u32 {
+        self.db
+    }
+
+    /// Looks at another database from now on (SELECT inside MULTI, COPY DB, MOVE).
+    pub fn select(&mut self, db: u32) {
+        self.db = db;
+        self.space = self.engine.space_of(db);
+    }
+
+    /// The stamp of this command; taken when first asked for.
+    pub fn stamp(&mut self) -> Stamp {
+        if let Some(stamp) = self.stamp {
+            return stamp;
+        }
+        self.open_batch();
+        let stamp = self.engine.clock.tick(self.now.ntp);
+        self.stamp = Some(stamp);
+        if let Some((_, _, first)) = &mut self.batch
+            && first.0 == 0
+        {
+            *first = stamp.time;
+        }
+        stamp
+    }
+
+    fn entry(&self, key: &[u8]) -> Option<&Entry> {
+        let hash = self.engine.hash(key);
+        self.locks.cell(hash.range()).shard.get(self.space, key, hash)
+    }
+
+    /// The value of a key, without counting a hit or miss and without noting the access.
+    pub fn peek(&self, key: &[u8]) -> Option<Value<'_>> {
+        self.entry(key)?.value_at(self.now.unix_ms)
+    }
+
+    /// The whole entry behind an existing key.
+    pub fn peek_entry(&self, key: &[u8]) -> Option<&Entry> {
+        self.entry(key).filter(|entry| entry.value_at(self.now.unix_ms).is_some())
+    }
+
+    /// The whole entry behind a key, existing or not: for MELD STAMP.
+    pub fn peek_registers(&self, key: &[u8]) -> Option<&Entry> {
+        self.entry(key)
+    }
+
+    /// Reads a key for a client: counts a hit or miss and notes the access.
+    pub fn value(&mut self, key: &[u8]) -> Option<Value<'_>> {
+        let hash = self.engine.hash(key);
+        let (space, now_ms) = (self.space, self.now.unix_ms);
+        let stats = self.engine.stats(self.thread);
+        let cell = self.locks.cell_mut(hash.range());
+        let found = match cell.shard.get_mut(space, key, hash) {
+            Some(entry) => {
+                if !self.no_touch {
+                    entry.used_at = (now_ms / 1000) as u32;
+                }
+                entry.value_at(now_ms)
+            }
+            None => None,
+        };
+        stats.count_lookup(found.is_some());
+        found
+    }
+
+    /// Whether a key exists.
+    pub fn exists(&self, key: &[u8]) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// The string at a key.
+    ///
+    /// # Errors
+    /// If it holds another type; likewise below.
+    pub fn string(&mut self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The list at a key.
+    pub fn list(&mut self, key: &[u8]) -> Result<Option<&List>, Error> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The set at a key.
+    pub fn set(&mut self, key: &[u8]) -> Result<Option<&Set>, Error> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Set(set)) => Ok(Some(set)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The sorted set at a key.
+    pub fn zset(&mut self, key: &[u8]) -> Result<Option<&Zset>, Error> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Zset(zset)) => Ok(Some(zset)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The hash at a key.
+    pub fn hash(&mut self, key: &[u8]) -> Result<Option<&Hash>, Error> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(hash)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// When an existing key expires, in Unix milliseconds.
+    pub fn expires_at_ms(&self, key: &[u8]) -> Option<u64> {
+        self.peek_entry(key)?.expires_at_ms()
+    }
+
+    /// Makes one change to a key of the selected database. Returns whether it changed anything.
+    ///
+    /// Callers decide beforehand whether there is something to do: a removal of what is absent is not to be
+    /// applied.
+    pub fn apply(&mut self, key: &[u8], change: &Change<'_>) -> bool {
+        let hash = self.engine.hash(key);
+        if !matches!(change, Change::Assign(_) | Change::Clear) {
+            self.settle_expiry(key, hash, change);
+        }
+        let mut changed = self.merge(key, hash, None, change);
+        if !changed && !matches!(change, Change::Clear) {
+            // The register was written by this very command, as by HSET with a field twice: take the next stamp.
+            self.stamp = None;
+            changed = self.merge(key, hash, None, change);
+        }
+        if changed && is_removal(change) {
+            self.settle_emptied(key, hash);
+        }
+        self.dirty += u64::from(changed);
+        changed
+    }
+
+    /// Adds to a number: the string at the key, or one of its fields or members.
+    pub fn add(&mut self, key: &[u8], element: Option<&[u8]>, kind: Kind, amount: Amount) {
+        let hash = self.engine.hash(key);
+        let stamp = self.stamp();
+        let probe = match (kind, element) {
+            (Kind::Hash, Some(field)) => Change::Field(field, b""),
+            (Kind::Zset, Some(member)) => Change::Score(member, 0.0),
+            _ => Change::Value(b""),
+        };
+        self.settle_expiry(key, hash, &probe);
+        let shard = &self.locks.cell(hash.range()).shard;
+        let blank = Entry::blank(key);
+        let entry = shard.get(self.space, key, hash).unwrap_or(&blank);
+        let Some(added) = entry.added(element, kind, amount, stamp) else { return };
+        let change = match (kind, element) {
+            (Kind::Hash, Some(field)) => Change::FieldSum(field, added),
+            (Kind::Zset, Some(member)) => Change::ScoreSum(member, added),
+            _ => Change::Sum(added),
+        };
+        self.merge(key, hash, None, &change);
+        let (own, stable) = (stamp.origin, self.engine.stable());
+        let space = self.space;
+        if let Some(entry) = self.locks.cell_mut(hash.range()).shard.get_mut(space, key, hash) {
+            entry.remember(element, own, stamp.time, amount, stable);
+        }
+        self.dirty += 1;
+    }
+
+    /// Whether amounts are to be kept per origin. A node that neither has nor awaits partners sets whole values
+    /// instead, which takes less memory and rounds floats exactly as Redis does.
+    pub fn counts_per_origin(&self) -> bool {
+        self.engine.is_active()
+    }
+
+    /// Deletes a key. Returns whether it existed.
+    pub fn delete(&mut self, key: &[u8]) -> bool {
+        self.exists(key) && self.apply(key, &Change::Clear)
+    }
+
+    /// Sets or removes the expiry of an existing key.
+    pub fn expire(&mut self, key: &[u8], at_ms: Option<u64>) {
+        if let Some(kind) = self.peek(key).map(|value| value.kind()) {
+            self.apply(key, &Change::Expire(at_ms, kind));
+        }
+    }
+
+    /// Replaces a key by what `fill` applies to it: as DEL and writes at one stamp.
+    pub fn replace(&mut self, key: &[u8], fill: impl FnOnce(&mut Self)) {
+        let hash = self.engine.hash(key);
+        if self.entry(key).is_some() {
+            self.merge(key, hash, None, &Change::Clear);
+            self.dirty += 1;
+        }
+        fill(self);
+    }
+
+    /// Copies an existing key, expiry included, over another of database `to_db`: clear and new elements at one stamp.
+    pub fn copy(&mut self, from: &[u8], to_db: u32, to: &[u8]) {
+        let Some(source) = self.peek_entry(from) else { return };
+        let mut copy = source.clone();
+        copy.used_at = (self.now.unix_ms / 1000) as u32;
+        let expires_at_ms = copy.expires_at_ms();
+        let from_db = self.db;
+        self.select(to_db);
+        self.replace(to, |keys| {
+            let Some(value) = copy.value() else { return };
+            keys.write_whole(to, value);
+            keys.expire_written(to, value.kind(), expires_at_ms);
+        });
+        self.select(from_db);
+    }
+
+    fn expire_written(&mut self, key: &[u8], kind: Kind, at_ms: Option<u64>) {
+        if at_ms.is_some() {
+            self.apply(key, &Change::Expire(at_ms, kind));
+        }
+    }
+
+    fn write_whole(&mut self, key: &[u8], value: Value<'_>) {
+        match value {
+            Value::String(text) => {
+                self.apply(key, &Change::Assign(text));
+            }
+            Value::List(list) => {
+                let stamp = self.stamp();
+                for (index, item) in list.iter().enumerate() {
+                    let pos = crate::store::delta::Pos::pushed(crate::store::delta::Side::Before, stamp, index as u32);
+                    self.apply(key, &Change::Item(pos, item.value()));
+                }
+            }
+            Value::Set(set) => set.iter().for_each(|member| {
+                self.apply(key, &Change::Member(member));
+            }),
+            Value::Zset(zset) => zset.iter().for_each(|(member, score)| {
+                self.apply(key, &Change::Score(member, score));
+            }),
+            Value::Hash(hash) => hash.iter().for_each(|(field, value)| {
+                self.apply(key, &Change::Field(field, value));
+            }),
+        }
+    }
+
+    /// Adds a record that is not about a key to the batch.
+    pub fn record(&mut self, record: &Record<'_>) {
+        let stamp = self.stamp();
+        if let Some((slot, batch, _)) = &mut self.batch {
+            batch.record(stamp, record, &mut slot.bytes);
+        }
+    }
+
+    /// Flushes a keyspace; the whole keyspace must be locked. Returns what to drop after unlocking.
+    pub fn flush(&mut self, space: u32) -> Vec<crate::store::shard::Flushed> {
+        let stamp = self.stamp();
+        let cx = self.engine.shard_context();
+        let Locks::All(cells) = &mut self.locks else { panic!("a flush holds every range") };
+        let mut flushed = Vec::new();
+        for cell in cells.iter_mut() {
+            cell.touch_space(space);
+            flushed.push(cell.shard.flush(space, stamp, cx, |_| {}));
+        }
+        self.dirty += flushed.iter().map(|flushed| flushed.len() as u64).sum::<u64>();
+        self.record(&Record::Flush(space));
+        flushed
+    }
+
+    /// Queues a keyspace notification, to be published once the locks are released.
+    pub fn notify(&mut self, class: EventClass, event: &'static str, key: &[u8]) {
+        if self.engine.notifies(class) {
+            self.events.push(Event { class, event, db: self.db, key: key.to_vec() });
+        }
+    }
+
+    /// All cells, when the whole keyspace is locked.
+    pub fn cells(&self) -> &[MutexGuard<'e, Cell>] {
+        match &self.locks {
+            Locks::All(cells) => cells,
+            Locks::None | Locks::One(..) | Locks::Many(_) => &[],
+        }
+    }
+
+    /// The keyspace the selected database stands for.
+    pub fn space(&self) -> u32 {
+        self.space
+    }
+
+    /// The server.
+    pub fn engine(&self) -> &'e Engine {
+        self.engine
+    }
+
+    /// The thread this runs on.
+    pub fn thread(&self) -> usize {
+        self.thread
+    }
+
+    /// A locked cell, for waiters and watchers of a key.
+    pub(super) fn cell_of(&mut self, key: &[u8]) -> &mut Cell {
+        let range = self.engine.hash(key).range();
+        self.locks.cell_mut(range)
+    }
+
+    /// Unlocks the ranges; the batch stays open.
+    pub(super) fn unlock(&mut self) {
+        self.locks = Locks::None;
+    }
+
+    /// Ends the batch. Returns whether it holds something to be sent.
+    pub(super) fn finish(&mut self) -> bool {
+        self.locks = Locks::None;
+        match self.batch.take() {
+            Some((mut slot, batch, first)) => batch.finish(first, &mut slot.bytes),
+            None => false,
+        }
+    }
+
+    fn open_batch(&mut self) {
+        if self.batch.is_none() && self.engine.is_replicating() {
+            let mut slot = self.engine.outbox.slot(self.thread);
+            let writer = BatchWriter::begin(self.engine.clock.origin(), &mut slot.bytes);
+            self.batch = Some((slot, writer, NTP64(0)));
+        }
+    }
+
+    /// Merges a delta and appends it to the batch if it changed something.
+    fn merge(&mut self, key: &[u8], hash: KeyHash, at: Option<Stamp>, change: &Change<'_>) -> bool {
+        let own = self.stamp();
+        let stamp = match change {
+            Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+            _ => at.unwrap_or(own),
+        };
+        let (space, used_at) = (self.space, (self.now.unix_ms / 1000) as u32);
+        let cx = self.engine.shard_context();
+        let cell = self.locks.cell_mut(hash.range());
+        let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
+        if !merged.changed {
+            return false;
+        }
+        cell.touch_key(space, key);
+        if cell.is_awaited(space, key, change) {
+            self.ready.push((space, key.to_vec()));
+        }
+        if let Some((slot, batch, _)) = &mut self.batch {
+            batch.change(space, key, stamp, change, &mut slot.bytes);
+        }
+        true
+    }
+
+    /// Clears a key found dead as of its expiry instant; takes a stale expiry off a key about to be created.
+    fn settle_expiry(&mut self, key: &[u8], hash: KeyHash, change: &Change<'_>) {
+        let shard = &self.locks.cell(hash.range()).shard;
+        let Some(entry) = shard.get(self.space, key, hash) else { return };
+        let Some(expiry) = entry.expiry() else { return };
+        match entry.expires_at_ms() {
+            Some(at_ms) if at_ms <= self.now.unix_ms && entry.value().is_some() => {
+                let dead_as_of = Stamp::instant(at_ms).max(entry.stamp().next());
+                self.merge(key, hash, Some(dead_as_of), &Change::Clear);
+            }
+            _ if entry.value().is_none() && expiry.at_ms.is_some() && !is_removal(change) => {
+                self.merge(key, hash, None, &Change::Expire(None, expiry.kind));
+            }
+            _ => {}
+        }
+    }
+
+    fn settle_emptied(&mut self, key: &[u8], hash: KeyHash) {
+        let shard = &self.locks.cell(hash.range()).shard;
+        let Some(entry) = shard.get(self.space, key, hash) else { return };
+        if entry.value().is_none()
+            && let Some(expiry) = entry.expiry()
+            && expiry.at_ms.is_some()
+        {
+            self.merge(key, hash, None, &Change::Expire(None, expiry.kind));
+        }
+    }
+}
+
+fn is_removal(change: &Change<'_>) -> bool {
+    matches!(
+        change,
+        Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) | Change::ItemRemove(_)
+    )
+}

@@ -1,0 +1,638 @@
+//! The server without sockets: commands in, replies out, deltas in and out.
+//!
+//! [`Engine::execute`] runs one request of one session to its end, on the caller's thread: look the command up,
+//! check what the session may do, lock the ranges of its keys, run it, serve clients that waited for what it added,
+//! close its batch. [`Engine::merge_batch`] does the same for a batch of a peer. Nothing here reads a clock,
+//! draws random bits, waits, or touches network or disk: time and thread come in with each call.
+//!
+//! # Locks
+//! A thread holds at most: its slot of the outbox, then ranges in rising order. The sequencer takes slots but
+//! no ranges. A waiter's state is locked before any range. Registries (clients, channels) are leaves.
+//!
+//! # Cost of a command
+//! Lookup by name, one or two hashes of the key, one uncontended lock per range, the command's own work.
+
+pub mod blocking;
+pub mod call;
+pub mod client;
+pub mod command;
+pub mod error;
+pub mod keyspace;
+pub mod notify;
+pub mod pubsub;
+pub mod session;
+pub mod stats;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+
+use crate::clock::{Clock, NTP64, Origin};
+use crate::config::Config;
+use crate::link::outbox::Outbox;
+use crate::resp::args::{Args, OwnedArgs};
+use crate::resp::reply::Reply;
+use crate::store::delta::Change;
+use crate::store::shard::{KeyHash, RANGES, Shard, ShardContext};
+use blocking::{Waiter, WaiterState, Waiting};
+use call::{Call, Outcome};
+use client::{Client, ClientFlags};
+use command::{Command, Flags};
+use error::Error;
+use keyspace::{Keyspace, Locks};
+use notify::EventClass;
+use session::{ReplyMode, Session};
+use stats::Stats;
+
+/// The current time, read once per read buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+    /// The same instant for stamps.
+    pub ntp: NTP64,
+}
+
+impl Now {
+    /// A point in time.
+    pub fn from_unix_ns(ns: u128) -> Self {
+        Now { unix_ms: (ns / 1_000_000) as u64, ntp: crate::clock::ntp_from_unix_ns(ns) }
+    }
+}
+
+/// Bits for hashing and identities, drawn by the caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Seeds(pub [u64; 4]);
+
+/// One range with all that is kept under its lock.
+#[derive(Debug, Default)]
+pub struct Cell {
+    /// The data.
+    pub shard: Shard,
+    /// Who waits for a key.
+    pub waiting: Waiting,
+    /// Who watches a key.
+    watched: HashMap<(u32, Vec<u8>), Vec<Arc<Client>>>,
+}
+
+impl Cell {
+    /// Lets EXEC of the client fail once the key changes.
+    pub fn watch(&mut self, space: u32, key: &[u8], client: &Arc<Client>) {
+        self.watched.entry((space, key.to_vec())).or_default().push(client.clone());
+    }
+
+    /// Ends [`Self::watch`].
+    pub fn unwatch(&mut self, space: u32, key: &[u8], client: &Arc<Client>) {
+        let name = (space, key.to_vec());
+        if let Some(clients) = self.watched.get_mut(&name) {
+            clients.retain(|held| !Arc::ptr_eq(held, client));
+            if clients.is_empty() {
+                self.watched.remove(&name);
+            }
+        }
+    }
+
+    fn touch_key(&self, space: u32, key: &[u8]) {
+        if self.watched.is_empty() {
+            return;
+        }
+        for client in self.watched.get(&(space, key.to_vec())).into_iter().flatten() {
+            client.set(ClientFlags::DIRTY);
+        }
+    }
+
+    /// Has every EXEC fail that watches an existing key of the keyspace, which is about to be flushed.
+    fn touch_space(&self, space: u32) {
+        for ((held, _), clients) in &self.watched {
+            if *held == space {
+                clients.iter().for_each(|client| client.set(ClientFlags::DIRTY));
+            }
+        }
+    }
+
+    fn is_awaited(&self, space: u32, key: &[u8], change: &Change<'_>) -> bool {
+        !self.waiting.is_empty() && blocking::adds_something(change) && self.waiting.awaits(space, key)
+    }
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct PaddedCell(Mutex<Cell>);
+
+/// What a connection does after a request.
+#[derive(Debug)]
+pub enum Flow {
+    /// Go on with the next request.
+    Continue,
+    /// Close once the reply is sent.
+    Close,
+    /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::give_up`].
+    Blocked(Arc<Waiter>, Option<u64>),
+    /// Wait for partners; see [`Outcome::WaitReplicas`].
+    WaitReplicas {
+        /// How many.
+        replicas: usize,
+        /// Until when, in Unix milliseconds.
+        deadline_ms: Option<u64>,
+    },
+    /// Wait so many milliseconds.
+    Sleep(u64),
+    /// Hand the connection to the link layer.
+    Link,
+    /// Stop the server.
+    Shutdown,
+}
+
+/// The server's state. Shared by all threads.
+pub struct Engine {
+    cells: Box<[PaddedCell]>,
+    hasher: ahash::RandomState,
+    /// Issues the stamps of this node.
+    pub clock: Clock,
+    /// Which keyspace stands behind each database.
+    spaces: Box<[AtomicU32]>,
+    /// Nothing stamped at or below this time can arrive any more.
+    stable: AtomicU64,
+    /// Peers are known: writes go to the outbox, removals leave tombstones.
+    replicating: AtomicBool,
+    /// Peers are configured or were met: amounts are kept per origin.
+    active: AtomicBool,
+    /// Batches on their way into sequence.
+    pub outbox: Outbox,
+    stats: Box<[Stats]>,
+    /// Commands by name.
+    commands: HashMap<&'static str, &'static Command, ahash::RandomState>,
+    /// The configuration.
+    pub config: RwLock<Config>,
+    /// The password; empty if none is needed.
+    pub password: RwLock<Vec<u8>>,
+    notify: AtomicU32,
+    /// Open connections.
+    pub clients: DashMap<u64, Arc<Client>>,
+    next_client_id: AtomicU64,
+    /// Subscriptions.
+    pub pubsub: pubsub::Registry,
+    /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
+    draws: AtomicU64,
+}
+
+impl Engine {
+    /// An empty server. `floor` is the time no stamp may fall to; `threads` how many will call [`Self::execute`].
+    pub fn new(
+        origin: Origin,
+        floor: NTP64,
+        threads: usize,
+        seeds: Seeds,
+        config: Config,
+        tables: &[&'static [Command]],
+    ) -> Self {
+        let [a, b, c, d] = seeds.0;
+        let hasher = ahash::RandomState::with_seeds(a, b, c, d);
+        let mut commands = HashMap::with_hasher(hasher.clone());
+        for command in tables.iter().flat_map(|table| table.iter()) {
+            commands.insert(command.name, command);
+        }
+        let engine = Engine {
+            cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
+            hasher,
+            clock: Clock::new(origin, floor),
+            spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
+            stable: AtomicU64::new(u64::MAX),
+            replicating: AtomicBool::new(false),
+            active: AtomicBool::new(config.active_replica || !config.peers.is_empty()),
+            outbox: Outbox::new(threads),
+            stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
+            commands,
+            password: RwLock::new(config.requirepass.clone().into_bytes()),
+            notify: AtomicU32::new(EventClass::parse(&config.notify_keyspace_events).unwrap_or_default().bits()),
+            config: RwLock::new(config),
+            clients: DashMap::new(),
+            next_client_id: AtomicU64::new(1),
+            pubsub: pubsub::Registry::default(),
+            draws: AtomicU64::new(a ^ d.rotate_left(17)),
+        };
+        engine
+    }
+
+    /// Runs one request.
+    pub fn execute(&self, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>, now: Now, thread: usize) -> Flow {
+        let Some(name) = args.get(0) else { return Flow::Continue };
+        Stats::add(&self.stats(thread).commands, 1);
+        let start = out.len();
+        let flow = match self.admit(session, name, args) {
+            Ok(command) => self.run(session, command, args, out, now, thread),
+            Err(error) => {
+                if let Some(transaction) = &mut session.transaction {
+                    transaction.aborted = true;
+                }
+                self.reply_error(session, out, thread, &error);
+                Flow::Continue
+            }
+        };
+        match session.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off => out.truncate(start),
+            ReplyMode::SkipNext => {
+                if !is_reply_skip(args) {
+                    out.truncate(start);
+                    session.reply_mode = ReplyMode::On;
+                }
+            }
+        }
+        flow
+    }
+
+    fn reply_error(&self, session: &Session, out: &mut Vec<u8>, thread: usize, error: &Error) {
+        Stats::add(&self.stats(thread).errors, 1);
+        Reply::new(out, session.protocol).error(error);
+    }
+
+    /// Finds the command and checks that this session may run it now.
+    fn admit(&self, session: &Session, name: &[u8], args: Args<'_>) -> Result<&'static Command, Error> {
+        let command = self.find(name).ok_or_else(|| unknown_command(args))?;
+        let command = match (command.subcommands, args.get(1)) {
+            ([], _) | (_, None) => command,
+            (_, Some(sub)) => find_sub(command, sub).ok_or_else(|| unknown_subcommand(command, sub))?,
+        };
+        if !command.takes(args.len()) {
+            return Err(Error::wrong_arity(&self.full_name(command, name)));
+        }
+        if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
+            return Err(Error::new("NOAUTH Authentication required."));
+        }
+        self.admit_state(session, command, name)?;
+        Ok(command)
+    }
+
+    /// What depends on the state of the session and the server.
+    fn admit_state(&self, session: &Session, command: &'static Command, name: &[u8]) -> Result<(), Error> {
+        if session.is_subscriber()
+            && session.protocol == crate::resp::reply::Protocol::Resp2
+            && !command.flags.contains(Flags::SUBSCRIBED)
+        {
+            return Err(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                self.full_name(command, name)
+            )
+            .into());
+        }
+        if session.transaction.is_some() && command.flags.contains(Flags::NO_MULTI) {
+            return Err(Error::new("ERR Command not allowed inside a transaction"));
+        }
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        session: &mut Session,
+        command: &'static Command,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+        now: Now,
+        thread: usize,
+    ) -> Flow {
+        if let Some(transaction) = &mut session.transaction
+            && !matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+        {
+            transaction.queue.push((command, OwnedArgs::from_args(args)));
+            Reply::new(out, session.protocol).simple("QUEUED");
+            return Flow::Continue;
+        }
+        let locks = self.lock_for(session, command, args);
+        let mut keys = Keyspace::new(self, locks, session.db, now, thread);
+        keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
+        let (outcome, garbage) = self.call(session, command, args, &mut keys, out, false);
+        let flow = match outcome {
+            Outcome::Done => Flow::Continue,
+            Outcome::Close => Flow::Close,
+            Outcome::Sleep(ms) => Flow::Sleep(ms),
+            Outcome::Link => Flow::Link,
+            Outcome::Shutdown => Flow::Shutdown,
+            Outcome::WaitReplicas { replicas, deadline_ms } => Flow::WaitReplicas { replicas, deadline_ms },
+            Outcome::Block(block) => {
+                let waiter = Arc::new(Waiter {
+                    client: session.client.clone(),
+                    command,
+                    args: OwnedArgs::from_args(args),
+                    db: session.db,
+                    protocol: session.protocol,
+                    keys: block.keys.into_iter().map(|key| (keys.space(), key)).collect(),
+                    timeout_reply: block.timeout_reply,
+                    state: Mutex::new(WaiterState::Waiting),
+                });
+                for (space, key) in &waiter.keys {
+                    keys.cell_of(key).waiting.add(*space, key, waiter.clone());
+                }
+                session.client.set(ClientFlags::BLOCKED);
+                Flow::Blocked(waiter, block.deadline_ms)
+            }
+        };
+        self.conclude(keys, thread);
+        drop(garbage);
+        flow
+    }
+
+    /// Runs a command's function; an error becomes its reply.
+    pub fn call<'e>(
+        &'e self,
+        session: &mut Session,
+        command: &'static Command,
+        args: Args<'_>,
+        keys: &mut Keyspace<'e>,
+        out: &mut Vec<u8>,
+        deny_blocking: bool,
+    ) -> (Outcome, Vec<crate::store::shard::Flushed>) {
+        let start = out.len();
+        let protocol = session.protocol;
+        let mut call = Call {
+            engine: self,
+            args,
+            reply: Reply::new(out, protocol),
+            keys,
+            outcome: Outcome::Done,
+            deny_blocking,
+            garbage: Vec::new(),
+            session,
+        };
+        let result = (command.run)(&mut call);
+        let (outcome, garbage, thread) = (call.outcome, call.garbage, call.keys.thread());
+        if let Err(error) = result {
+            out.truncate(start);
+            self.reply_error(session, out, thread, &error);
+            return (Outcome::Done, garbage);
+        }
+        (outcome, garbage)
+    }
+
+    /// Serves waiting clients, closes the batch and publishes events.
+    fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
+        if keys.dirty > 0 {
+            Stats::add(&self.stats(thread).changes, keys.dirty);
+        }
+        keys.unlock();
+        while !keys.ready.is_empty() {
+            let (space, key) = keys.ready.remove(0);
+            self.serve(&mut keys, space, &key);
+        }
+        keys.finish();
+        for event in std::mem::take(&mut keys.events) {
+            self.publish_event(&event);
+        }
+    }
+
+    /// Runs the commands of clients waiting for a key until one finds nothing.
+    fn serve<'e>(&'e self, keys: &mut Keyspace<'e>, space: u32, key: &[u8]) {
+        let range = self.hash(key).range();
+        let mut at = 0;
+        while let Some(waiter) = { self.cell(range).lock().waiting.nth(space, key, at) } {
+            let mut state = waiter.state.lock();
+            if *state != WaiterState::Waiting {
+                at += 1;
+                continue;
+            }
+            let mut session = Session::new(waiter.client.clone(), true);
+            (session.db, session.protocol) = (waiter.db, waiter.protocol);
+            let args = waiter.args.args();
+            keys.relock(|| self.lock_for(&session, waiter.command, args));
+            keys.select(waiter.db);
+            let mut out = Vec::new();
+            let (outcome, _) = self.call(&mut session, waiter.command, args, keys, &mut out, false);
+            keys.unlock();
+            if matches!(outcome, Outcome::Block(_)) || out.first() == Some(&b'-') {
+                at += 1;
+                continue;
+            }
+            *state = WaiterState::Served;
+            drop(state);
+            self.forget_waiter(&waiter);
+            waiter.client.unset(ClientFlags::BLOCKED);
+            waiter.client.push(&out);
+        }
+    }
+
+    /// Ends a wait whose time is up, unless it was served meanwhile. Returns whether it ended by this call.
+    pub fn give_up(&self, waiter: &Arc<Waiter>) -> bool {
+        let mut state = waiter.state.lock();
+        if *state != WaiterState::Waiting {
+            return false;
+        }
+        *state = WaiterState::Gone;
+        drop(state);
+        self.forget_waiter(waiter);
+        waiter.client.unset(ClientFlags::BLOCKED);
+        true
+    }
+
+    fn forget_waiter(&self, waiter: &Arc<Waiter>) {
+        for (space, key) in &waiter.keys {
+            self.cell(self.hash(key).range()).lock().waiting.remove(*space, key, waiter);
+        }
+    }
+
+    /// Locks the ranges a command touches: all of them if its keys cannot be told from its arguments.
+    pub fn lock_for(&self, session: &Session, command: &Command, args: Args<'_>) -> Locks<'_> {
+        let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
+        if command.name == "exec" {
+            let Some(transaction) = &session.transaction else { return Locks::None };
+            for (queued, args) in &transaction.queue {
+                if !self.ranges_of(queued, args.args(), &mut ranges) {
+                    return Locks::all(self);
+                }
+            }
+            ranges.extend(session.watched.iter().map(|(_, key)| self.hash(key).range()));
+        } else if !self.ranges_of(command, args, &mut ranges) {
+            return Locks::all(self);
+        }
+        Locks::of(self, &mut ranges)
+    }
+
+    fn ranges_of(&self, command: &Command, args: Args<'_>, ranges: &mut SmallVec<[usize; 8]>) -> bool {
+        if command.flags.contains(Flags::WHOLE_KEYSPACE) {
+            return false;
+        }
+        command.each_key(args, |index, _| ranges.push(self.hash(&args[index]).range()))
+    }
+
+    /// A new connection.
+    pub fn connect(&self, addr: String, local_addr: String, now: Now, thread: usize) -> Session {
+        let id = self.next_client_id.fetch_add(1, Ordering::Relaxed);
+        let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms));
+        self.clients.insert(id, client.clone());
+        Stats::add(&self.stats(thread).connections, 1);
+        let authenticated = self.password.read().is_empty();
+        Session::new(client, authenticated)
+    }
+
+    /// A connection is gone: its subscriptions, watches and queues go with it.
+    pub fn disconnect(&self, session: &mut Session) {
+        self.unwatch_all(session);
+        self.pubsub.remove_client(session);
+        self.clients.remove(&session.client.id);
+    }
+
+    /// Ends WATCH.
+    pub fn unwatch_all(&self, session: &mut Session) {
+        for (space, key) in session.watched.drain(..) {
+            self.cell(self.hash(&key).range()).lock().unwatch(space, &key, &session.client);
+        }
+        session.client.unset(ClientFlags::DIRTY);
+    }
+
+    /// The command of a name, in any case of letters.
+    pub fn find(&self, name: &[u8]) -> Option<&'static Command> {
+        let mut lower = [0u8; 32];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        self.commands.get(std::str::from_utf8(lower).ok()?).copied()
+    }
+
+    /// All commands.
+    pub fn commands(&self) -> impl Iterator<Item = &'static Command> + '_ {
+        self.commands.values().copied()
+    }
+
+    /// `get`, or `config|get` for a subcommand.
+    pub fn full_name(&self, command: &'static Command, name: &[u8]) -> String {
+        let parent = String::from_utf8_lossy(name).to_lowercase();
+        if parent == command.name { parent } else { format!("{parent}|{}", command.name) }
+    }
+
+    /// A range.
+    pub fn cell(&self, range: usize) -> &Mutex<Cell> {
+        &self.cells[range].0
+    }
+
+    /// Both hashes of a key.
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        KeyHash::new(key, &self.hasher)
+    }
+
+    /// Number of databases.
+    pub fn databases(&self) -> u32 {
+        self.spaces.len() as u32
+    }
+
+    /// The keyspace behind a database.
+    pub fn space_of(&self, db: u32) -> u32 {
+        self.spaces[db as usize].load(Ordering::Acquire)
+    }
+
+    /// Has a keyspace stand behind a database; the whole keyspace must be locked.
+    pub fn set_space_of(&self, db: u32, space: u32) {
+        self.spaces[db as usize].store(space, Ordering::Release);
+    }
+
+    /// Nothing stamped at or below this time can arrive any more.
+    pub fn stable(&self) -> NTP64 {
+        NTP64(self.stable.load(Ordering::Acquire))
+    }
+
+    /// Moves the stable time.
+    pub fn set_stable(&self, stable: NTP64) {
+        self.stable.store(stable.0, Ordering::Release);
+    }
+
+    /// Whether writes go to the outbox.
+    pub fn is_replicating(&self) -> bool {
+        self.replicating.load(Ordering::SeqCst)
+    }
+
+    /// From the first peer on: writes go to the outbox and removals leave tombstones.
+    pub fn start_replicating(&self) {
+        self.active.store(true, Ordering::SeqCst);
+        self.replicating.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether partners are configured or were met.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// What shards need to know.
+    pub fn shard_context(&self) -> ShardContext<'_> {
+        ShardContext {
+            own: self.clock.origin(),
+            keep_tombstones: self.replicating.load(Ordering::Relaxed),
+            hasher: &self.hasher,
+        }
+    }
+
+    /// The counters of a thread.
+    pub fn stats(&self, thread: usize) -> &Stats {
+        &self.stats[thread % self.stats.len()]
+    }
+
+    /// A counter of all threads together.
+    pub fn total(&self, counter: impl Fn(&Stats) -> &AtomicU64) -> u64 {
+        self.stats.iter().map(|stats| counter(stats).load(Ordering::Relaxed)).sum()
+    }
+
+    /// The next pseudo-random number.
+    pub fn draw(&self) -> u64 {
+        let n = self.draws.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        crate::store::digest::mix(n, n.rotate_left(32))
+    }
+
+    /// Whether events of a class are published.
+    pub fn notifies(&self, class: EventClass) -> bool {
+        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed));
+        set.intersects(EventClass::KEYSPACE | EventClass::KEYEVENT) && set.contains(class)
+    }
+
+    /// Changes which events are published.
+    pub fn set_notify(&self, classes: EventClass) {
+        self.notify.store(classes.bits(), Ordering::Relaxed);
+    }
+
+    fn publish_event(&self, event: &notify::Event) {
+        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed));
+        if set.contains(EventClass::KEYSPACE) {
+            let mut channel = format!("__keyspace@{}__:", event.db).into_bytes();
+            channel.extend_from_slice(&event.key);
+            self.pubsub.publish(&channel, event.event.as_bytes());
+        }
+        if set.contains(EventClass::KEYEVENT) {
+            let channel = format!("__keyevent@{}__:{}", event.db, event.event);
+            self.pubsub.publish(channel.as_bytes(), &event.key);
+        }
+    }
+}
+
+fn find_sub(command: &'static Command, name: &[u8]) -> Option<&'static Command> {
+    command.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))
+}
+
+fn is_reply_skip(args: Args<'_>) -> bool {
+    args.len() == 3
+        && args[0].eq_ignore_ascii_case(b"client")
+        && args[1].eq_ignore_ascii_case(b"reply")
+        && args[2].eq_ignore_ascii_case(b"skip")
+}
+
+/// The text for a name that is no command, with the beginning of its arguments.
+fn unknown_command(args: Args<'_>) -> Error {
+    let name = String::from_utf8_lossy(&args[0][..args[0].len().min(128)]).into_owned();
+    let mut shown = String::new();
+    for arg in args.iter().skip(1) {
+        if shown.len() >= 128 {
+            break;
+        }
+        let rest = 128 - shown.len();
+        shown.push_str(&format!("'{}' ", String::from_utf8_lossy(&arg[..arg.len().min(rest)])));
+    }
+    format!("ERR unknown command '{name}', with args beginning with: {shown}").into()
+}
+
+fn unknown_subcommand(command: &Command, sub: &[u8]) -> Error {
+    format!(
+        "ERR unknown subcommand '{}'. Try {} HELP.",
+        String::from_utf8_lossy(&sub[..sub.len().min(128)]),
+        command.name.to_uppercase()
+    )
+    .into()
+}

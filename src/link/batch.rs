@@ -1,0 +1,170 @@
+//! Batches: what one command, transaction or script wrote, as bytes. Atomic wherever they are applied.
+//!
+//! ```text
+//! offset  size  meaning
+//! 0       4     length of what follows the header, little-endian
+//! 4       8     time of the batch's first stamp: batches of an origin are sequenced in this order
+//! 12      len   records, one behind the other, each a [`Record`] in the codec's form
+//! ```
+//! Sequence numbers are not in the bytes: a segment says the number of its first batch, and batches count up.
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::{self, Malformed};
+use crate::clock::{NTP64, Origin, Stamp};
+use crate::store::delta::{Change, raw_bytes};
+
+/// Bytes before the records.
+pub const HEADER_BYTES: usize = 12;
+/// Most bytes of one batch.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;
+
+/// One step of a batch. A stamp and a key hold for the changes behind them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Record<'a> {
+    /// The time of the following changes, by the batch's origin.
+    Time(NTP64),
+    /// The stamp of the following changes, of another origin or an instant.
+    Stamp(Stamp),
+    /// The keyspace and key of the following changes.
+    Key(u32, #[serde(borrow, with = "raw_bytes")] &'a [u8]),
+    /// What happens to the key.
+    #[serde(borrow)]
+    Change(Change<'a>),
+    /// A keyspace is cleared.
+    Flush(u32),
+    /// Two databases change places.
+    Swap(u32, u32),
+    /// A cluster-wide register takes a value.
+    Register(Register, #[serde(borrow, with = "raw_bytes")] &'a [u8]),
+    /// A message for the subscribers of a channel.
+    Publish(#[serde(borrow, with = "raw_bytes")] &'a [u8], #[serde(borrow, with = "raw_bytes")] &'a [u8]),
+    /// A message for the subscribers of a shard channel.
+    ShardPublish(#[serde(borrow, with = "raw_bytes")] &'a [u8], #[serde(borrow, with = "raw_bytes")] &'a [u8]),
+}
+
+/// The cluster-wide registers: one value for all nodes, the latest stamp wins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Register {
+    /// The IP allowlist, one block per line.
+    Allowlist,
+    /// The node that owns the slots in the eyes of cluster clients.
+    Owner,
+}
+
+/// Writes one batch at the end of a buffer.
+#[derive(Debug)]
+pub struct BatchWriter {
+    start: usize,
+    origin: Origin,
+    stamp: Option<Stamp>,
+    key: Option<(u32, Vec<u8>)>,
+}
+
+impl BatchWriter {
+    /// Begins a batch of an origin.
+    pub fn begin(origin: Origin, out: &mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_BYTES]);
+        BatchWriter { start, origin, stamp: None, key: None }
+    }
+
+    /// Adds a change of a key.
+    pub fn change(&mut self, space: u32, key: &[u8], stamp: Stamp, change: &Change<'_>, out: &mut Vec<u8>) {
+        self.stamp(stamp, out);
+        match &mut self.key {
+            Some((held_space, held)) if *held_space == space && held.as_slice() == key => {}
+            Some((held_space, held)) => {
+                *held_space = space;
+                held.clear();
+                held.extend_from_slice(key);
+                codec::encode(&Record::Key(space, key), out);
+            }
+            None => {
+                self.key = Some((space, key.to_vec()));
+                codec::encode(&Record::Key(space, key), out);
+            }
+        }
+        codec::encode(&ChangeRecord::Change(change), out);
+    }
+
+    /// Adds a record that is not about a key.
+    pub fn record(&mut self, stamp: Stamp, record: &Record<'_>, out: &mut Vec<u8>) {
+        self.stamp(stamp, out);
+        codec::encode(record, out);
+    }
+
+    /// Ends the batch whose first stamp is `time`; an empty one leaves nothing behind. Returns whether it is there.
+    pub fn finish(self, time: NTP64, out: &mut Vec<u8>) -> bool {
+        let length = out.len() - self.start - HEADER_BYTES;
+        if length == 0 {
+            out.truncate(self.start);
+            return false;
+        }
+        out[self.start..self.start + 4].copy_from_slice(&(length as u32).to_le_bytes());
+        out[self.start + 4..self.start + HEADER_BYTES].copy_from_slice(&time.0.to_le_bytes());
+        true
+    }
+
+    fn stamp(&mut self, stamp: Stamp, out: &mut Vec<u8>) {
+        if self.stamp == Some(stamp) {
+            return;
+        }
+        self.stamp = Some(stamp);
+        if stamp.origin == self.origin {
+            codec::encode(&Record::Time(stamp.time), out);
+        } else {
+            codec::encode(&Record::Stamp(stamp), out);
+        }
+    }
+}
+
+/// [`Record::Change`] by reference: the variants before it only hold its number in the codec's form.
+#[derive(Serialize)]
+#[allow(dead_code)]
+enum ChangeRecord<'a> {
+    Time,
+    Stamp,
+    Key,
+    Change(&'a Change<'a>),
+}
+
+/// One batch of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Batch<'a> {
+    /// The time of its first stamp.
+    pub time: NTP64,
+    records: &'a [u8],
+}
+
+impl<'a> Batch<'a> {
+    /// Splits the first batch off; `None` at the end.
+    ///
+    /// # Errors
+    /// If the bytes end inside a batch.
+    pub fn split(bytes: &'a [u8]) -> Result<Option<(Self, &'a [u8])>, Malformed> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let cut = || codec::malformed("a batch is cut off");
+        let (header, rest) = bytes.split_at_checked(HEADER_BYTES).ok_or_else(cut)?;
+        let length = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
+        let time = NTP64(u64::from_le_bytes(header[4..].try_into().expect("eight bytes")));
+        let (records, rest) = rest.split_at_checked(length).ok_or_else(cut)?;
+        Ok(Some((Batch { time, records }, rest)))
+    }
+
+    /// Reads the records one by one.
+    ///
+    /// # Errors
+    /// If they are malformed.
+    pub fn each(&self, mut each: impl FnMut(Record<'a>)) -> Result<(), Malformed> {
+        let mut rest = self.records;
+        while !rest.is_empty() {
+            let (record, length) = codec::decode(rest)?;
+            each(record);
+            rest = &rest[length..];
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! The outbox: batches of this node between the command that wrote them and their place in its sequence.
+//!
+//! Problem: threads finish out of stamp order, and one queue behind one lock would stop them all at every
+//! write. So each thread has a slot of its own and holds its lock from before it takes a stamp until its batch
+//! is in the slot. [`Outbox::drain`] reads the clock, then visits every slot: a stamp at or below that reading
+//! was taken under a slot's lock before the visit, so its batch is there. What is stamped later stays for the
+//! next time. Hence batches leave in stamp order, and the reading is a watermark.
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::batch::HEADER_BYTES;
+use crate::clock::{Clock, NTP64};
+
+/// Batches of one thread, complete ones only except while its lock is held.
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// The batches, as [`super::batch`] draws them.
+    pub bytes: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct PaddedSlot(Mutex<Slot>);
+
+/// One slot per thread.
+#[derive(Debug)]
+pub struct Outbox {
+    slots: Box<[PaddedSlot]>,
+}
+
+/// Batches in stamp order.
+#[derive(Debug, Default)]
+pub struct Drained {
+    /// The batches, one behind the other.
+    pub bytes: Vec<u8>,
+    /// How many.
+    pub count: u64,
+}
+
+impl Outbox {
+    /// An outbox for so many threads.
+    pub fn new(threads: usize) -> Self {
+        Outbox { slots: (0..threads.max(1)).map(|_| PaddedSlot::default()).collect() }
+    }
+
+    /// The slot of a thread. Held until the batch is written.
+    pub fn slot(&self, thread: usize) -> MutexGuard<'_, Slot> {
+        self.slots[thread % self.slots.len()].0.lock()
+    }
+
+    /// Takes the batches up to the present, and returns the watermark they reach: no later batch carries a
+    /// stamp at or below it. Waits for commands that are writing right now.
+    pub fn drain(&self, clock: &Clock, into: &mut Drained) -> NTP64 {
+        let watermark = clock.last();
+        let mut runs: Vec<Vec<u8>> = Vec::new();
+        for slot in &self.slots {
+            let mut slot = slot.0.lock();
+            if slot.bytes.is_empty() {
+                continue;
+            }
+            let mut run = std::mem::take(&mut slot.bytes);
+            let due: usize = lengths(&run).take_while(|(time, _)| *time <= watermark).map(|(_, length)| length).sum();
+            slot.bytes.extend_from_slice(&run[due..]);
+            run.truncate(due);
+            if !run.is_empty() {
+                runs.push(run);
+            }
+        }
+        if runs.len() == 1 && into.bytes.is_empty() {
+            into.bytes = runs.pop().expect("there is one");
+            into.count = lengths(&into.bytes).count() as u64;
+            return watermark;
+        }
+        let mut cursors = vec![0; runs.len()];
+        let head = |run: &[u8], at: usize| lengths(&run[at..]).next();
+        while let Some((index, length)) = (0..runs.len())
+            .filter_map(|index| head(&runs[index], cursors[index]).map(|(time, length)| (time, index, length)))
+            .min()
+            .map(|(_, index, length)| (index, length))
+        {
+            into.bytes.extend_from_slice(&runs[index][cursors[index]..cursors[index] + length]);
+            into.count += 1;
+            cursors[index] += length;
+        }
+        watermark
+    }
+}
+
+/// Time and whole length of each batch.
+fn lengths(mut bytes: &[u8]) -> impl Iterator<Item = (NTP64, usize)> + '_ {
+    std::iter::from_fn(move || {
+        let header = bytes.get(..HEADER_BYTES)?;
+        let length = HEADER_BYTES + u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
+        let time = NTP64(u64::from_le_bytes(header[4..].try_into().expect("eight bytes")));
+        bytes = &bytes[length..];
+        Some((time, length))
+    })
+}
