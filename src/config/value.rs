@@ -56,8 +56,8 @@ pub enum Kind {
     Flags(&'static [&'static str]),
     /// Any one text.
     Text,
-    /// A file name without a directory.
-    FileName,
+    /// A file name without a directory, and the directive's name for the error.
+    FileName(&'static str),
     /// Words, at most so many.
     Words(usize),
     /// Percentiles between 0 and 100.
@@ -268,7 +268,7 @@ impl Kind {
             | Kind::Octal
             | Kind::Enum(_)
             | Kind::Text
-            | Kind::FileName
+            | Kind::FileName(_)
             | Kind::Events => false,
         }
     }
@@ -294,7 +294,7 @@ impl Kind {
             | Kind::Octal
             | Kind::Enum(_)
             | Kind::Text
-            | Kind::FileName
+            | Kind::FileName(_)
             | Kind::Events => false,
         }
     }
@@ -386,8 +386,10 @@ impl Kind {
             }
             Kind::Enum(words) => word_of(text, words).map(|w| Value::Text(w.to_owned())),
             Kind::Text => Ok(Value::Text(text.to_owned())),
-            Kind::FileName if text.contains('/') => Err("argument can't be a path, just a filename".into()),
-            Kind::FileName => Ok(Value::Text(text.to_owned())),
+            Kind::FileName(name) if text.contains('/') => {
+                Err(format!("{name} can't be a path, just a filename"))
+            }
+            Kind::FileName(_) => Ok(Value::Text(text.to_owned())),
             Kind::Events => Events::parse(text)
                 .map(Value::Events)
                 .ok_or("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into()),
@@ -473,7 +475,7 @@ fn output_limits(args: &[String], before: Option<&Value>) -> Result<Value, Strin
         Some(Value::Limits(limits)) => *limits,
         _ => OutputLimits::default(),
     };
-    if args.len() % 4 != 0 {
+    if !args.len().is_multiple_of(4) {
         return Err("Wrong number of arguments in buffer limit configuration.".into());
     }
     for group in args.chunks_exact(4) {
@@ -501,7 +503,7 @@ fn save_points(args: &[String], before: Option<&Value>) -> Result<Value, String>
         Some(Value::Saves(points)) if !args.is_empty() => points.clone(),
         _ => Vec::new(),
     };
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err("Invalid save parameters".into());
     }
     for pair in args.chunks_exact(2) {
