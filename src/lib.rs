@@ -1,8 +1,10 @@
 //! Meldis: a Redis/KeyDB-compatible, multi-master replicated in-memory key-value server.
 
-pub mod clock;
-pub mod resp;
-pub mod store;
-pub mod link;
+pub mod server;
+pub mod command;
 pub mod engine;
+pub mod link;
+pub mod store;
+pub mod clock;
 pub mod config;
+pub mod resp;

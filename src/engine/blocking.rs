@@ -5,10 +5,9 @@
 //! command on the client's behalf: so on its own node a push and the pop it serves travel as one batch, and a
 //! partner's waiter does not see the item. What a partner adds serves this node's waiters the same way.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use super::client::Client;

@@ -76,7 +76,7 @@ pub struct Cell {
     /// Who waits for a key.
     pub waiting: Waiting,
     /// Who watches a key.
-    watched: HashMap<(u32, Vec<u8>), Vec<Arc<Client>>>,
+    watched: std::collections::HashMap<(u32, Vec<u8>), Vec<Arc<Client>>>,
 }
 
 impl Cell {
@@ -196,26 +196,25 @@ impl Engine {
         for command in tables.iter().flat_map(|table| table.iter()) {
             commands.insert(command.name, command);
         }
-        let engine = Engine {
+        Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
             hasher,
             clock: Clock::new(origin, floor),
             spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
             stable: AtomicU64::new(u64::MAX),
             replicating: AtomicBool::new(false),
-            active: AtomicBool::new(config.active_replica || !config.peers.is_empty()),
+            active: AtomicBool::new(config.active_replica || !config.peer.is_empty()),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
             commands,
-            password: RwLock::new(config.requirepass.clone().into_bytes()),
-            notify: AtomicU32::new(EventClass::parse(&config.notify_keyspace_events).unwrap_or_default().bits()),
+            password: RwLock::new(config.requirepass.clone().unwrap_or_default().into_bytes()),
+            notify: AtomicU32::new(config.notify_keyspace_events.bits().into()),
             config: RwLock::new(config),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
             pubsub: pubsub::Registry::default(),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
-        };
-        engine
+        }
     }
 
     /// Runs one request.
@@ -580,17 +579,17 @@ impl Engine {
 
     /// Whether events of a class are published.
     pub fn notifies(&self, class: EventClass) -> bool {
-        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed));
+        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
         set.intersects(EventClass::KEYSPACE | EventClass::KEYEVENT) && set.contains(class)
     }
 
     /// Changes which events are published.
     pub fn set_notify(&self, classes: EventClass) {
-        self.notify.store(classes.bits(), Ordering::Relaxed);
+        self.notify.store(classes.bits().into(), Ordering::Relaxed);
     }
 
     fn publish_event(&self, event: &notify::Event) {
-        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed));
+        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
         if set.contains(EventClass::KEYSPACE) {
             let mut channel = format!("__keyspace@{}__:", event.db).into_bytes();
             channel.extend_from_slice(&event.key);

@@ -154,15 +154,13 @@ impl Shard {
         space.table.find(hash.slot, |entry| entry.key() == key).map(|entry| &**entry)
     }
 
-    /// Notes when a client used a key.
-    pub fn touch(&mut self, space: u32, key: &[u8], hash: KeyHash, used_at: u32) {
-        let Some(space) = self.spaces.get_mut(space as usize) else { return };
-        if let Some(entry) = space.table.find_mut(hash.slot, |entry| entry.key() == key) {
-            entry.used_at = used_at;
-        }
+    /// The entry of a key, to note its use. Registers are changed by [`Self::merge`] only.
+    pub fn get_mut(&mut self, space: u32, key: &[u8], hash: KeyHash) -> Option<&mut Entry> {
+        let space = self.spaces.get_mut(space as usize)?;
+        space.table.find_mut(hash.slot, |entry| entry.key() == key).map(|entry| &mut **entry)
     }
 
-    /// Applies one delta to a key. `used_at` as in [`Self::touch`].
+    /// Applies one delta to a key. `used_at` as in [`Entry`].
     pub fn merge(
         &mut self,
         space: u32,
