@@ -1,4 +1,4 @@
 //! Meldis: a Redis/KeyDB-compatible, multi-master replicated in-memory key-value server.
 
-pub mod resp;
 pub mod config;
+pub mod resp;
