@@ -63,26 +63,32 @@ pub fn until_some<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> 
 pub struct Suite {
     name: String,
     count: u64,
+    note: String,
     start: Instant,
 }
 
 impl Suite {
     pub fn new(name: &str) -> Suite {
-        Suite { name: name.to_owned(), count: 0, start: Instant::now() }
+        Suite { name: name.to_owned(), count: 0, note: String::new(), start: Instant::now() }
     }
 
     /// Adds to the number of cases in the closing line.
     pub fn add(&mut self, cases: u64) {
         self.count += cases;
     }
+
+    /// Says more in the closing line.
+    pub fn note(&mut self, note: &str) {
+        self.note = format!(" ({note})");
+    }
 }
 
 impl Drop for Suite {
     fn drop(&mut self) {
         let word = if std::thread::panicking() { "FAILED" } else { "ok" };
-        let Suite { name, count, start } = self;
+        let Suite { name, count, note, start } = self;
         let seconds = start.elapsed().as_secs_f64();
         let _ = std::io::stderr()
-            .write_all(format!("{name}: {word}, {count} cases, {seconds:.1} s\n").as_bytes());
+            .write_all(format!("{name}: {word}, {count} cases, {seconds:.1} s{note}\n").as_bytes());
     }
 }

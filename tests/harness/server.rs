@@ -286,7 +286,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        // An oracle has nothing to say.
+        if std::thread::panicking() && self.program == Program::subject() {
             eprintln!("{}", self.log_tail());
         }
         self.kill();
