@@ -6,8 +6,12 @@
 pub mod parse;
 pub mod string;
 pub mod connection;
+pub mod pubsub;
+pub mod cluster;
+pub mod meld_allowlist;
+pub mod help;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS];
+pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS, pubsub::COMMANDS, cluster::COMMANDS];
