@@ -6,8 +6,24 @@
 pub mod parse;
 pub mod string;
 pub mod connection;
+pub mod replication;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS];
+pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS, MELD];
+
+const MELD: &[Command] = &[Command {
+    name: "meld",
+    arity: -2,
+    flags: crate::engine::command::Flags::empty(),
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: crate::engine::command::Group::Meldis,
+    since: "0.1.0",
+    summary: "",
+    complexity: "",
+    run: |_| Ok(()),
+    subcommands: &[replication::LINK],
+}];

@@ -472,12 +472,17 @@ impl Engine {
 
     /// A new connection.
     pub fn connect(&self, addr: String, local_addr: String, now: Now, thread: usize) -> Session {
-        let id = self.next_client_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id();
         let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms));
         self.clients.insert(id, client.clone());
         Stats::add(&self.stats(thread).connections, 1);
         let authenticated = self.password.read().is_empty();
         Session::new(client, authenticated)
+    }
+
+    /// A number for a client or a link, never used twice.
+    pub fn next_id(&self) -> u64 {
+        self.next_client_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A connection is gone: its subscriptions, watches and queues go with it.

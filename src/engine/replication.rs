@@ -22,7 +22,7 @@ use crate::link::backlog::Segment;
 use crate::link::batch::{Batch, Record, Register};
 use crate::link::codec::Malformed;
 use crate::link::frame::{self, Frame, Globals, Hello, Member};
-use crate::link::mesh::{Address, Fault, LinkId, Mesh, Timing, Verdict};
+use crate::link::mesh::{Address, Event, Fault, LinkId, Mesh, Timing, Verdict};
 use crate::link::outbox::Drained;
 use crate::store::delta::Change;
 
@@ -89,6 +89,11 @@ impl Engine {
     pub fn link_closed(&self, id: LinkId, fault: Fault, now: Now) {
         self.link_wakers.wakers.lock().retain(|(held, _)| *held != id);
         self.mesh.lock().closed(id, fault, now.unix_ms);
+    }
+
+    /// What happened on the links since this was last asked.
+    pub fn take_link_events(&self) -> Vec<Event> {
+        self.mesh.lock().take_events()
     }
 
     /// Why a link is to be closed, if it is.
