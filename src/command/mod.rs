@@ -10,8 +10,24 @@ pub mod pubsub;
 pub mod cluster;
 pub mod meld_allowlist;
 pub mod help;
+pub mod replication;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS, pubsub::COMMANDS, cluster::COMMANDS];
+pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS, pubsub::COMMANDS, cluster::COMMANDS, MELD];
+
+const MELD: &[Command] = &[Command {
+    name: "meld",
+    arity: -2,
+    flags: crate::engine::command::Flags::empty(),
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: crate::engine::command::Group::Meldis,
+    since: "0.1.0",
+    summary: "",
+    complexity: "",
+    run: |_| Ok(()),
+    subcommands: &[replication::LINK, meld_allowlist::ALLOWLIST],
+}];
