@@ -582,9 +582,10 @@ fn failover(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if face.own().syncing {
         return Err(Error::new("ERR This node still takes over data from its partners"));
     }
-    let own = face.own().node;
-    c.keys.record(&Record::Register(Register::Owner, own.to_string().as_bytes()));
-    c.engine.topology.write().set_owner(own);
+    let own = face.own().node.to_string();
+    let stamp = c.keys.stamp();
+    c.engine.merge_register(Register::Owner, stamp, own.as_bytes());
+    c.keys.record(&Record::Register(Register::Owner, own.as_bytes()));
     c.reply.ok();
     Ok(())
 }

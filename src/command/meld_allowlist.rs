@@ -143,6 +143,7 @@ fn change(
     }
     let bytes = allowlist::to_bytes(&blocks);
     held.merge(stamp, &bytes).expect("blocks written as text are blocks");
+    c.engine.registers.merge(Register::Allowlist, stamp, &bytes);
     drop(held);
     c.keys.record(&Record::Register(Register::Allowlist, &bytes));
     c.engine.enforce_allowlist();
@@ -150,4 +151,106 @@ fn change(
         c.outcome = Outcome::Close;
     }
     Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Now;
+    use crate::engine::client::ClientFlags;
+    use crate::engine::session::Session;
+    use crate::engine::testing::Fixture;
+
+    fn connect(f: &Fixture, addr: &str) -> Session {
+        f.engine.connect(addr.into(), "10.0.0.1:6379".into(), Now::from_unix_ns(0), 0)
+    }
+
+    fn is_open(session: &Session) -> bool {
+        !session.client.flags().contains(ClientFlags::KILLED)
+    }
+
+    /// A server without protected mode; the fixture's client comes from 10.0.0.5.
+    fn fixture() -> Fixture {
+        let mut f = Fixture::new();
+        f.engine.config.write().set(&[("protected-mode", "no")], crate::config::Caller::Local).unwrap();
+        f.session = connect(&f, "10.0.0.5:50000");
+        f
+    }
+
+    #[test]
+    fn lists_are_changed_and_those_who_fall_off_are_closed() {
+        let mut f = fixture();
+        let (near, far) = (connect(&f, "[::ffff:10.9.9.9]:1"), connect(&f, "[fd00::1]:1"));
+        f.check("MELD ALLOWLIST LIST", "*0");
+        f.check("MELD ALLOWLIST ADD 10.1.2.3/8 10.0.0.0/8 ::1", ":2");
+        f.check("MELD ALLOWLIST ADD 10.0.0.0/8", ":0");
+        f.check("MELD ALLOWLIST LIST", "*2 $10 10.0.0.0/8 $3 ::1");
+        assert!(is_open(&near) && !is_open(&far));
+        f.check("MELD ALLOWLIST REMOVE ::1 9.9.9.9", ":1");
+        f.check("MELD ALLOWLIST SET 10.0.0.5", "+OK");
+        assert!(!is_open(&near) && is_open(&f.session));
+        assert_eq!(f.engine.config.read().allowlist.len(), 1);
+        f.check("MELD ALLOWLIST SET", "+OK");
+        f.check("MELD ALLOWLIST LIST", "*0");
+    }
+
+    #[test]
+    fn nobody_shuts_himself_out_but_by_force() {
+        let mut f = fixture();
+        let refused = "-ERR this would shut you out: 10.0.0.5 is not on that list. Add FORCE if you mean it";
+        f.check("MELD ALLOWLIST ADD 192.168.0.0/16", refused);
+        f.check("MELD ALLOWLIST SET 192.168.0.0/16 ::/0", refused);
+        f.check("MELD ALLOWLIST LIST", "*0");
+        f.check("MELD ALLOWLIST ADD 10.0.0.0/8", ":1");
+        f.check("MELD ALLOWLIST REMOVE 10.0.0.0/8", ":1");
+        f.check("MELD ALLOWLIST SET 192.168.0.0/16 FORCE", "+OK");
+        assert!(!is_open(&f.session));
+    }
+
+    #[test]
+    fn an_empty_list_falls_back_to_protected_mode() {
+        let mut f = fixture();
+        f.check("MELD ALLOWLIST SET 10.0.0.0/8", "+OK");
+        f.engine.config.write().set(&[("protected-mode", "yes")], crate::config::Caller::Local).unwrap();
+        assert!(f.run("MELD ALLOWLIST REMOVE 10.0.0.0/8").starts_with("-ERR this would shut you out"));
+        let admission = |ip: &str| f.engine.admission(Some(ip.parse().unwrap()));
+        assert_eq!(admission("10.0.0.9"), Admission::Full);
+        assert_eq!(admission("127.0.0.1"), Admission::Refused);
+        f.check("MELD ALLOWLIST SET FORCE", "+OK");
+        let admission = |ip: &str| f.engine.admission(Some(ip.parse().unwrap()));
+        assert_eq!(admission("10.0.0.9"), Admission::Protected);
+        assert_eq!(admission("::ffff:127.0.0.1"), Admission::Full);
+        f.engine.password.write().extend_from_slice(b"secret");
+        assert_eq!(f.engine.admission(Some("10.0.0.9".parse().unwrap())), Admission::Full);
+    }
+
+    #[test]
+    fn a_member_off_the_list_may_only_become_a_link() {
+        let mut f = fixture();
+        let member = crate::clock::NodeId::new(7 << 24);
+        f.engine.topology.write().member_seen(member, "192.168.0.7", 6379);
+        f.check("MELD ALLOWLIST SET 10.0.0.0/8", "+OK");
+        let from_member = connect(&f, "192.168.0.7:999");
+        let local = std::mem::replace(&mut f.session, from_member);
+        assert!(f.engine.admit_client(&f.session.client));
+        f.check("GET a", "-NOPERM this address is not on the allowlist: a member may only use it for its link");
+        assert!(f.run("MELD LINK 999").starts_with("-ERR this node speaks"));
+        assert!(!f.engine.admit_client(&connect(&f, "192.168.0.8:999").client));
+        // Put on the list, it may do everything at once.
+        let member = std::mem::replace(&mut f.session, local);
+        f.check("MELD ALLOWLIST ADD 192.168.0.0/16", ":1");
+        f.session = member;
+        f.check("GET a", "$-1");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let mut f = fixture();
+        f.check("MELD ALLOWLIST", "-ERR wrong number of arguments for 'meld|allowlist' command");
+        f.check("MELD ALLOWLIST ADD", "-ERR syntax error");
+        f.check("MELD ALLOWLIST ADD FORCE", "-ERR syntax error");
+        f.check("MELD ALLOWLIST DROP ::1", "-ERR syntax error");
+        f.check("MELD ALLOWLIST LIST ::1", "-ERR syntax error");
+        f.check("MELD ALLOWLIST ADD 10.0.0.0/33", "-ERR '10.0.0.0/33' is not an IP address or a CIDR block");
+    }
 }

@@ -409,3 +409,110 @@ fn numpat(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn pubsub_help(c: &mut Call<'_, '_>) -> Result<(), Error> {
     help::help(c, "pubsub")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{NTP64, NodeId, Origin};
+    use crate::command::TABLES;
+    use crate::config::{Config, of_text};
+    use crate::engine::session::Session;
+    use crate::engine::testing::Fixture;
+    use crate::engine::{Engine, Now, Seeds};
+    use crate::link::batch::Batch;
+    use crate::link::outbox::Drained;
+    use crate::resp::reply::Protocol;
+
+    /// What was pushed to a connection, line ends shown as spaces.
+    fn pushed(session: &Session) -> String {
+        let mut bytes = Vec::new();
+        session.client.take_mailbox(&mut bytes);
+        String::from_utf8(bytes).unwrap().trim_end().replace("\r\n", " ")
+    }
+
+    /// Another connection of the same server becomes the fixture's; returns the one before.
+    fn reconnect(fixture: &mut Fixture) -> Session {
+        let next = fixture.engine.connect("b:1".into(), "b:2".into(), Now::from_unix_ns(0), 0);
+        std::mem::replace(&mut fixture.session, next)
+    }
+
+    #[test]
+    fn replies_are_those_of_redis() {
+        let mut f = Fixture::new();
+        f.check("UNSUBSCRIBE", "*3 $11 unsubscribe $-1 :0");
+        f.check("UNSUBSCRIBE a b", "*3 $11 unsubscribe $1 a :0 *3 $11 unsubscribe $1 b :0");
+        f.check("SUBSCRIBE a a", "*3 $9 subscribe $1 a :1 *3 $9 subscribe $1 a :1");
+        f.check("PSUBSCRIBE a*", "*3 $10 psubscribe $2 a* :2");
+        f.check("SSUBSCRIBE s", "*3 $10 ssubscribe $1 s :1");
+        f.check("SUNSUBSCRIBE zz", "*3 $12 sunsubscribe $2 zz :1");
+        f.check("UNSUBSCRIBE zz", "*3 $11 unsubscribe $2 zz :2");
+        let subscriber = reconnect(&mut f);
+        f.check("PUBSUB NUMSUB a b", "*4 $1 a :1 $1 b :0");
+        f.check("PUBSUB CHANNELS", "*1 $1 a");
+        f.check("PUBSUB CHANNELS b*", "*0");
+        f.check("PUBSUB CHANNELS a b", "-ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB HELP.");
+        f.check("PUBSUB SHARDCHANNELS", "*1 $1 s");
+        f.check("PUBSUB SHARDNUMSUB s", "*2 $1 s :1");
+        f.check("PUBSUB NUMPAT", ":1");
+        f.check("PUBLISH a hello", ":2");
+        f.check("SPUBLISH s hello", ":1");
+        f.check("PUBLISH s hello", ":0");
+        let messages = "*3 $7 message $1 a $5 hello *4 $8 pmessage $2 a* $1 a $5 hello *3 $8 smessage $1 s $5 hello";
+        assert_eq!(pushed(&subscriber), messages);
+    }
+
+    #[test]
+    fn what_was_published_before_a_command_comes_before_its_reply() {
+        let mut f = Fixture::new().speak(Protocol::Resp3);
+        f.check("SUBSCRIBE a", ">3 $9 subscribe $1 a :1");
+        f.session.client.resp3.store(true, std::sync::atomic::Ordering::Relaxed);
+        f.engine.deliver(Scope::Channel, b"a", b"1");
+        f.check("GET x", ">3 $7 message $1 a $1 1 _");
+        f.check("PUBLISH a 2", ">3 $7 message $1 a $1 2 :1");
+        f.engine.deliver(Scope::Channel, b"a", b"3");
+        f.check("UNSUBSCRIBE a", ">3 $7 message $1 a $1 3 >3 $11 unsubscribe $1 a :0");
+        assert_eq!(f.engine.deliver(Scope::Channel, b"a", b"4"), 0);
+    }
+
+    #[test]
+    fn confirmations_are_not_silenced() {
+        let mut f = Fixture::new();
+        f.session.reply_mode = ReplyMode::Off;
+        f.check("SUBSCRIBE a", "");
+        f.engine.deliver(Scope::Channel, b"a", b"1");
+        assert_eq!(pushed(&f.session), "*3 $9 subscribe $1 a :1 *3 $7 message $1 a $1 1");
+    }
+
+    #[test]
+    fn partners_deliver_messages_and_notify_of_writes() {
+        let mut here = Fixture::replicating();
+        let config = Config::parse(&of_text("test", "notify-keyspace-events KEA")).unwrap();
+        let origin = Origin::new(NodeId::new(2 << 24), 1);
+        let there = Engine::new(origin, NTP64(0), 1, Seeds([5, 6, 7, 8]), config, TABLES);
+        let now = Now::from_unix_ns(u128::from(here.now_ms) * 1_000_000);
+        let mut listener = there.connect(String::new(), String::new(), now, 0);
+        there.pubsub.subscribe(&mut listener, Scope::Channel, b"news");
+        there.pubsub.subscribe(&mut listener, Scope::Shard, b"shard");
+        there.pubsub.subscribe(&mut listener, Scope::Pattern, b"__key*");
+        let mut check = |command: &str, expected: &str| {
+            here.run(command);
+            let mut drained = Drained::default();
+            here.engine.outbox.drain(&here.engine.clock, &mut drained);
+            let mut rest = &drained.bytes[..];
+            while let Some((batch, behind)) = Batch::split(rest).unwrap() {
+                there.merge_batch(here.engine.clock.origin(), &batch, now, 0).unwrap();
+                rest = behind;
+            }
+            assert_eq!(pushed(&listener), expected, "{command}");
+        };
+        check("PUBLISH news hi", "*3 $7 message $4 news $2 hi");
+        check("SPUBLISH shard hi", "*3 $8 smessage $5 shard $2 hi");
+        check("PUBLISH other hi", "");
+        let event = |space: &str, name: &str, by: &str| {
+            let channel = format!("__key{space}@0__:{name}");
+            format!("*4 $8 pmessage $6 __key* ${} {channel} ${} {by}", channel.len(), by.len())
+        };
+        check("SET k 1", &format!("{} {}", event("space", "k", "set"), event("event", "set", "k")));
+        check("INCR k", &format!("{} {}", event("space", "k", "incrby"), event("event", "incrby", "k")));
+    }
+}

@@ -1,6 +1,7 @@
 //! Partners: linking, and what the links are doing.
 
 use crate::engine::call::{Call, Outcome};
+use crate::engine::client::ClientFlags;
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::link::frame::VERSION;
@@ -10,7 +11,12 @@ use crate::resp::number;
 pub const LINK: Command = Command {
     name: "link",
     arity: 3,
-    flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::NO_MULTI).union(Flags::LOADING).union(Flags::STALE),
+    flags: Flags::ADMIN
+        .union(Flags::NOSCRIPT)
+        .union(Flags::NO_MULTI)
+        .union(Flags::LOADING)
+        .union(Flags::STALE)
+        .union(Flags::LINKING),
     keys: &[],
     categories: &[],
     tips: &[],
@@ -28,6 +34,7 @@ fn link(c: &mut Call<'_, '_>) -> Result<(), Error> {
         _ => return Err(format!("ERR this node speaks version {VERSION} of the link protocol").into()),
     }
     c.reply.ok();
+    c.session.client.set(ClientFlags::LINK);
     c.outcome = Outcome::Link;
     Ok(())
 }

@@ -108,7 +108,8 @@ pub fn to_bytes(blocks: &[IpNet]) -> Vec<u8> {
     blocks.iter().map(block_text).collect::<Vec<_>>().join("\n").into_bytes()
 }
 
-fn of_bytes(bytes: &[u8]) -> Option<Vec<IpNet>> {
+/// Reads a register's value.
+pub fn of_bytes(bytes: &[u8]) -> Option<Vec<IpNet>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let blocks: Vec<IpNet> = text.lines().map(block).collect::<Option<_>>()?;
     (blocks.len() <= BLOCKS_MAX).then_some(blocks)

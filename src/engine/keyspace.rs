@@ -488,6 +488,13 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// Whether a key of a keyspace exists, for what a peer's change is called.
+    pub(super) fn is_there(&self, space: u32, key: &[u8]) -> bool {
+        let hash = self.engine.hash(key);
+        let entry = self.locks.cell(hash.range()).shard.get(space, key, hash);
+        entry.is_some_and(|entry| entry.value_at(self.now.unix_ms).is_some())
+    }
+
     /// Merges one delta of a peer, whose effects on local clients are those of a local write.
     pub(super) fn merge_remote(&mut self, space: u32, key: &[u8], stamp: Stamp, change: &Change<'_>) -> bool {
         let hash = self.engine.hash(key);

@@ -27,6 +27,8 @@ pub mod registers;
 pub mod replication;
 pub mod session;
 pub mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,9 +40,8 @@ use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
-use crate::clock::{Clock, NTP64, Origin, Stamp};
+use crate::clock::{Clock, NTP64, Origin};
 use crate::config::Config;
-use crate::link::codec::Malformed;
 use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
@@ -218,9 +219,6 @@ impl Engine {
         for command in tables.iter().flat_map(|table| table.iter()) {
             commands.insert(command.name, command);
         }
-        let subscriptions = pubsub::Registry::default();
-        let mailbox_bytes_max = config.client_output_buffer_limit.pubsub.hard;
-        subscriptions.set_mailbox_bytes_max(usize::try_from(mailbox_bytes_max).unwrap_or(usize::MAX));
         let mesh = replication::mesh_for(origin, &config);
         Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
@@ -237,7 +235,7 @@ impl Engine {
             notify: AtomicU32::new(config.notify_keyspace_events.bits().into()),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
-            pubsub: subscriptions,
+            pubsub: pubsub::Registry::default(),
             topology: RwLock::new(Topology::new(origin.node())),
             allowlist: RwLock::new(Allowlist::configured(config.allowlist.clone())),
             mesh: Mutex::new(mesh),
@@ -570,6 +568,11 @@ impl Engine {
         self.spaces[db as usize].load(Ordering::Acquire)
     }
 
+    /// The database a keyspace stands behind.
+    pub fn db_of(&self, space: u32) -> Option<u32> {
+        (0..self.databases()).find(|db| self.space_of(*db) == space)
+    }
+
     /// Has a keyspace stand behind a database; the whole keyspace must be locked.
     pub fn set_space_of(&self, db: u32, space: u32) {
         self.spaces[db as usize].store(space, Ordering::Release);
@@ -708,19 +711,6 @@ impl Engine {
             }
             Admission::Protected | Admission::Refused => false,
         }
-    }
-
-    /// Takes an allowlist over that was written with this stamp, here or by a peer, unless a later one stands.
-    /// Returns whether it did; connections that are no longer allowed are closed then.
-    ///
-    /// # Errors
-    /// If the bytes are no list of blocks; nothing has changed then.
-    pub fn merge_allowlist(&self, stamp: Stamp, bytes: &[u8]) -> Result<bool, Malformed> {
-        let merged = self.allowlist.write().merge(stamp, bytes)?;
-        if merged {
-            self.enforce_allowlist();
-        }
-        Ok(merged)
     }
 
     /// Has CONFIG GET show the list, and closes what fell off it.

@@ -1,6 +1,7 @@
 //! Channels and who listens to them.
 //!
-//! A message is encoded at most once per protocol, however many receive it, and copied into each receiver's mailbox.
+//! A message is encoded at most once per protocol, however many receive it, and copied into each receiver's mailbox,
+//! which closes a client that leaves too much unread.
 //! A channel's subscribers are held while a message is handed to them, so nobody gets one after its
 //! unsubscribing returned. Locks: one key of one map, or the patterns; below them only mailboxes.
 //!
@@ -8,7 +9,7 @@
 //! of the command's reply; UNSUBSCRIBE empties it once more before it confirms.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use dashmap::DashMap;
 use indexmap::IndexMap;
@@ -40,8 +41,6 @@ pub struct Registry {
     channels: Channels,
     shard_channels: Channels,
     patterns: RwLock<IndexMap<Arc<[u8]>, Subscribers>>,
-    /// Bytes a mailbox may hold; 0 is no limit.
-    mailbox_bytes_max: AtomicUsize,
 }
 
 impl Registry {
@@ -139,11 +138,6 @@ impl Registry {
         }
     }
 
-    /// A client whose mailbox holds more bytes than this is closed (the hard limit of class `pubsub`); 0 never.
-    pub fn set_mailbox_bytes_max(&self, bytes: usize) {
-        self.mailbox_bytes_max.store(bytes, Ordering::Relaxed);
-    }
-
     fn forget(&self, scope: Scope, name: &[u8], client: u64) {
         let leave = |channels: &Channels| {
             if let dashmap::Entry::Occupied(mut channel) = channels.entry(name.into()) {
@@ -174,7 +168,6 @@ impl Registry {
 
     /// Hands a message to each client.
     fn push(&self, clients: &Subscribers, parts: &[&[u8]]) -> usize {
-        let limit = self.mailbox_bytes_max.load(Ordering::Relaxed);
         let (mut resp2, mut resp3) = (Vec::new(), Vec::new());
         for client in clients.values() {
             let protocol = client.protocol();
@@ -187,10 +180,7 @@ impl Registry {
                 reply.push(parts.len());
                 parts.iter().for_each(|part| reply.bulk(part));
             }
-            // Nothing for one that is being closed: its mailbox would grow for as long as its socket stalls.
-            if !client.flags().contains(ClientFlags::KILLED) && client.push(encoded) > limit && limit > 0 {
-                client.kill();
-            }
+            client.push(encoded);
         }
         clients.len()
     }
@@ -257,20 +247,5 @@ mod tests {
             assert!(!registry.unsubscribe(&mut session, scope, b"a"));
         }
         assert_eq!(registry.publish(b"a", b"x"), 0);
-    }
-
-    #[test]
-    fn a_client_that_does_not_read_is_closed_at_the_limit_and_gets_no_more() {
-        let registry = Registry::default();
-        registry.set_mailbox_bytes_max(1000);
-        let mut session = session(1);
-        registry.subscribe(&mut session, Scope::Channel, b"a");
-        while !session.client.flags().contains(ClientFlags::KILLED) {
-            registry.publish(b"a", &[b'x'; 100]);
-        }
-        let held = session.client.push(b"");
-        registry.publish(b"a", &[b'x'; 100]);
-        assert_eq!(session.client.push(b""), held);
-        assert!(held < 1200, "{held} bytes");
     }
 }
