@@ -1,13 +1,19 @@
 //! The commands: one file per family, each opening with its table.
 //!
 //! A command is an entry in a table and a function in the rhythm: read arguments, look at the key, decide,
-//! apply, notify, reply. Functions that several families share stand in [`parse`].
+//! apply, notify, reply. Functions that several families share stand in [`parse`], [`scan`] and
+//! [`pick`].
 
 pub mod parse;
+pub mod scan;
+pub mod pick;
 pub mod string;
+pub mod hash;
+pub mod set;
+pub mod set_algebra;
 pub mod connection;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS];
+pub const TABLES: &[&[Command]] = &[string::COMMANDS, hash::COMMANDS, set::COMMANDS, set_algebra::COMMANDS, connection::COMMANDS];

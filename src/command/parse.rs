@@ -11,6 +11,14 @@ pub fn integer(arg: &[u8]) -> Result<i64, Error> {
     number::parse_i64(arg).ok_or(Error::NOT_INTEGER)
 }
 
+/// An integer that is not negative.
+///
+/// # Errors
+/// `value is out of range, must be positive`, also for what is no integer at all.
+pub fn positive(arg: &[u8]) -> Result<u64, Error> {
+    number::parse_i64(arg).and_then(|value| u64::try_from(value).ok()).ok_or(Error::MUST_BE_POSITIVE)
+}
+
 /// A float.
 ///
 /// # Errors

@@ -262,6 +262,22 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The set at a key, if it holds one: like [`Self::peek`].
+    pub fn peek_set(&self, key: &[u8]) -> Option<&Set> {
+        match self.peek(key) {
+            Some(Value::Set(set)) => Some(set),
+            _ => None,
+        }
+    }
+
+    /// The hash at a key, if it holds one: like [`Self::peek`].
+    pub fn peek_hash(&self, key: &[u8]) -> Option<&Hash> {
+        match self.peek(key) {
+            Some(Value::Hash(hash)) => Some(hash),
+            _ => None,
+        }
+    }
+
     /// When an existing key expires, in Unix milliseconds.
     pub fn expires_at_ms(&self, key: &[u8]) -> Option<u64> {
         self.peek_entry(key)?.expires_at_ms()

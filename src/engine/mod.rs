@@ -22,6 +22,8 @@ pub mod notify;
 pub mod pubsub;
 pub mod session;
 pub mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
