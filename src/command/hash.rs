@@ -539,3 +539,91 @@ fn hrename(c: &mut Call<'_, '_>) -> Result<(), Error> {
     c.reply.int(1);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+    use crate::resp::reply::Protocol;
+
+    #[test]
+    fn counting_per_origin_replies_like_counting_alone() {
+        for mut server in [Fixture::new(), Fixture::replicating()] {
+            server.check("HINCRBY h n 5", ":5");
+            server.check("HINCRBY h n -7", ":-2");
+            server.check("HINCRBYFLOAT h n 0.5", "$4 -1.5");
+            server.check("HINCRBYFLOAT h n 1.5", "$1 0");
+            server.check("HINCRBY h n 3", ":3");
+            server.check("HGET h n", "$1 3");
+            server.check("HSET h n 9223372036854775807 f 1.25", ":1");
+            server.check("HINCRBY h n 1", "-ERR increment or decrement would overflow");
+            server.check("HINCRBY h f 1", "-ERR hash value is not an integer");
+            server.check("HINCRBYFLOAT h f inf", "-ERR value is NaN or Infinity");
+            server.check("HGETALL h", "*4 $1 n $19 9223372036854775807 $1 f $4 1.25");
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_has_no_effect() {
+        let mut server = Fixture::replicating();
+        server.run("HSET h a 1 b 2");
+        let before = server.changes();
+        server.check("HDEL h x y", ":0");
+        server.check("HSETNX h a 9", ":0");
+        server.check("HDEL nokey x", ":0");
+        server.check("KEYDB.HRENAME h a a", ":1");
+        assert_eq!(server.changes(), before);
+        server.check("HDEL h a a", ":1");
+        assert_eq!(server.changes(), before + 1);
+        server.check("HDEL h b b", ":1");
+        server.check("HLEN h", ":0");
+    }
+
+    #[test]
+    fn a_field_is_renamed_over_another() {
+        let mut server = Fixture::new();
+        server.run("HSET h a 1 b 2");
+        server.check("KEYDB.HRENAME h a b", ":1");
+        server.check("HGETALL h", "*2 $1 b $1 1");
+        server.check("KEYDB.HRENAME h a c", "-ERR hash key doesn't exist");
+        server.check("KEYDB.HRENAME nokey a c", "$-1");
+        server.run("PING");
+        server.check("KEYDB.HRENAME h b c", ":1");
+        server.check("HGETALL h", "*2 $1 c $1 1");
+        server.run("SET s x");
+        server.check("KEYDB.HRENAME s a b", "-WRONGTYPE Operation against a key holding the wrong kind of value");
+    }
+
+    #[test]
+    fn random_fields_with_values_are_pairs_in_resp3() {
+        let mut server = Fixture::new();
+        server.run("HSET h a 1");
+        server.check("HRANDFIELD h -2 WITHVALUES", "*4 $1 a $1 1 $1 a $1 1");
+        let mut server = server.speak(Protocol::Resp3);
+        server.check("HRANDFIELD h -2 WITHVALUES", "*2 *2 $1 a $1 1 *2 $1 a $1 1");
+        server.check("HRANDFIELD h 5 WITHVALUES", "*1 *2 $1 a $1 1");
+    }
+
+    #[test]
+    fn endless_repeats_are_refused() {
+        let mut server = Fixture::new();
+        server.run("HSET h a 1");
+        let refused = "-ERR value is out of range, the reply would exceed 512 MB";
+        server.check("HRANDFIELD h -4000000000 WITHVALUES", refused);
+    }
+
+    #[test]
+    fn only_big_hashes_are_scanned_in_pages() {
+        let mut server = Fixture::new();
+        for field in 0..512 {
+            server.run(&format!("HSET h {field} v"));
+        }
+        assert!(server.run("HSCAN h 0 COUNT 1").starts_with("*2 $1 0 *1024 "));
+        server.run("HSET h 512 v");
+        server.check("HSCAN h 0 COUNT 1", "*2 $3 512 *2 $3 512 $1 v");
+        server.check("HSCAN h 512 COUNT 1 MATCH x", "*2 $3 511 *0");
+        assert!(server.run("HSCAN h 5").starts_with("*2 $1 0 *10 "));
+        server.run("HDEL h 512");
+        server.run_args(&[b"HSET", b"h", b"0", &[b'v'; 65]]);
+        assert!(server.run("HSCAN h 0 COUNT 1").starts_with("*2 $3 511 *2 "));
+    }
+}

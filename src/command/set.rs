@@ -343,3 +343,67 @@ fn sscan(c: &mut Call<'_, '_>) -> Result<(), Error> {
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn what_changes_nothing_has_no_effect() {
+        let mut server = Fixture::replicating();
+        server.run("SADD s a b");
+        let before = server.changes();
+        server.check("SADD s a b a", ":0");
+        server.check("SREM s x x", ":0");
+        server.check("SMOVE s s a", ":1");
+        server.check("SMOVE s t x", ":0");
+        server.check("SPOP s 0", "*0");
+        server.check("SINTERSTORE nokey s nokey", ":0");
+        assert_eq!(server.changes(), before);
+        server.check("SADD s c c", ":1");
+        server.check("SREM s c c", ":1");
+        assert_eq!(server.changes(), before + 2);
+    }
+
+    #[test]
+    fn popping_removes_what_it_returns() {
+        let mut server = Fixture::new();
+        let members: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+        server.run(&format!("SADD s {}", members.join(" ")));
+        let mut popped: Vec<String> = Vec::new();
+        for command in ["SPOP s", "SPOP s 20", "SPOP s 9223372036854775807"] {
+            let reply = server.run(command);
+            popped.extend(reply.split(' ').filter(|part| part.parse::<u32>().is_ok()).map(str::to_owned));
+        }
+        popped.sort_by_key(|member| member.parse::<u32>().unwrap());
+        assert_eq!(popped, members);
+        server.check("SPOP s", "$-1");
+        server.check("SCARD s", ":0");
+    }
+
+    #[test]
+    fn a_destination_may_be_a_source_or_of_another_type() {
+        let mut server = Fixture::new();
+        server.run("SADD a 1 2");
+        server.run("SADD b 2 3");
+        server.check("SDIFFSTORE a a b", ":1");
+        server.check("SMEMBERS a", "*1 $1 1");
+        server.check("SUNIONSTORE a a b a", ":3");
+        server.run("SET s x");
+        server.check("SINTERSTORE s a b", ":2");
+        server.check("SMEMBERS s", "*2 $1 2 $1 3");
+        server.check("SDIFFSTORE s a a", ":0");
+        server.check("GET s", "$-1");
+    }
+
+    #[test]
+    fn sets_of_integers_are_scanned_whole() {
+        let mut server = Fixture::new();
+        let members: Vec<String> = (0..512).map(|n| n.to_string()).collect();
+        server.run(&format!("SADD s {}", members.join(" ")));
+        assert!(server.run("SSCAN s 0 COUNT 1").starts_with("*2 $1 0 *512 "));
+        server.run("SREM s 0");
+        server.run("SADD s x");
+        server.check("SSCAN s 0 COUNT 1", "*2 $3 511 *1 $1 x");
+    }
+}

@@ -18,16 +18,18 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// A server without partners.
     pub(crate) fn new() -> Self {
-        Self::with(Config::default())
-    }
-
-    /// A server with this configuration.
-    pub(crate) fn with(config: Config) -> Self {
         let origin = Origin::new(NodeId::new(1 << 24), 1);
-        let engine = Engine::new(origin, NTP64(0), 1, Seeds([1, 2, 3, 4]), config, TABLES);
+        let engine = Engine::new(origin, NTP64(0), 1, Seeds([1, 2, 3, 4]), Config::default(), TABLES);
         let now_ms = 1_700_000_000_000;
         let session = engine.connect("test:1".into(), "test:2".into(), now(now_ms), 0);
         Fixture { engine, session, now_ms }
+    }
+
+    /// A server that writes for partners: per-origin sums, batches, tombstones.
+    pub(crate) fn replicating() -> Self {
+        let fixture = Self::new();
+        fixture.engine.start_replicating();
+        fixture
     }
 
     /// Replies are in this protocol from now on.
