@@ -19,7 +19,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hdel",
         arity: -3,
         flags: Flags::WRITE.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "delete"])],
+        keys: &[KeySpec::at(1, &["RW", "delete"])],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -33,7 +33,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hexists",
         arity: 3,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RO"])],
+        keys: &[KeySpec::at(1, &["RO"])],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -47,7 +47,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hget",
         arity: 3,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -61,7 +61,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hgetall",
         arity: 2,
         flags: Flags::READONLY,
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["hash"],
         tips: &["nondeterministic_output_order"],
         group: Group::Hash,
@@ -75,7 +75,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hincrby",
         arity: 4,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "access", "update"])],
+        keys: &[KeySpec::UPDATE_1],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -89,7 +89,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hincrbyfloat",
         arity: 4,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "access", "update"])],
+        keys: &[KeySpec::UPDATE_1],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -103,7 +103,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hkeys",
         arity: 2,
         flags: Flags::READONLY,
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["hash"],
         tips: &["nondeterministic_output_order"],
         group: Group::Hash,
@@ -117,7 +117,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hlen",
         arity: 2,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RO"])],
+        keys: &[KeySpec::at(1, &["RO"])],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -131,7 +131,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hmget",
         arity: -3,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -145,7 +145,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hmset",
         arity: -4,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "update"])],
+        keys: &[KeySpec::at(1, &["RW", "update"])],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -159,7 +159,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hrandfield",
         arity: -2,
         flags: Flags::READONLY,
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["hash"],
         tips: &["nondeterministic_output"],
         group: Group::Hash,
@@ -173,7 +173,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hscan",
         arity: -3,
         flags: Flags::READONLY,
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["hash"],
         tips: &["nondeterministic_output"],
         group: Group::Hash,
@@ -187,7 +187,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hset",
         arity: -4,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "update"])],
+        keys: &[KeySpec::at(1, &["RW", "update"])],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -201,7 +201,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hsetnx",
         arity: 4,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "insert"])],
+        keys: &[KeySpec::at(1, &["RW", "insert"])],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -215,7 +215,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hstrlen",
         arity: 3,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RO"])],
+        keys: &[KeySpec::at(1, &["RO"])],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -229,7 +229,7 @@ pub const COMMANDS: &[Command] = &[
         name: "hvals",
         arity: 2,
         flags: Flags::READONLY,
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["hash"],
         tips: &["nondeterministic_output_order"],
         group: Group::Hash,
@@ -243,7 +243,7 @@ pub const COMMANDS: &[Command] = &[
         name: "keydb.hrename",
         arity: 4,
         flags: Flags::WRITE.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "access", "update", "delete"])],
+        keys: &[KeySpec::at(1, &["RW", "access", "update", "delete"])],
         categories: &["hash"],
         tips: &[],
         group: Group::Hash,
@@ -258,10 +258,9 @@ pub const COMMANDS: &[Command] = &[
 fn hdel(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     let key = &args[1];
-    c.keys.hash(key)?;
     let mut removed = 0;
     for field in args.slice(2..) {
-        if c.keys.peek_hash(key).is_some_and(|hash| hash.contains(field)) {
+        if c.keys.peek_hash(key)?.is_some_and(|hash| hash.contains(field)) {
             c.keys.apply(key, &Change::FieldRemove(field));
             removed += 1;
         }
@@ -304,7 +303,7 @@ fn hgetall(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn hincrby(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (key, field) = (&c.args[1], &c.args[2]);
     let amount = integer(&c.args[3])?;
-    let held = match c.keys.hash(key)?.and_then(|hash| hash.get(field)) {
+    let held = match c.keys.peek_hash(key)?.and_then(|hash| hash.get(field)) {
         Some(text) => number::parse_i64(text).ok_or(Error::new("ERR hash value is not an integer"))?,
         None => 0,
     };
@@ -325,7 +324,7 @@ fn hincrbyfloat(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if !amount.is_finite() {
         return Err(Error::new("ERR value is NaN or Infinity"));
     }
-    let held = match c.keys.hash(key)?.and_then(|hash| hash.get(field)) {
+    let held = match c.keys.peek_hash(key)?.and_then(|hash| hash.get(field)) {
         Some(text) => LongDouble::parse(text).ok_or(Error::new("ERR hash value is not a float"))?,
         None => LongDouble::ZERO,
     };
@@ -342,7 +341,7 @@ fn hincrbyfloat(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
     c.keys.notify(EventClass::HASH, "hincrbyfloat", key);
     // Sums of several origins may round otherwise than `total`: the reply is what HGET would say.
-    c.reply.bulk_opt(c.keys.peek_hash(key).and_then(|hash| hash.get(field)));
+    c.reply.bulk_opt(c.keys.peek_hash(key)?.and_then(|hash| hash.get(field)));
     Ok(())
 }
 
@@ -385,22 +384,22 @@ fn hset(c: &mut Call<'_, '_>) -> Result<(), Error> {
 /// Sets the fields of HSET and HMSET. Returns how many are new.
 fn set_fields(c: &mut Call<'_, '_>, name: &str) -> Result<usize, Error> {
     let args = c.args;
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err(Error::wrong_arity(name));
     }
     let key = &args[1];
-    let before = c.keys.hash(key)?.map_or(0, Hash::len);
+    let before = c.keys.peek_hash(key)?.map_or(0, Hash::len);
     for at in (2..args.len()).step_by(2) {
         c.keys.apply(key, &Change::Field(&args[at], &args[at + 1]));
     }
     c.keys.notify(EventClass::HASH, "hset", key);
-    let after = c.keys.peek_hash(key).map_or(0, Hash::len);
+    let after = c.keys.peek_hash(key)?.map_or(0, Hash::len);
     Ok(after - before)
 }
 
 fn hsetnx(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (key, field) = (&c.args[1], &c.args[2]);
-    if c.keys.hash(key)?.is_some_and(|hash| hash.contains(field)) {
+    if c.keys.peek_hash(key)?.is_some_and(|hash| hash.contains(field)) {
         c.reply.int(0);
         return Ok(());
     }
@@ -524,7 +523,7 @@ fn hscan(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn hrename(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (key, from, to) = (&c.args[1], &c.args[2], &c.args[3]);
-    let Some(hash) = c.keys.hash(key)? else {
+    let Some(hash) = c.keys.peek_hash(key)? else {
         c.reply.null();
         return Ok(());
     };
@@ -590,7 +589,10 @@ mod tests {
         server.check("KEYDB.HRENAME h b c", ":1");
         server.check("HGETALL h", "*2 $1 c $1 1");
         server.run("SET s x");
-        server.check("KEYDB.HRENAME s a b", "-WRONGTYPE Operation against a key holding the wrong kind of value");
+        server.check(
+            "KEYDB.HRENAME s a b",
+            "-WRONGTYPE Operation against a key holding the wrong kind of value",
+        );
     }
 
     #[test]

@@ -17,12 +17,10 @@ const REPLY_BYTES_MAX: usize = if cfg!(test) { 1 << 20 } else { 512 << 20 };
 pub fn count(arg: &[u8]) -> Result<i64, Error> {
     match number::parse_i64(arg) {
         None => Err(Error::NOT_INTEGER),
-        Some(i64::MIN) => Err(format!(
-            "ERR value is out of range, value must between {} and {}",
-            -i64::MAX,
-            i64::MAX
-        )
-        .into()),
+        Some(i64::MIN) => {
+            Err(format!("ERR value is out of range, value must between {} and {}", -i64::MAX, i64::MAX)
+                .into())
+        }
         Some(count) => Ok(count),
     }
 }

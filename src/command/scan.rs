@@ -52,7 +52,8 @@ impl<'a> Options<'a> {
             let value = rest.next().ok_or(Error::SYNTAX)?;
             if is(word, "count") {
                 let count = integer(value)?;
-                options.count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(Error::SYNTAX)?;
+                options.count =
+                    usize::try_from(count).ok().filter(|count| *count > 0).ok_or(Error::SYNTAX)?;
             } else if is(word, "match") {
                 options.pattern = Some(value).filter(|pattern| *pattern != b"*");
             } else if is(word, "type") && scope == Scope::Keyspace {
@@ -86,9 +87,9 @@ pub fn cursor(arg: &[u8]) -> Result<u64, Error> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(INVALID);
     }
-    let magnitude = digits.iter().try_fold(0_u64, |value, digit| {
-        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    });
+    let magnitude = digits
+        .iter()
+        .try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
     let magnitude = magnitude.ok_or(INVALID)?;
     Ok(if negative { magnitude.wrapping_neg() } else { magnitude })
 }
@@ -149,7 +150,9 @@ mod tests {
 
     #[test]
     fn cursors_are_read_like_strtoul_does() {
-        let check = |text: &str, expected: Option<u64>| assert_eq!(cursor(text.as_bytes()).ok(), expected, "{text:?}");
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(cursor(text.as_bytes()).ok(), expected, "{text:?}")
+        };
         check("", Some(0));
         check("0", Some(0));
         check("007", Some(7));

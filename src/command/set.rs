@@ -17,7 +17,7 @@ pub const COMMANDS: &[Command] = &[
         name: "sadd",
         arity: -3,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "insert"])],
+        keys: &[KeySpec::at(1, &["RW", "insert"])],
         categories: &["set"],
         tips: &[],
         group: Group::Set,
@@ -31,7 +31,7 @@ pub const COMMANDS: &[Command] = &[
         name: "scard",
         arity: 2,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RO"])],
+        keys: &[KeySpec::at(1, &["RO"])],
         categories: &["set"],
         tips: &[],
         group: Group::Set,
@@ -45,7 +45,7 @@ pub const COMMANDS: &[Command] = &[
         name: "sismember",
         arity: 3,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RO"])],
+        keys: &[KeySpec::at(1, &["RO"])],
         categories: &["set"],
         tips: &[],
         group: Group::Set,
@@ -59,7 +59,7 @@ pub const COMMANDS: &[Command] = &[
         name: "smembers",
         arity: 2,
         flags: Flags::READONLY,
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["set"],
         tips: &["nondeterministic_output_order"],
         group: Group::Set,
@@ -73,7 +73,7 @@ pub const COMMANDS: &[Command] = &[
         name: "smismember",
         arity: -3,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["set"],
         tips: &[],
         group: Group::Set,
@@ -87,7 +87,7 @@ pub const COMMANDS: &[Command] = &[
         name: "smove",
         arity: 4,
         flags: Flags::WRITE.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "access", "delete"]), KeySpec::one(2, &["RW", "insert"])],
+        keys: &[KeySpec::at(1, &["RW", "access", "delete"]), KeySpec::at(2, &["RW", "insert"])],
         categories: &["set"],
         tips: &[],
         group: Group::Set,
@@ -101,7 +101,7 @@ pub const COMMANDS: &[Command] = &[
         name: "spop",
         arity: -2,
         flags: Flags::WRITE.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "access", "delete"])],
+        keys: &[KeySpec::at(1, &["RW", "access", "delete"])],
         categories: &["set"],
         tips: &["nondeterministic_output"],
         group: Group::Set,
@@ -115,7 +115,7 @@ pub const COMMANDS: &[Command] = &[
         name: "srandmember",
         arity: -2,
         flags: Flags::READONLY,
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["set"],
         tips: &["nondeterministic_output"],
         group: Group::Set,
@@ -129,7 +129,7 @@ pub const COMMANDS: &[Command] = &[
         name: "srem",
         arity: -3,
         flags: Flags::WRITE.union(Flags::FAST),
-        keys: &[KeySpec::one(1, &["RW", "delete"])],
+        keys: &[KeySpec::at(1, &["RW", "delete"])],
         categories: &["set"],
         tips: &[],
         group: Group::Set,
@@ -143,7 +143,7 @@ pub const COMMANDS: &[Command] = &[
         name: "sscan",
         arity: -3,
         flags: Flags::READONLY,
-        keys: &[KeySpec::one(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["set"],
         tips: &["nondeterministic_output"],
         group: Group::Set,
@@ -158,10 +158,9 @@ pub const COMMANDS: &[Command] = &[
 fn sadd(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     let key = &args[1];
-    c.keys.set(key)?;
     let mut added = 0;
     for member in args.slice(2..) {
-        added += i64::from(add(c, key, member));
+        added += i64::from(add(c, key, member)?);
     }
     if added > 0 {
         c.keys.notify(EventClass::SET, "sadd", key);
@@ -171,15 +170,15 @@ fn sadd(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 /// Adds a member unless the set has it. Returns whether it did.
-fn add(c: &mut Call<'_, '_>, key: &[u8], member: &[u8]) -> bool {
-    let has = c.keys.peek_set(key).is_some_and(|set| set.contains(member));
-    !has && c.keys.apply(key, &Change::Member(member))
+fn add(c: &mut Call<'_, '_>, key: &[u8], member: &[u8]) -> Result<bool, Error> {
+    let has = c.keys.peek_set(key)?.is_some_and(|set| set.contains(member));
+    Ok(!has && c.keys.apply(key, &Change::Member(member)))
 }
 
 /// Removes a member if the set has it. Returns whether it did.
-fn remove(c: &mut Call<'_, '_>, key: &[u8], member: &[u8]) -> bool {
-    let has = c.keys.peek_set(key).is_some_and(|set| set.contains(member));
-    has && c.keys.apply(key, &Change::MemberRemove(member))
+fn remove(c: &mut Call<'_, '_>, key: &[u8], member: &[u8]) -> Result<bool, Error> {
+    let has = c.keys.peek_set(key)?.is_some_and(|set| set.contains(member));
+    Ok(has && c.keys.apply(key, &Change::MemberRemove(member)))
 }
 
 /// Tells of a removal, and of the key's end if nothing is left.
@@ -225,15 +224,15 @@ fn smismember(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn smove(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     let (from, to, member) = (&args[1], &args[2], &args[3]);
-    let Some(has) = c.keys.set(from)?.map(|set| set.contains(member)) else {
+    let Some(has) = c.keys.peek_set(from)?.map(|set| set.contains(member)) else {
         c.reply.int(0);
         return Ok(());
     };
-    c.keys.set(to)?;
+    c.keys.peek_set(to)?;
     if has && from != to {
-        remove(c, from, member);
+        remove(c, from, member)?;
         notify_removed(c, "srem", from);
-        if add(c, to, member) {
+        if add(c, to, member)? {
             c.keys.notify(EventClass::SET, "sadd", to);
         }
     }
@@ -250,7 +249,7 @@ fn spop(c: &mut Call<'_, '_>) -> Result<(), Error> {
         (Some(_), _) => return Err(Error::SYNTAX),
     };
     let engine = c.engine;
-    let Some(set) = c.keys.set(key)? else {
+    let Some(set) = c.keys.peek_set(key)? else {
         match count {
             Some(_) => c.reply.set(0),
             None => c.reply.null(),
@@ -265,7 +264,7 @@ fn spop(c: &mut Call<'_, '_>) -> Result<(), Error> {
         c.reply.set(picked.args().len());
     }
     for member in picked.args() {
-        remove(c, key, member);
+        remove(c, key, member)?;
         c.reply.bulk(member);
     }
     if !picked.args().is_empty() {
@@ -308,10 +307,9 @@ fn srandmember(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn srem(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     let key = &args[1];
-    c.keys.set(key)?;
     let mut removed = 0;
     for member in args.slice(2..) {
-        removed += i64::from(remove(c, key, member));
+        removed += i64::from(remove(c, key, member)?);
     }
     if removed > 0 {
         notify_removed(c, "srem", key);

@@ -24,7 +24,7 @@ pub const COMMANDS: &[Command] = &[
         name: "sdiff",
         arity: -2,
         flags: Flags::READONLY,
-        keys: &[KeySpec::all_from(1, &["RO", "access"])],
+        keys: &[KeySpec::to_end(1, 1, &["RO", "access"])],
         categories: &["set"],
         tips: &["nondeterministic_output_order"],
         group: Group::Set,
@@ -38,7 +38,7 @@ pub const COMMANDS: &[Command] = &[
         name: "sdiffstore",
         arity: -3,
         flags: Flags::WRITE.union(Flags::DENYOOM),
-        keys: &[KeySpec::one(1, &["OW", "update"]), KeySpec::all_from(2, &["RO", "access"])],
+        keys: &[KeySpec::OVERWRITE_1, KeySpec::to_end(2, 1, &["RO", "access"])],
         categories: &["set"],
         tips: &[],
         group: Group::Set,
@@ -52,7 +52,7 @@ pub const COMMANDS: &[Command] = &[
         name: "sinter",
         arity: -2,
         flags: Flags::READONLY,
-        keys: &[KeySpec::all_from(1, &["RO", "access"])],
+        keys: &[KeySpec::to_end(1, 1, &["RO", "access"])],
         categories: &["set"],
         tips: &["nondeterministic_output_order"],
         group: Group::Set,
@@ -80,7 +80,7 @@ pub const COMMANDS: &[Command] = &[
         name: "sinterstore",
         arity: -3,
         flags: Flags::WRITE.union(Flags::DENYOOM),
-        keys: &[KeySpec::one(1, &["RW", "update"]), KeySpec::all_from(2, &["RO", "access"])],
+        keys: &[KeySpec::at(1, &["RW", "update"]), KeySpec::to_end(2, 1, &["RO", "access"])],
         categories: &["set"],
         tips: &[],
         group: Group::Set,
@@ -94,7 +94,7 @@ pub const COMMANDS: &[Command] = &[
         name: "sunion",
         arity: -2,
         flags: Flags::READONLY,
-        keys: &[KeySpec::all_from(1, &["RO", "access"])],
+        keys: &[KeySpec::to_end(1, 1, &["RO", "access"])],
         categories: &["set"],
         tips: &["nondeterministic_output_order"],
         group: Group::Set,
@@ -108,7 +108,7 @@ pub const COMMANDS: &[Command] = &[
         name: "sunionstore",
         arity: -3,
         flags: Flags::WRITE.union(Flags::DENYOOM),
-        keys: &[KeySpec::one(1, &["OW", "update"]), KeySpec::all_from(2, &["RO", "access"])],
+        keys: &[KeySpec::OVERWRITE_1, KeySpec::to_end(2, 1, &["RO", "access"])],
         categories: &["set"],
         tips: &[],
         group: Group::Set,
@@ -215,7 +215,7 @@ fn sets<'k>(keys: &'k mut Keyspace<'_>, names: Args<'_>) -> Result<SmallVec<[Opt
         keys.set(name)?;
     }
     let keys = &*keys;
-    Ok(names.iter().map(|name| keys.peek_set(name)).collect())
+    names.iter().map(|name| keys.peek_set(name)).collect()
 }
 
 impl Operation {

@@ -262,19 +262,24 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// The set at a key, if it holds one: like [`Self::peek`].
-    pub fn peek_set(&self, key: &[u8]) -> Option<&Set> {
+    /// The set at a key that is about to be written: neither a hit or miss nor an access.
+    ///
+    /// # Errors
+    /// If it holds another type; likewise below.
+    pub fn peek_set(&self, key: &[u8]) -> Result<Option<&Set>, Error> {
         match self.peek(key) {
-            Some(Value::Set(set)) => Some(set),
-            _ => None,
+            None => Ok(None),
+            Some(Value::Set(set)) => Ok(Some(set)),
+            Some(_) => Err(Error::WRONG_TYPE),
         }
     }
 
-    /// The hash at a key, if it holds one: like [`Self::peek`].
-    pub fn peek_hash(&self, key: &[u8]) -> Option<&Hash> {
+    /// The hash at a key that is about to be written.
+    pub fn peek_hash(&self, key: &[u8]) -> Result<Option<&Hash>, Error> {
         match self.peek(key) {
-            Some(Value::Hash(hash)) => Some(hash),
-            _ => None,
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(hash)),
+            Some(_) => Err(Error::WRONG_TYPE),
         }
     }
 
