@@ -12,8 +12,31 @@ pub mod hash;
 pub mod set;
 pub mod set_algebra;
 pub mod connection;
+pub mod replication;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, hash::COMMANDS, set::COMMANDS, set_algebra::COMMANDS, connection::COMMANDS];
+pub const TABLES: &[&[Command]] = &[
+    string::COMMANDS,
+    hash::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
+    connection::COMMANDS,
+    MELD,
+];
+
+const MELD: &[Command] = &[Command {
+    name: "meld",
+    arity: -2,
+    flags: crate::engine::command::Flags::empty(),
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: crate::engine::command::Group::Meldis,
+    since: "0.1.0",
+    summary: "",
+    complexity: "",
+    run: |_| Ok(()),
+    subcommands: &[replication::LINK],
+}];
