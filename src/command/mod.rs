@@ -5,9 +5,20 @@
 
 pub mod parse;
 pub mod string;
+pub mod counter;
+pub mod lcs;
+pub mod bitmap;
+pub mod bitfield;
 pub mod connection;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS];
+pub const TABLES: &[&[Command]] = &[
+    string::COMMANDS,
+    counter::COMMANDS,
+    lcs::COMMANDS,
+    bitmap::COMMANDS,
+    bitfield::COMMANDS,
+    connection::COMMANDS,
+];
