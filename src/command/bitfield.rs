@@ -4,7 +4,7 @@
 //! a copy of the string, which is stored once at the end. A field lies in at most nine bytes: it is read and written
 //! as part of the 128 bits that begin with its first byte.
 
-use super::bitmap::bit_offset;
+use super::bitmap::{bit_offset, checked_offset};
 use super::parse::{integer, is};
 use super::string::padded;
 use crate::engine::Engine;
@@ -66,8 +66,10 @@ fn bitfield(c: &mut Call<'_, '_>) -> Result<(), Error> {
         let old = operation.field.read(&bytes);
         match operation.outcome(old) {
             Some((new, reply)) => {
-                operation.field.write(&mut bytes, new);
-                is_changed |= operation.is_write() && (grows || new != old);
+                if operation.is_write() {
+                    operation.field.write(&mut bytes, new);
+                    is_changed |= grows || new != old;
+                }
                 c.reply.int(reply);
             }
             None => c.reply.null(),
@@ -205,7 +207,14 @@ impl Field {
         let bits = number::parse_i64(bits).filter(|bits| (1..=bits_max).contains(bits)).ok_or(Error::new(
             "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.",
         ))? as u32;
-        Ok(Field { is_signed, bits, offset: bit_offset(engine, offset, bits)? })
+        let offset = match offset.strip_prefix(b"#") {
+            None => bit_offset(engine, offset)?,
+            Some(index) => checked_offset(
+                engine,
+                number::parse_i64(index).and_then(|index| index.checked_mul(bits.into())),
+            )?,
+        };
+        Ok(Field { is_signed, bits, offset })
     }
 
     fn last_bit(self) -> usize {

@@ -96,7 +96,7 @@ pub const COMMANDS: &[Command] = &[
 
 fn setbit(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let key = &c.args[1];
-    let offset = bit_offset(c.engine, &c.args[2], 1)?;
+    let offset = bit_offset(c.engine, &c.args[2])?;
     let on = match number::parse_i64(&c.args[3]) {
         Some(0) => false,
         Some(1) => true,
@@ -115,18 +115,19 @@ fn setbit(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn getbit(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    let offset = bit_offset(c.engine, &c.args[2], 1)?;
+    let offset = bit_offset(c.engine, &c.args[2])?;
     let held = c.keys.string(&c.args[1])?.unwrap_or_default();
     c.reply.int(bit(held, offset).into());
     Ok(())
 }
 
-/// A bit's offset; `#n` is n times `width`.
-pub(super) fn bit_offset(engine: &Engine, arg: &[u8], width: u32) -> Result<usize, Error> {
-    let offset = match arg.strip_prefix(b"#") {
-        Some(arg) if width > 1 => number::parse_i64(arg).and_then(|n| n.checked_mul(width.into())),
-        _ => number::parse_i64(arg),
-    };
+/// A bit's offset.
+pub(super) fn bit_offset(engine: &Engine, arg: &[u8]) -> Result<usize, Error> {
+    checked_offset(engine, number::parse_i64(arg))
+}
+
+/// An offset that there may be.
+pub(super) fn checked_offset(engine: &Engine, offset: Option<i64>) -> Result<usize, Error> {
     offset
         .and_then(|offset| usize::try_from(offset).ok())
         .filter(|offset| is_len_allowed(engine, *offset as u64 / 8 + 1))
