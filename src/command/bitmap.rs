@@ -203,7 +203,7 @@ fn ones(bytes: &[u8], bits: Range<usize>) -> usize {
     let whole: usize = words.iter().map(|word| u64::from_ne_bytes(*word).count_ones() as usize).sum();
     let rest: usize = rest.iter().map(|byte| byte.count_ones() as usize).sum();
     let before = bytes[bits.start / 8] & before_mask(bits.start);
-    let behind = if bits.end % 8 == 0 { 0 } else { bytes[bits.end / 8] & !before_mask(bits.end) };
+    let behind = if bits.end.is_multiple_of(8) { 0 } else { bytes[bits.end / 8] & !before_mask(bits.end) };
     whole + rest - before.count_ones() as usize - behind.count_ones() as usize
 }
 
