@@ -10,6 +10,7 @@ pub mod lcs;
 pub mod bitmap;
 pub mod bitfield;
 pub mod connection;
+pub mod replication;
 
 use crate::engine::command::Command;
 
@@ -21,4 +22,20 @@ pub const TABLES: &[&[Command]] = &[
     bitmap::COMMANDS,
     bitfield::COMMANDS,
     connection::COMMANDS,
+    MELD,
 ];
+
+const MELD: &[Command] = &[Command {
+    name: "meld",
+    arity: -2,
+    flags: crate::engine::command::Flags::empty(),
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: crate::engine::command::Group::Meldis,
+    since: "0.1.0",
+    summary: "",
+    complexity: "",
+    run: |_| Ok(()),
+    subcommands: &[replication::LINK],
+}];
