@@ -11,6 +11,10 @@ pub mod string;
 pub mod hash;
 pub mod set;
 pub mod set_algebra;
+pub mod counter;
+pub mod lcs;
+pub mod bitmap;
+pub mod bitfield;
 pub mod connection;
 pub mod replication;
 
@@ -22,6 +26,10 @@ pub const TABLES: &[&[Command]] = &[
     hash::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
+    counter::COMMANDS,
+    lcs::COMMANDS,
+    bitmap::COMMANDS,
+    bitfield::COMMANDS,
     connection::COMMANDS,
     MELD,
 ];
