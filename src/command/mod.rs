@@ -31,6 +31,7 @@ pub const TABLES: &[&[Command]] = &[
     bitmap::COMMANDS,
     bitfield::COMMANDS,
     connection::COMMANDS,
+    replication::COMMANDS,
     MELD,
 ];
 
@@ -46,5 +47,5 @@ const MELD: &[Command] = &[Command {
     summary: "",
     complexity: "",
     run: |_| Ok(()),
-    subcommands: &[replication::LINK],
+    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC],
 }];
