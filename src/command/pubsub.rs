@@ -8,7 +8,7 @@
 
 use super::help;
 use crate::engine::call::Call;
-use crate::engine::command::{Begin, Command, Find, Flags, Group, KeySpec};
+use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::engine::pubsub::Scope;
 use crate::engine::session::ReplyMode;
@@ -16,13 +16,8 @@ use crate::link::batch::Record;
 use crate::resp::glob;
 use crate::resp::reply::Reply;
 
-const CHANNEL: KeySpec = KeySpec {
-    notes: "",
-    flags: &["not_key"],
-    begin: Begin::Index(1),
-    find: Find::Range { last: 0, step: 1, limit: 0 },
-};
-const CHANNELS: KeySpec = KeySpec { find: Find::Range { last: -1, step: 1, limit: 0 }, ..CHANNEL };
+const CHANNEL: KeySpec = KeySpec::at(1, &["not_key"]);
+const CHANNELS: KeySpec = KeySpec::to_end(1, 1, &["not_key"]);
 
 /// The table.
 pub const COMMANDS: &[Command] = &[

@@ -174,6 +174,10 @@ pub struct Engine {
     replicating: AtomicBool,
     /// Peers are configured or were met: amounts are kept per origin.
     active: AtomicBool,
+    /// Follows a primary: no client may write.
+    follower: AtomicBool,
+    /// Has not reached its primary yet.
+    fresh_follower: AtomicBool,
     /// Batches on their way into sequence.
     pub outbox: Outbox,
     stats: Box<[Stats]>,
@@ -228,6 +232,8 @@ impl Engine {
             stable: AtomicU64::new(u64::MAX),
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
+            follower: AtomicBool::new(replication::is_follower(&config)),
+            fresh_follower: AtomicBool::new(false),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
             commands,
@@ -314,6 +320,9 @@ impl Engine {
                 self.full_name(command, name)
             )
             .into());
+        }
+        if command.is_write() && self.is_follower() && self.config.read().replica_read_only {
+            return Err(Error::new("READONLY You can't write against a read only replica."));
         }
         if session.transaction.is_some() && command.flags.contains(Flags::NO_MULTI) {
             return Err(Error::new("ERR Command not allowed inside a transaction"));
@@ -682,7 +691,8 @@ impl Engine {
     pub(crate) fn admission_under(&self, blocks: &[IpNet], ip: Option<IpAddr>) -> Admission {
         let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return Admission::Full };
         if blocks.is_empty() {
-            let is_open = ip.is_loopback() || !self.password.read().is_empty() || !self.config.read().protected_mode;
+            let has_password = !self.password.read().is_empty();
+            let is_open = ip.is_loopback() || has_password || !self.config.read().protected_mode;
             return if is_open { Admission::Full } else { Admission::Protected };
         }
         if allowlist::covers(blocks, ip) {
