@@ -29,7 +29,7 @@ pub const ALLOWLIST: Command = Command {
     tips: &["nondeterministic_output"],
     group: Group::Meldis,
     since: "1.0.0",
-    summary: "Lists or changes the addresses clients may come from LIST|ADD|REMOVE|SET [<block> ...] [FORCE].",
+    summary: "Lists or changes the addresses clients may come from, on every node.",
     complexity: "O(N*M)",
     run: allowlist,
     subcommands: &[],
@@ -101,6 +101,28 @@ fn add_new(blocks: &mut Vec<IpNet>, more: &[IpNet]) {
     }
 }
 
+/// CONFIG SET allowlist: what [`replace`] would refuse, before anything else of that command is done. Call
+/// [`replace`] with the blocks afterwards.
+///
+/// # Errors
+/// If the text is no list, or the list shuts out the caller.
+pub fn blocks_for(c: &Call<'_, '_>, text: &str) -> Result<Vec<IpNet>, Error> {
+    let words = text.split(' ').filter(|word| !word.is_empty());
+    let blocks = words.map(|word| block_arg(word.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+    refuse_shutting_out(c, &blocks)?;
+    Ok(blocks)
+}
+
+fn refuse_shutting_out(c: &Call<'_, '_>, blocks: &[IpNet]) -> Result<(), Error> {
+    match c.session.client.ip() {
+        Some(ip) if c.engine.admission_under(blocks, Some(ip)) != Admission::Full => {
+            Err(format!("ERR this would shut you out: {ip} is not on that list. Add FORCE if you mean it")
+                .into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes these blocks the whole list.
 ///
 /// # Errors
@@ -131,10 +153,8 @@ fn change(
     if blocks.len() > BLOCKS_MAX {
         return Err(format!("ERR an allowlist holds at most {BLOCKS_MAX} blocks").into());
     }
-    let caller = c.session.client.ip();
-    let keeps_caller = c.engine.admission_under(&blocks, caller) == Admission::Full;
-    if let (Safety::KeepCaller, false, Some(ip)) = (safety, keeps_caller, caller) {
-        return Err(format!("ERR this would shut you out: {ip} is not on that list. Add FORCE if you mean it").into());
+    if safety == Safety::KeepCaller {
+        refuse_shutting_out(c, &blocks)?;
     }
     while held.stamp() >= stamp {
         // Another thread took a later stamp and was here first.
@@ -147,7 +167,7 @@ fn change(
     drop(held);
     c.keys.record(&Record::Register(Register::Allowlist, &bytes));
     c.engine.enforce_allowlist();
-    if !keeps_caller {
+    if c.engine.admission(c.session.client.ip()) != Admission::Full {
         c.outcome = Outcome::Close;
     }
     Ok(changed)
@@ -233,7 +253,10 @@ mod tests {
         let from_member = connect(&f, "192.168.0.7:999");
         let local = std::mem::replace(&mut f.session, from_member);
         assert!(f.engine.admit_client(&f.session.client));
-        f.check("GET a", "-NOPERM this address is not on the allowlist: a member may only use it for its link");
+        f.check(
+            "GET a",
+            "-NOPERM this address is not on the allowlist: a member may only use it for its link",
+        );
         assert!(f.run("MELD LINK 999").starts_with("-ERR this node speaks"));
         assert!(!f.engine.admit_client(&connect(&f, "192.168.0.8:999").client));
         // Put on the list, it may do everything at once.

@@ -5,6 +5,7 @@
 //! [`pick`].
 
 pub mod parse;
+pub mod family;
 pub mod scan;
 pub mod pick;
 pub mod string;
@@ -19,7 +20,6 @@ pub mod connection;
 pub mod pubsub;
 pub mod cluster;
 pub mod meld_allowlist;
-pub mod help;
 pub mod replication;
 
 use crate::engine::command::Command;

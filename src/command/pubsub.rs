@@ -6,7 +6,7 @@
 //! Where a client publishes to itself, the message comes before the reply, as in Redis 7.0; inside EXEC it comes
 //! behind EXEC's reply, as in 7.2: in 7.0 it stands in the middle of it and breaks clients.
 
-use super::help;
+use super::family;
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
@@ -24,7 +24,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "psubscribe",
         arity: -2,
-        flags: Flags::PUBSUB.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE).union(Flags::SUBSCRIBED),
+        flags: Flags::PUBSUB
+            .union(Flags::NOSCRIPT)
+            .union(Flags::LOADING)
+            .union(Flags::STALE)
+            .union(Flags::SUBSCRIBED),
         keys: &[],
         categories: &[],
         tips: &[],
@@ -60,7 +64,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.8.0",
         summary: "Tells about channels and their subscribers.",
         complexity: "Depends on subcommand",
-        run: help::container,
+        run: family::container,
         subcommands: &[
             Command {
                 name: "channels",
@@ -71,7 +75,7 @@ pub const COMMANDS: &[Command] = &[
                 tips: &[],
                 group: Group::Pubsub,
                 since: "2.8.0",
-                summary: "Lists the channels with subscribers on this node [<pattern>].",
+                summary: "Lists the channels with subscribers on this node.",
                 complexity: "O(N)",
                 run: channels,
                 subcommands: &[],
@@ -113,7 +117,7 @@ pub const COMMANDS: &[Command] = &[
                 tips: &[],
                 group: Group::Pubsub,
                 since: "2.8.0",
-                summary: "Counts the subscribers of channels on this node [<channel> ...].",
+                summary: "Counts the subscribers of channels on this node.",
                 complexity: "O(N)",
                 run: numsub,
                 subcommands: &[],
@@ -127,7 +131,7 @@ pub const COMMANDS: &[Command] = &[
                 tips: &[],
                 group: Group::Pubsub,
                 since: "7.0.0",
-                summary: "Lists the shard channels with subscribers on this node [<pattern>].",
+                summary: "Lists the shard channels with subscribers on this node.",
                 complexity: "O(N)",
                 run: shardchannels,
                 subcommands: &[],
@@ -141,7 +145,7 @@ pub const COMMANDS: &[Command] = &[
                 tips: &[],
                 group: Group::Pubsub,
                 since: "7.0.0",
-                summary: "Counts the subscribers of shard channels on this node [<channel> ...].",
+                summary: "Counts the subscribers of shard channels on this node.",
                 complexity: "O(N)",
                 run: shardnumsub,
                 subcommands: &[],
@@ -151,7 +155,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "punsubscribe",
         arity: -1,
-        flags: Flags::PUBSUB.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE).union(Flags::SUBSCRIBED),
+        flags: Flags::PUBSUB
+            .union(Flags::NOSCRIPT)
+            .union(Flags::LOADING)
+            .union(Flags::STALE)
+            .union(Flags::SUBSCRIBED),
         keys: &[],
         categories: &[],
         tips: &[],
@@ -179,7 +187,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "ssubscribe",
         arity: -2,
-        flags: Flags::PUBSUB.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE).union(Flags::SUBSCRIBED),
+        flags: Flags::PUBSUB
+            .union(Flags::NOSCRIPT)
+            .union(Flags::LOADING)
+            .union(Flags::STALE)
+            .union(Flags::SUBSCRIBED),
         keys: &[CHANNELS],
         categories: &[],
         tips: &[],
@@ -193,7 +205,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "subscribe",
         arity: -2,
-        flags: Flags::PUBSUB.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE).union(Flags::SUBSCRIBED),
+        flags: Flags::PUBSUB
+            .union(Flags::NOSCRIPT)
+            .union(Flags::LOADING)
+            .union(Flags::STALE)
+            .union(Flags::SUBSCRIBED),
         keys: &[],
         categories: &[],
         tips: &[],
@@ -207,7 +223,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "sunsubscribe",
         arity: -1,
-        flags: Flags::PUBSUB.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE).union(Flags::SUBSCRIBED),
+        flags: Flags::PUBSUB
+            .union(Flags::NOSCRIPT)
+            .union(Flags::LOADING)
+            .union(Flags::STALE)
+            .union(Flags::SUBSCRIBED),
         keys: &[CHANNELS],
         categories: &[],
         tips: &[],
@@ -221,7 +241,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "unsubscribe",
         arity: -1,
-        flags: Flags::PUBSUB.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE).union(Flags::SUBSCRIBED),
+        flags: Flags::PUBSUB
+            .union(Flags::NOSCRIPT)
+            .union(Flags::LOADING)
+            .union(Flags::STALE)
+            .union(Flags::SUBSCRIBED),
         keys: &[],
         categories: &[],
         tips: &[],
@@ -368,7 +392,8 @@ fn shardchannels(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn list(c: &mut Call<'_, '_>, scope: Scope) -> Result<(), Error> {
     if c.args.len() > 3 {
         let sub = String::from_utf8_lossy(&c.args[1]);
-        let text = format!("ERR unknown subcommand or wrong number of arguments for '{sub}'. Try PUBSUB HELP.");
+        let text =
+            format!("ERR unknown subcommand or wrong number of arguments for '{sub}'. Try PUBSUB HELP.");
         return Err(text.into());
     }
     let pattern = c.args.get(2);
@@ -397,12 +422,22 @@ fn count(c: &mut Call<'_, '_>, scope: Scope) -> Result<(), Error> {
 }
 
 fn numpat(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    c.reply.int(c.engine.pubsub.count(Scope::Pattern) as i64);
+    c.reply.int(c.engine.pubsub.counts().1 as i64);
     Ok(())
 }
 
 fn pubsub_help(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    help::help(c, "pubsub")
+    family::help(
+        c,
+        &[
+            ("CHANNELS [<pattern>]", "Lists the channels with subscribers on this node."),
+            ("NUMPAT", "Counts the different patterns subscribed to on this node."),
+            ("NUMSUB [<channel> ...]", "Counts the subscribers of channels on this node."),
+            ("SHARDCHANNELS [<pattern>]", "Lists the shard channels with subscribers on this node."),
+            ("SHARDNUMSUB [<channel> ...]", "Counts the subscribers of shard channels on this node."),
+        ],
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -445,14 +480,18 @@ mod tests {
         f.check("PUBSUB NUMSUB a b", "*4 $1 a :1 $1 b :0");
         f.check("PUBSUB CHANNELS", "*1 $1 a");
         f.check("PUBSUB CHANNELS b*", "*0");
-        f.check("PUBSUB CHANNELS a b", "-ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB HELP.");
+        f.check(
+            "PUBSUB CHANNELS a b",
+            "-ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB HELP.",
+        );
         f.check("PUBSUB SHARDCHANNELS", "*1 $1 s");
         f.check("PUBSUB SHARDNUMSUB s", "*2 $1 s :1");
         f.check("PUBSUB NUMPAT", ":1");
         f.check("PUBLISH a hello", ":2");
         f.check("SPUBLISH s hello", ":1");
         f.check("PUBLISH s hello", ":0");
-        let messages = "*3 $7 message $1 a $5 hello *4 $8 pmessage $2 a* $1 a $5 hello *3 $8 smessage $1 s $5 hello";
+        let messages =
+            "*3 $7 message $1 a $5 hello *4 $8 pmessage $2 a* $1 a $5 hello *3 $8 smessage $1 s $5 hello";
         assert_eq!(pushed(&subscriber), messages);
     }
 

@@ -163,14 +163,19 @@ impl Topology {
     pub fn due_owner(&self) -> NodeId {
         let own = Candidate { node: self.own, alive: true, syncing: self.own_syncing };
         let others = self.members.iter();
-        let others =
-            others.map(|(node, member)| Candidate { node: *node, alive: member.alive, syncing: member.syncing });
+        let others = others.map(|(node, member)| Candidate {
+            node: *node,
+            alive: member.alive,
+            syncing: member.syncing,
+        });
         due_owner(others.chain([own]), self.owner)
     }
 
     /// Whether CLUSTER is answered, and INFO says `cluster_enabled:1`: as configured, else if there are partners.
     pub fn emulates(&self, config: &Config) -> bool {
-        config.cluster_emulation.unwrap_or_else(|| !self.members.is_empty() || config.equals().next().is_some())
+        config
+            .cluster_emulation
+            .unwrap_or_else(|| !self.members.is_empty() || config.equals().next().is_some())
     }
 
     /// How it looks to a client that reached this node at `local_addr`.
@@ -361,7 +366,8 @@ impl Face {
         let pong = if node.is_self || !node.alive { 0 } else { now_ms };
         let link = if node.alive { "connected" } else { "disconnected" };
         let epoch = self.epoch;
-        write!(line, "{myself}{role}{fail} {master} 0 {pong} {epoch} {link}").expect("a string takes what it is given");
+        write!(line, "{myself}{role}{fail} {master} 0 {pong} {epoch} {link}")
+            .expect("a string takes what it is given");
         if let Role::Master(slots) = &node.role {
             write!(line, " {}-{}", slots.start(), slots.end()).expect("a string takes what it is given");
         }
@@ -376,7 +382,10 @@ impl Face {
     /// CLUSTER INFO.
     pub fn info(&self) -> String {
         let assigned = |fits: fn(&Node) -> bool| {
-            self.shards().filter(|(at, _)| fits(&self.nodes[*at])).map(|(_, slots)| slots.len()).sum::<usize>()
+            self.shards()
+                .filter(|(at, _)| fits(&self.nodes[*at]))
+                .map(|(_, slots)| slots.len())
+                .sum::<usize>()
         };
         let (ok, fail) = (assigned(|node| node.alive), assigned(|node| !node.alive));
         let fields: [(&str, &dyn std::fmt::Display); 12] = [

@@ -84,7 +84,10 @@ impl PeerEvents {
         let Some((class, event)) = event_of(change) else { return };
         let is_cleanup = matches!(change, Change::Clear | Change::Expire(None, _)) && !(existed && exists);
         // What was not there before and is not there now has only moved among tombstones.
-        if is_cleanup || !(existed || exists) || self.events[run.start..].last().is_some_and(|last| last.event == event) {
+        if is_cleanup
+            || !(existed || exists)
+            || self.events[run.start..].last().is_some_and(|last| last.event == event)
+        {
             return;
         }
         self.events.push(Event { class, event, db, key: run.key.clone() });
@@ -116,7 +119,8 @@ mod tests {
             events.changed(0, key.as_bytes(), change, *existed, *exists);
         }
         let told = events.finish();
-        let told = told.iter().map(|event| format!("{} {}", event.event, String::from_utf8_lossy(&event.key)));
+        let told =
+            told.iter().map(|event| format!("{} {}", event.event, String::from_utf8_lossy(&event.key)));
         told.collect::<Vec<_>>().join(", ")
     }
 
@@ -127,14 +131,35 @@ mod tests {
         };
         let item = || Change::Item(Pos::pushed(Side::Before, Stamp::NEVER, 0), b"x");
         check(&[("a", Change::Assign(b"1"), false, true)], "set a");
-        check(&[("a", Change::Assign(b"1"), true, true), ("a", Change::Expire(Some(9), Kind::String), true, true)], "set a, expire a");
-        check(&[("h", Change::Field(b"f", b"1"), false, true), ("h", Change::Field(b"g", b"1"), true, true)], "hset h");
+        check(
+            &[
+                ("a", Change::Assign(b"1"), true, true),
+                ("a", Change::Expire(Some(9), Kind::String), true, true),
+            ],
+            "set a, expire a",
+        );
+        check(
+            &[("h", Change::Field(b"f", b"1"), false, true), ("h", Change::Field(b"g", b"1"), true, true)],
+            "hset h",
+        );
         check(&[("a", Change::Clear, true, false)], "del a");
         check(&[("a", Change::Clear, false, false)], "");
-        check(&[("s", Change::MemberRemove(b"m"), true, true), ("s", Change::MemberRemove(b"n"), true, false)], "srem s, del s");
+        check(
+            &[("s", Change::MemberRemove(b"m"), true, true), ("s", Change::MemberRemove(b"n"), true, false)],
+            "srem s, del s",
+        );
         check(&[("s", Change::Clear, true, false), ("s", Change::Member(b"m"), false, true)], "sadd s");
-        check(&[("l", item(), false, true), ("m", item(), false, true), ("l", Change::Clear, true, false)], "rpush l, rpush m, del l");
-        check(&[("s", Change::MemberRemove(b"m"), true, false), ("s", Change::Expire(None, Kind::Set), false, false)], "srem s, del s");
+        check(
+            &[("l", item(), false, true), ("m", item(), false, true), ("l", Change::Clear, true, false)],
+            "rpush l, rpush m, del l",
+        );
+        check(
+            &[
+                ("s", Change::MemberRemove(b"m"), true, false),
+                ("s", Change::Expire(None, Kind::Set), false, false),
+            ],
+            "srem s, del s",
+        );
         check(&[("s", Change::Expire(None, Kind::Set), true, true)], "persist s");
     }
 }

@@ -97,6 +97,11 @@ impl Registry {
         true
     }
 
+    /// How many channels, patterns and shard channels somebody listens to.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.channels.len(), self.patterns.read().len(), self.shard_channels.len())
+    }
+
     /// Ends all subscriptions of a connection, as when it leaves or sends RESET.
     pub fn remove_client(&self, session: &mut Session) {
         if !session.is_subscriber() {
@@ -126,15 +131,6 @@ impl Registry {
             Scope::Channel => of(&self.channels),
             Scope::Shard => of(&self.shard_channels),
             Scope::Pattern => self.patterns.read().keys().cloned().collect(),
-        }
-    }
-
-    /// How many channels or different patterns have subscribers.
-    pub fn count(&self, scope: Scope) -> usize {
-        match scope {
-            Scope::Channel => self.channels.len(),
-            Scope::Shard => self.shard_channels.len(),
-            Scope::Pattern => self.patterns.read().len(),
         }
     }
 
@@ -243,9 +239,10 @@ mod tests {
         assert!(!session.client.flags().contains(ClientFlags::PUBSUB));
         assert!(session.client.subscriptions.iter().all(|count| count.load(Ordering::Relaxed) == 0));
         for scope in [Scope::Channel, Scope::Pattern, Scope::Shard] {
-            assert_eq!(registry.count(scope), 0);
+            assert_eq!(registry.subscribers(scope, b"a"), 0);
             assert!(!registry.unsubscribe(&mut session, scope, b"a"));
         }
+        assert_eq!(registry.counts(), (0, 0, 0));
         assert_eq!(registry.publish(b"a", b"x"), 0);
     }
 }
