@@ -4,10 +4,14 @@
 //! apply, notify, reply. Functions that several families share stand in [`parse`].
 
 pub mod parse;
+pub mod family;
 pub mod string;
 pub mod connection;
+pub mod client;
+pub mod config;
+pub mod info;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS];
+pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS, client::COMMANDS, config::COMMANDS, info::COMMANDS];

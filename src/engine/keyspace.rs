@@ -391,6 +391,19 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// Keys, and keys that expire, per database; the whole keyspace must be locked.
+    pub fn sizes(&self) -> Vec<(usize, usize)> {
+        let Locks::All(cells) = &self.locks else { panic!("counting keys needs every range") };
+        let size = |db| {
+            let space = self.engine.space_of(db);
+            let add = |(keys, expires), cell: &MutexGuard<'_, Cell>| {
+                (keys + cell.shard.live(space), expires + cell.shard.volatile(space))
+            };
+            cells.iter().fold((0, 0), add)
+        };
+        (0..self.engine.databases()).map(size).collect()
+    }
+
     /// Adds a record that is not about a key to the batch.
     pub fn record(&mut self, record: &Record<'_>) {
         let stamp = self.stamp();

@@ -17,22 +17,29 @@ pub mod call;
 pub mod client;
 pub mod command;
 pub mod error;
+pub mod registry;
 pub mod keyspace;
 pub mod notify;
 pub mod pubsub;
 pub mod session;
 pub mod stats;
+pub mod command_stats;
+pub mod limits;
+pub mod pause;
+pub mod facts;
+pub mod replication;
+pub mod host;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use dashmap::DashMap;
-use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
-use crate::config::Config;
+use crate::config::{Caller, Config};
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::Reply;
@@ -42,9 +49,16 @@ use blocking::{Waiter, WaiterState, Waiting};
 use call::{Call, Outcome};
 use client::{Client, ClientFlags};
 use command::{Command, Flags};
+use command_stats::CommandStats;
 use error::Error;
+use facts::ProcessFacts;
+use host::Host;
 use keyspace::{Keyspace, Locks};
+use limits::Limits;
 use notify::EventClass;
+use pause::Pause;
+use registry::{Known, Registry};
+use replication::Replication;
 use session::{ReplyMode, Session};
 use stats::Stats;
 
@@ -67,6 +81,9 @@ impl Now {
 /// Bits for hashing and identities, drawn by the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Seeds(pub [u64; 4]);
+
+/// Codes beyond so many are not counted apart: scripts may make up any.
+pub const ERROR_CODES_MAX: usize = 128;
 
 /// One range with all that is kept under its lock.
 #[derive(Debug, Default)]
@@ -165,7 +182,7 @@ pub struct Engine {
     pub outbox: Outbox,
     stats: Box<[Stats]>,
     /// Commands by name.
-    commands: HashMap<&'static str, &'static Command, ahash::RandomState>,
+    pub registry: Registry,
     /// The configuration.
     pub config: RwLock<Config>,
     /// The password; empty if none is needed.
@@ -174,6 +191,20 @@ pub struct Engine {
     /// Open connections.
     pub clients: DashMap<u64, Arc<Client>>,
     next_client_id: AtomicU64,
+    /// What of the configuration every connection needs.
+    pub limits: Arc<Limits>,
+    /// What commands cost.
+    pub command_stats: CommandStats,
+    /// Error replies by their code; at most [`ERROR_CODES_MAX`] codes.
+    pub error_stats: Mutex<BTreeMap<String, u64>>,
+    /// The shell, once there is one.
+    pub host: OnceLock<Box<dyn Host>>,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// The process, as the shell sees it.
+    pub facts: RwLock<ProcessFacts>,
+    /// Partners, as the link layer sees them.
+    pub replication: RwLock<Replication>,
     /// Subscriptions.
     pub pubsub: pubsub::Registry,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
@@ -192,10 +223,7 @@ impl Engine {
     ) -> Self {
         let [a, b, c, d] = seeds.0;
         let hasher = ahash::RandomState::with_seeds(a, b, c, d);
-        let mut commands = HashMap::with_hasher(hasher.clone());
-        for command in tables.iter().flat_map(|table| table.iter()) {
-            commands.insert(command.name, command);
-        }
+        let registry = Registry::new(tables, &config.rename_command, hasher.clone());
         Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
             hasher,
@@ -206,9 +234,16 @@ impl Engine {
             active: AtomicBool::new(config.active_replica || !config.peer.is_empty()),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
-            commands,
             password: RwLock::new(config.requirepass.clone().unwrap_or_default().into_bytes()),
             notify: AtomicU32::new(config.notify_keyspace_events.bits().into()),
+            limits: Arc::new(Limits::of(&config)),
+            command_stats: CommandStats::new(threads.max(1), registry.ids()),
+            error_stats: Mutex::default(),
+            host: OnceLock::new(),
+            registry,
+            pause: Pause::default(),
+            facts: RwLock::default(),
+            replication: RwLock::new(Replication::of(&config)),
             config: RwLock::new(config),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
@@ -228,6 +263,7 @@ impl Engine {
                 if let Some(transaction) = &mut session.transaction {
                     transaction.aborted = true;
                 }
+                self.command_stats.rejected(thread, session.command_id);
                 self.reply_error(session, out, thread, &error);
                 Flow::Continue
             }
@@ -247,35 +283,54 @@ impl Engine {
 
     fn reply_error(&self, session: &Session, out: &mut Vec<u8>, thread: usize, error: &Error) {
         Stats::add(&self.stats(thread).errors, 1);
+        self.count_error(error.code());
         Reply::new(out, session.protocol).error(error);
     }
 
-    /// Finds the command and checks that this session may run it now.
-    fn admit(&self, session: &Session, name: &[u8], args: Args<'_>) -> Result<&'static Command, Error> {
-        let command = self.find(name).ok_or_else(|| unknown_command(args))?;
-        let command = match (command.subcommands, args.get(1)) {
-            ([], _) | (_, None) => command,
-            (_, Some(sub)) => find_sub(command, sub).ok_or_else(|| unknown_subcommand(command, sub))?,
-        };
-        if !command.takes(args.len()) {
-            return Err(Error::wrong_arity(&self.full_name(command, name)));
+    fn count_error(&self, code: &str) {
+        let mut counts = self.error_stats.lock();
+        if let Some(count) = counts.get_mut(code) {
+            *count += 1;
+        } else if counts.len() < ERROR_CODES_MAX {
+            counts.insert(code.to_owned(), 1);
         }
-        if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
+    }
+
+    /// Finds the command and checks that this session may run it now.
+    fn admit(&self, session: &mut Session, name: &[u8], args: Args<'_>) -> Result<&'static Command, Error> {
+        session.command_id = u16::MAX;
+        let mut known = self.registry.find(name).ok_or_else(|| unknown_command(args))?;
+        if !known.command.subcommands.is_empty()
+            && let Some(sub) = args.get(1)
+        {
+            known = self.registry.find_sub(known, sub).ok_or_else(|| unknown_subcommand(known.command, sub))?;
+        }
+        let Known { command, id } = known;
+        session.command_id = id;
+        if !command.takes(args.len()) {
+            return Err(Error::wrong_arity(self.registry.name(id)));
+        }
+        if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && self.requires_password() {
             return Err(Error::new("NOAUTH Authentication required."));
         }
-        self.admit_state(session, command, name)?;
+        self.admit_state(session, command)?;
         Ok(command)
     }
 
+    /// Whether clients have to authenticate.
+    pub fn requires_password(&self) -> bool {
+        !self.password.read().is_empty()
+    }
+
     /// What depends on the state of the session and the server.
-    fn admit_state(&self, session: &Session, command: &'static Command, name: &[u8]) -> Result<(), Error> {
+    fn admit_state(&self, session: &Session, command: &'static Command) -> Result<(), Error> {
         if session.is_subscriber()
             && session.protocol == crate::resp::reply::Protocol::Resp2
             && !command.flags.contains(Flags::SUBSCRIBED)
         {
             return Err(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-                self.full_name(command, name)
+                self.registry.name(session.command_id)
             )
             .into());
         }
@@ -361,6 +416,7 @@ impl Engine {
         let (outcome, garbage, thread) = (call.outcome, call.garbage, call.keys.thread());
         if let Err(error) = result {
             out.truncate(start);
+            self.command_stats.failed(thread, session.command_id);
             self.reply_error(session, out, thread, &error);
             return (Outcome::Done, garbage);
         }
@@ -459,11 +515,10 @@ impl Engine {
     /// A new connection.
     pub fn connect(&self, addr: String, local_addr: String, now: Now, thread: usize) -> Session {
         let id = self.next_client_id.fetch_add(1, Ordering::Relaxed);
-        let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms));
+        let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms, self.limits.clone()));
         self.clients.insert(id, client.clone());
         Stats::add(&self.stats(thread).connections, 1);
-        let authenticated = self.password.read().is_empty();
-        Session::new(client, authenticated)
+        Session::new(client, !self.requires_password())
     }
 
     /// A connection is gone: its subscriptions, watches and queues go with it.
@@ -471,6 +526,28 @@ impl Engine {
         self.unwatch_all(session);
         self.pubsub.remove_client(session);
         self.clients.remove(&session.client.id);
+    }
+
+    /// RESET: the session as if it had just connected, but for its protocol.
+    pub fn reset(&self, session: &mut Session) {
+        session.transaction = None;
+        self.unwatch_all(session);
+        self.pubsub.remove_client(session);
+        session.db = 0;
+        session.authenticated = !self.requires_password();
+        let client = &session.client;
+        client.db.store(0, Ordering::Relaxed);
+        client.queued.store(u32::MAX, Ordering::Relaxed);
+        client.subscriptions.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        client.name.lock().clear();
+        client.unset(
+            ClientFlags::MULTI
+                | ClientFlags::MONITOR
+                | ClientFlags::PUBSUB
+                | ClientFlags::NO_EVICT
+                | ClientFlags::NO_TOUCH
+                | ClientFlags::READONLY,
+        );
     }
 
     /// Ends WATCH.
@@ -483,22 +560,7 @@ impl Engine {
 
     /// The command of a name, in any case of letters.
     pub fn find(&self, name: &[u8]) -> Option<&'static Command> {
-        let mut lower = [0u8; 32];
-        let lower = lower.get_mut(..name.len())?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        self.commands.get(std::str::from_utf8(lower).ok()?).copied()
-    }
-
-    /// All commands.
-    pub fn commands(&self) -> impl Iterator<Item = &'static Command> + '_ {
-        self.commands.values().copied()
-    }
-
-    /// `get`, or `config|get` for a subcommand.
-    pub fn full_name(&self, command: &'static Command, name: &[u8]) -> String {
-        let parent = String::from_utf8_lossy(name).to_lowercase();
-        if parent == command.name { parent } else { format!("{parent}|{}", command.name) }
+        Some(self.registry.find(name)?.command)
     }
 
     /// A range.
@@ -561,6 +623,39 @@ impl Engine {
         }
     }
 
+    /// CONFIG SET: all pairs or none.
+    ///
+    /// # Errors
+    /// The reply's text.
+    pub fn configure(&self, pairs: &[(&str, &str)], caller: Caller) -> Result<(), Error> {
+        let mut held = self.config.write();
+        let mut config = held.clone();
+        let changed = config.set(pairs, caller).map_err(|error| Error::from(error.to_string()))?;
+        if let Some(host) = self.host.get()
+            && let Err(reason) = host.reconfigure(&changed, &config)
+        {
+            let name = changed.first().copied().unwrap_or_default();
+            return Err(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}").into());
+        }
+        self.limits.adopt(&config);
+        if changed.contains(&"requirepass") {
+            *self.password.write() = config.requirepass.clone().unwrap_or_default().into_bytes();
+        }
+        self.set_notify(config.notify_keyspace_events);
+        *held = config;
+        Ok(())
+    }
+
+    /// Whether cluster clients are served: `cluster-emulation`.
+    pub fn emulates_cluster(&self) -> bool {
+        self.config.read().cluster_emulation.unwrap_or(self.is_active())
+    }
+
+    /// How many threads run commands.
+    pub fn threads(&self) -> usize {
+        self.stats.len()
+    }
+
     /// The counters of a thread.
     pub fn stats(&self, thread: usize) -> &Stats {
         &self.stats[thread % self.stats.len()]
@@ -600,10 +695,6 @@ impl Engine {
             self.pubsub.publish(channel.as_bytes(), &event.key);
         }
     }
-}
-
-fn find_sub(command: &'static Command, name: &[u8]) -> Option<&'static Command> {
-    command.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 fn is_reply_skip(args: Args<'_>) -> bool {

@@ -37,6 +37,11 @@ impl Registry {
         receivers
     }
 
+    /// How many channels, patterns and shard channels somebody listens to.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.channels.len(), self.patterns.read().len(), self.shard_channels.len())
+    }
+
     /// Takes a leaving client out of all channels.
     pub fn remove_client(&self, session: &mut Session) {
         for channel in session.channels.drain() {

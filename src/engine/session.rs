@@ -52,6 +52,8 @@ pub struct Session {
     pub shard_channels: HashSet<Vec<u8>>,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// The number of the last command; see [`Registry`](super::registry::Registry).
+    pub command_id: u16,
 }
 
 impl Session {
@@ -68,6 +70,7 @@ impl Session {
             patterns: HashSet::new(),
             shard_channels: HashSet::new(),
             reply_mode: ReplyMode::On,
+            command_id: u16::MAX,
         }
     }
 

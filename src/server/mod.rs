@@ -7,4 +7,5 @@
 pub mod connection;
 pub mod listener;
 pub mod start;
+pub mod identity;
 pub mod time;
