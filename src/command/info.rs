@@ -68,6 +68,7 @@ struct Scene<'a> {
     engine: &'a Engine,
     facts: ProcessFacts,
     now_ms: u64,
+    now_us: u64,
     /// Keys, and keys that expire, per database; counted only if the section is asked for.
     databases: Vec<(usize, usize)>,
 }
@@ -104,8 +105,13 @@ fn info(c: &mut Call<'_, '_>) -> Result<(), Error> {
         true => c.keys.sizes(),
         false => Vec::new(),
     };
-    let scene =
-        Scene { engine: c.engine, facts: c.engine.facts.read().clone(), now_ms: c.keys.now_ms(), databases };
+    let scene = Scene {
+        engine: c.engine,
+        facts: c.engine.facts.read().clone(),
+        now_ms: c.keys.now_ms(),
+        now_us: c.keys.now_us(),
+        databases,
+    };
     let mut text = String::new();
     for section in SECTIONS.iter().filter(|section| chosen(section)) {
         if !text.is_empty() {
@@ -140,7 +146,7 @@ fn server(scene: &Scene<'_>, out: &mut String) {
         "process_supervised": "no",
         "run_id": facts.run_id,
         "tcp_port": config.port,
-        "server_time_usec": scene.now_ms * 1000,
+        "server_time_usec": scene.now_us,
         "uptime_in_seconds": uptime_s,
         "uptime_in_days": uptime_s / 86400,
         "hz": config.hz,

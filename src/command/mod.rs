@@ -10,8 +10,11 @@ pub mod connection;
 pub mod client;
 pub mod config;
 pub mod info;
+pub mod server;
+pub mod catalogue;
+pub mod diagnosis;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS, client::COMMANDS, config::COMMANDS, info::COMMANDS];
+pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS, client::COMMANDS, config::COMMANDS, info::COMMANDS, server::COMMANDS, catalogue::COMMANDS, diagnosis::COMMANDS];

@@ -55,6 +55,8 @@ bitflags! {
         const WHOLE_KEYSPACE = 1 << 17;
         /// Not awaited by CLIENT REPLY rules and RESP2 subscribers: allowed while subscribed.
         const SUBSCRIBED = 1 << 18;
+        /// May be called with no keys though it takes some.
+        const NO_MANDATORY_KEYS = 1 << 24;
     }
 }
 

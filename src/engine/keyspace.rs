@@ -143,6 +143,11 @@ impl<'e> Keyspace<'e> {
         self.now.unix_ms
     }
 
+    /// The same in microseconds.
+    pub fn now_us(&self) -> u64 {
+        self.now.unix_us()
+    }
+
     /// The selected database.
     pub fn db(&self) -> u32 {
         self.db

@@ -43,8 +43,9 @@ pub struct Limits {
     pub clients: AtomicU64,
     /// `timeout`, in seconds; 0 is none.
     pub idle_s: AtomicU64,
-    /// `slowlog-log-slower-than`, in microseconds; `u64::MAX` is never.
-    pub slow_us: AtomicU64,
+    /// The smaller of `slowlog-log-slower-than` and `latency-monitor-threshold`, in microseconds; `u64::MAX` is
+    /// never.
+    pub noted_us: AtomicU64,
 }
 
 impl Limits {
@@ -64,7 +65,9 @@ impl Limits {
         self.bulk_len.store(config.proto_max_bulk_len, Relaxed);
         self.clients.store(config.maxclients.into(), Relaxed);
         self.idle_s.store(config.timeout_s, Relaxed);
-        self.slow_us.store(config.slowlog_log_slower_than_us.unwrap_or(u64::MAX), Relaxed);
+        let slow_us = config.slowlog_log_slower_than_us.unwrap_or(u64::MAX);
+        let spike_ms = Some(config.latency_monitor_threshold_ms).filter(|ms| *ms != 0);
+        self.noted_us.store(spike_ms.map_or(u64::MAX, |ms| ms.saturating_mul(1000)).min(slow_us), Relaxed);
     }
 
     /// How much a client of these flags may leave unread.

@@ -24,6 +24,9 @@ pub mod pubsub;
 pub mod session;
 pub mod stats;
 pub mod command_stats;
+pub mod monitor;
+pub mod slowlog;
+pub mod latency;
 pub mod limits;
 pub mod pause;
 pub mod facts;
@@ -54,12 +57,15 @@ use error::Error;
 use facts::ProcessFacts;
 use host::Host;
 use keyspace::{Keyspace, Locks};
+use latency::Latency;
 use limits::Limits;
+use monitor::Monitors;
 use notify::EventClass;
-use pause::Pause;
+use pause::{Pause, Paused};
 use registry::{Known, Registry};
 use replication::Replication;
 use session::{ReplyMode, Session};
+use slowlog::SlowLog;
 use stats::Stats;
 
 /// The current time, read once per read buffer.
@@ -75,6 +81,12 @@ impl Now {
     /// A point in time.
     pub fn from_unix_ns(ns: u128) -> Self {
         Now { unix_ms: (ns / 1_000_000) as u64, ntp: crate::clock::ntp_from_unix_ns(ns) }
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub fn unix_us(self) -> u64 {
+        let (seconds, fraction) = (self.ntp.0 >> 32, self.ntp.0 & 0xFFFF_FFFF);
+        seconds * 1_000_000 + ((fraction * 1_000_000) >> 32)
     }
 }
 
@@ -158,6 +170,8 @@ pub enum Flow {
     },
     /// Wait so many milliseconds.
     Sleep(u64),
+    /// Nothing was done: give the same request again once CLIENT PAUSE is over.
+    Paused,
     /// Hand the connection to the link layer.
     Link,
     /// Stop the server.
@@ -197,6 +211,12 @@ pub struct Engine {
     pub command_stats: CommandStats,
     /// Error replies by their code; at most [`ERROR_CODES_MAX`] codes.
     pub error_stats: Mutex<BTreeMap<String, u64>>,
+    /// Who watches.
+    pub monitors: Monitors,
+    /// Slow commands.
+    pub slowlog: Mutex<SlowLog>,
+    /// Latency spikes.
+    pub latency: Mutex<Latency>,
     /// The shell, once there is one.
     pub host: OnceLock<Box<dyn Host>>,
     /// CLIENT PAUSE.
@@ -239,6 +259,9 @@ impl Engine {
             limits: Arc::new(Limits::of(&config)),
             command_stats: CommandStats::new(threads.max(1), registry.ids()),
             error_stats: Mutex::default(),
+            monitors: Monitors::default(),
+            slowlog: Mutex::default(),
+            latency: Mutex::default(),
             host: OnceLock::new(),
             registry,
             pause: Pause::default(),
@@ -258,6 +281,7 @@ impl Engine {
         Stats::add(&self.stats(thread).commands, 1);
         let start = out.len();
         let flow = match self.admit(session, name, args) {
+            Ok(command) if self.is_paused(session, command, now) => return Flow::Paused,
             Ok(command) => self.run(session, command, args, out, now, thread),
             Err(error) => {
                 if let Some(transaction) = &mut session.transaction {
@@ -322,6 +346,21 @@ impl Engine {
         !self.password.read().is_empty()
     }
 
+    /// Whether CLIENT PAUSE holds a command back.
+    #[inline]
+    fn is_paused(&self, session: &Session, command: &Command, now: Now) -> bool {
+        let Some((paused, _)) = self.pause.at(now.unix_ms) else { return false };
+        let is_write = |command: &Command| command.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE);
+        match (paused, &session.transaction) {
+            (Paused::All, _) => true,
+            (Paused::Writes, Some(transaction)) if command.name == "exec" => {
+                transaction.queue.iter().any(|(queued, _)| is_write(queued))
+            }
+            (Paused::Writes, Some(_)) => false,
+            (Paused::Writes, None) => is_write(command),
+        }
+    }
+
     /// What depends on the state of the session and the server.
     fn admit_state(&self, session: &Session, command: &'static Command) -> Result<(), Error> {
         if session.is_subscriber()
@@ -356,6 +395,9 @@ impl Engine {
             Reply::new(out, session.protocol).simple("QUEUED");
             return Flow::Continue;
         }
+        if self.monitors.any() && !command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
+            self.monitors.tell(session, self.registry.name(session.command_id), args, now.unix_us());
+        }
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
         keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
@@ -388,6 +430,32 @@ impl Engine {
         self.conclude(keys, thread);
         drop(garbage);
         flow
+    }
+
+    /// Accounts for the session's last command, which took so long.
+    #[inline]
+    pub fn ran(&self, session: &Session, args: Args<'_>, us: u64, now: Now, thread: usize) {
+        self.command_stats.ran(thread, session.command_id, us);
+        if us >= self.limits.noted_us.load(Ordering::Relaxed) {
+            self.note_slow(session, args, us, now);
+        }
+    }
+
+    #[cold]
+    fn note_slow(&self, session: &Session, args: Args<'_>, us: u64, now: Now) {
+        let Some(command) = self.registry.command(session.command_id) else { return };
+        let config = self.config.read();
+        let (at_s, ms) = (now.unix_ms / 1000, us / 1000);
+        if config.slowlog_log_slower_than_us.is_some_and(|limit| us >= limit)
+            && !command.flags.contains(Flags::SKIP_SLOWLOG)
+        {
+            let name = self.registry.name(session.command_id);
+            self.slowlog.lock().add(session, name, args, us, at_s, config.slowlog_max_len);
+        }
+        if config.latency_monitor_threshold_ms != 0 && ms >= config.latency_monitor_threshold_ms {
+            let fast = command.flags.contains(Flags::FAST);
+            self.latency.lock().add(if fast { "fast-command" } else { "command" }, at_s, ms);
+        }
     }
 
     /// Runs a command's function; an error becomes its reply.
@@ -525,6 +593,7 @@ impl Engine {
     pub fn disconnect(&self, session: &mut Session) {
         self.unwatch_all(session);
         self.pubsub.remove_client(session);
+        self.monitors.remove(&session.client);
         self.clients.remove(&session.client.id);
     }
 
@@ -533,6 +602,7 @@ impl Engine {
         session.transaction = None;
         self.unwatch_all(session);
         self.pubsub.remove_client(session);
+        self.monitors.remove(&session.client);
         session.db = 0;
         session.authenticated = !self.requires_password();
         let client = &session.client;
@@ -542,7 +612,6 @@ impl Engine {
         client.name.lock().clear();
         client.unset(
             ClientFlags::MULTI
-                | ClientFlags::MONITOR
                 | ClientFlags::PUBSUB
                 | ClientFlags::NO_EVICT
                 | ClientFlags::NO_TOUCH

@@ -23,8 +23,8 @@ pub struct Known {
 #[derive(Debug)]
 pub struct Registry {
     by_name: HashMap<Box<str>, Known, ahash::RandomState>,
-    /// Full names, as `get` and `config|get`, by number.
-    names: Vec<String>,
+    /// Full names, as `get` and `config|get`, and entries, by number.
+    by_id: Vec<(String, &'static Command)>,
 }
 
 impl Registry {
@@ -34,11 +34,12 @@ impl Registry {
         renames: &[RenamedCommand],
         hasher: ahash::RandomState,
     ) -> Self {
-        let mut registry = Registry { by_name: HashMap::with_hasher(hasher), names: Vec::new() };
+        let mut registry = Registry { by_name: HashMap::with_hasher(hasher), by_id: Vec::new() };
         for command in tables.iter().flat_map(|table| table.iter()) {
-            let id = u16::try_from(registry.names.len()).expect("a few hundred commands");
-            registry.names.push(command.name.to_owned());
-            registry.names.extend(command.subcommands.iter().map(|sub| format!("{}|{}", command.name, sub.name)));
+            let id = u16::try_from(registry.by_id.len()).expect("a few hundred commands");
+            registry.by_id.push((command.name.to_owned(), command));
+            let full_name = |sub: &'static Command| (format!("{}|{}", command.name, sub.name), sub);
+            registry.by_id.extend(command.subcommands.iter().map(full_name));
             registry.by_name.insert(command.name.into(), Known { command, id });
         }
         for rename in renames {
@@ -72,12 +73,17 @@ impl Registry {
 
     /// The full name behind a number, as `get` or `config|get`.
     pub fn name(&self, id: u16) -> &str {
-        self.names.get(usize::from(id)).map_or("NULL", String::as_str)
+        self.by_id.get(usize::from(id)).map_or("NULL", |(name, _)| name)
+    }
+
+    /// The entry behind a number.
+    pub fn command(&self, id: u16) -> Option<&'static Command> {
+        Some(self.by_id.get(usize::from(id))?.1)
     }
 
     /// How many numbers there are: commands and subcommands.
     pub fn ids(&self) -> usize {
-        self.names.len()
+        self.by_id.len()
     }
 
     /// The commands without their subcommands, in no order.

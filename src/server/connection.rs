@@ -75,6 +75,7 @@ impl Connection<'_> {
                     Some(Flow::Continue) => continue,
                     None => break,
                     Some(Flow::Close | Flow::Link | Flow::Shutdown) => return Ok(()),
+                    Some(Flow::Paused) => tokio::time::sleep(Duration::from_millis(1)).await,
                     Some(Flow::Sleep(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
                     Some(Flow::WaitReplicas { .. }) => {
                         Reply::new(&mut self.output, session.protocol).int(0);
