@@ -200,7 +200,11 @@ fn describe(reply: &mut Reply<'_>, name: &str, command: &Command) {
     command.tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
     reply.set(command.keys.len());
     command.keys.iter().for_each(|spec| describe_keys(reply, spec));
-    reply.set(command.subcommands.len());
+    // Redis's replies are a set only where there is none.
+    match command.subcommands.len() {
+        0 => reply.set(0),
+        len => reply.array(len),
+    }
     for sub in command.subcommands {
         describe(reply, &format!("{name}|{}", sub.name), sub);
     }

@@ -23,7 +23,7 @@ pub const COMMANDS: &[Command] = &[Command {
     flags: Flags::LOADING.union(Flags::STALE).union(Flags::WHOLE_KEYSPACE),
     keys: &[],
     categories: &["dangerous"],
-    tips: &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"],
+    tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
     group: Group::Server,
     since: "1.0.0",
     summary: "Tells about the server, in sections.",

@@ -8,4 +8,6 @@ pub mod connection;
 pub mod listener;
 pub mod start;
 pub mod identity;
+pub mod log;
+pub mod process;
 pub mod time;
