@@ -6,7 +6,7 @@ use crate::engine::client::ClientFlags;
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::engine::session::{ReplyMode, Session};
-use crate::engine::replication::Role;
+use crate::engine::standing::Role;
 use crate::resp::number;
 use crate::resp::reply::Protocol;
 
@@ -195,7 +195,7 @@ fn hello(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
     set_protocol(c.session, protocol);
     c.reply.set_protocol(protocol);
-    let role = match c.engine.replication.read().role {
+    let role = match c.engine.role() {
         Role::Master => "master",
         Role::ActiveReplica => "active-replica",
         Role::Replica => "replica",

@@ -13,7 +13,7 @@ use crate::engine::client::ClientFlags;
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::engine::facts::ProcessFacts;
-use crate::engine::replication::{Partner, Role};
+use crate::engine::standing::{Partner, Role};
 use crate::engine::stats::Stats;
 
 /// The table.
@@ -339,31 +339,32 @@ fn stats(scene: &Scene<'_>, out: &mut String) {
 }
 
 fn replication(scene: &Scene<'_>, out: &mut String) {
-    let replication = scene.engine.replication.read();
+    let standing = scene.engine.standing.read();
     let config = scene.engine.config.read();
-    lines!(out, "role": replication.role.name());
-    if !replication.partners.is_empty() {
-        let up = replication.partners.iter().filter(|partner| partner.up).count();
-        if replication.role != Role::Replica {
-            let all_up = up == replication.partners.len();
+    let role = Role::of(&config);
+    lines!(out, "role": role.name());
+    if !standing.partners.is_empty() {
+        let up = standing.partners.iter().filter(|partner| partner.up).count();
+        if role != Role::Replica {
+            let all_up = up == standing.partners.len();
             lines!(out, "master_global_link_status": up_or_down(all_up), "connected_masters": up);
         }
-        for (at, partner) in replication.partners.iter().enumerate() {
+        for (at, partner) in standing.partners.iter().enumerate() {
             let prefix = if at == 0 { "master".to_owned() } else { format!("master_{at}") };
             describe_partner(&prefix, partner, out);
         }
-        if replication.role == Role::Replica {
-            let offset = replication.partners[0].offset;
+        if role == Role::Replica {
+            let offset = standing.partners[0].offset;
             lines!(out, "slave_read_repl_offset": offset, "slave_repl_offset": offset);
         }
         lines!(out,
             "slave_priority": config.replica_priority,
-            "slave_read_only": u8::from(replication.role == Role::Replica && config.replica_read_only),
+            "slave_read_only": u8::from(role == Role::Replica && config.replica_read_only),
             "replica_announced": u8::from(config.replica_announced),
         );
     }
-    lines!(out, "connected_slaves": replication.replicas.len());
-    for (at, replica) in replication.replicas.iter().enumerate() {
+    lines!(out, "connected_slaves": standing.replicas.len());
+    for (at, replica) in standing.replicas.iter().enumerate() {
         let _ = write!(
             out,
             "slave{at}:ip={},port={},state={},offset={},lag={}\r\n",
@@ -372,15 +373,20 @@ fn replication(scene: &Scene<'_>, out: &mut String) {
     }
     lines!(out,
         "master_failover_state": "no-failover",
-        "master_replid": replication.replid,
+        "master_replid": replid(scene.engine),
         "master_replid2": "0000000000000000000000000000000000000000",
-        "master_repl_offset": replication.offset,
+        "master_repl_offset": standing.offset,
         "second_repl_offset": -1,
         "repl_backlog_active": u8::from(scene.engine.is_replicating()),
         "repl_backlog_size": config.repl_backlog_size,
         "repl_backlog_first_byte_offset": 0,
         "repl_backlog_histlen": 0,
     );
+}
+
+/// 40 hexadecimal digits for who asks for the history's id: it is the node's own.
+fn replid(engine: &Engine) -> String {
+    format!("{:040x}", engine.clock.origin().as_u64())
 }
 
 fn describe_partner(prefix: &str, partner: &Partner, out: &mut String) {

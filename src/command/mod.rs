@@ -1,11 +1,21 @@
 //! The commands: one file per family, each opening with its table.
 //!
 //! A command is an entry in a table and a function in the rhythm: read arguments, look at the key, decide,
-//! apply, notify, reply. Functions that several families share stand in [`parse`].
+//! apply, notify, reply. Functions that several families share stand in [`parse`], [`scan`] and
+//! [`pick`].
 
 pub mod parse;
 pub mod family;
+pub mod scan;
+pub mod pick;
 pub mod string;
+pub mod hash;
+pub mod set;
+pub mod set_algebra;
+pub mod counter;
+pub mod lcs;
+pub mod bitmap;
+pub mod bitfield;
 pub mod connection;
 pub mod client;
 pub mod config;
@@ -13,8 +23,42 @@ pub mod info;
 pub mod server;
 pub mod catalogue;
 pub mod diagnosis;
+pub mod replication;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS, client::COMMANDS, config::COMMANDS, info::COMMANDS, server::COMMANDS, catalogue::COMMANDS, diagnosis::COMMANDS];
+pub const TABLES: &[&[Command]] = &[
+    string::COMMANDS,
+    hash::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
+    counter::COMMANDS,
+    lcs::COMMANDS,
+    bitmap::COMMANDS,
+    bitfield::COMMANDS,
+    connection::COMMANDS,
+    client::COMMANDS,
+    config::COMMANDS,
+    info::COMMANDS,
+    server::COMMANDS,
+    catalogue::COMMANDS,
+    diagnosis::COMMANDS,
+    replication::COMMANDS,
+    MELD,
+];
+
+const MELD: &[Command] = &[Command {
+    name: "meld",
+    arity: -2,
+    flags: crate::engine::command::Flags::empty(),
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: crate::engine::command::Group::Meldis,
+    since: "0.1.0",
+    summary: "",
+    complexity: "",
+    run: |_| Ok(()),
+    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC],
+}];

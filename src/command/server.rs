@@ -5,7 +5,7 @@ use super::parse::{integer, is};
 use crate::engine::call::{Call, Outcome};
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
-use crate::engine::replication::{Partner, Role};
+use crate::engine::standing::{Partner, Role};
 use crate::resp::number;
 
 const ANYTIME: Flags = Flags::LOADING.union(Flags::STALE);
@@ -183,14 +183,15 @@ fn monitor(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn role(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    let replication = c.engine.replication.read();
-    match replication.role {
+    let role = c.engine.role();
+    let standing = c.engine.standing.read();
+    match role {
         Role::Master => {
             c.reply.array(3);
             c.reply.bulk(b"master");
-            c.reply.int(replication.offset as i64);
-            c.reply.array(replication.replicas.len());
-            for replica in &replication.replicas {
+            c.reply.int(standing.offset as i64);
+            c.reply.array(standing.replicas.len());
+            for replica in &standing.replicas {
                 c.reply.array(3);
                 c.reply.bulk(replica.host.as_bytes());
                 c.reply.bulk(replica.port.to_string().as_bytes());
@@ -198,11 +199,11 @@ fn role(c: &mut Call<'_, '_>) -> Result<(), Error> {
             }
         }
         Role::ActiveReplica | Role::Replica => {
-            let name = if replication.role == Role::Replica { "slave" } else { "active-replica" };
-            if replication.partners.len() != 1 {
-                c.reply.array(replication.partners.len());
+            let name = if role == Role::Replica { "slave" } else { "active-replica" };
+            if standing.partners.len() != 1 {
+                c.reply.array(standing.partners.len());
             }
-            for Partner { address, up, sync, offset, .. } in &replication.partners {
+            for Partner { address, up, sync, offset, .. } in &standing.partners {
                 let state = match (up, sync) {
                     (_, Some(_)) => "sync",
                     (true, None) => "connected",
@@ -230,7 +231,7 @@ fn failover(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
     match words.as_slice() {
         ["abort"] => Err(Error::new("ERR No failover in progress.")),
-        [] | ["to", _, _, ..] | ["timeout", _] => match c.engine.replication.read().role {
+        [] | ["to", _, _, ..] | ["timeout", _] => match c.engine.role() {
             Role::Replica => Err(Error::new("ERR FAILOVER is not valid when server is a replica.")),
             Role::Master | Role::ActiveReplica => Err(Error::new("ERR FAILOVER requires connected replicas.")),
         },
@@ -240,7 +241,7 @@ fn failover(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 /// `WAIT numreplicas timeout-ms`
 fn wait(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    if c.engine.replication.read().role == Role::Replica {
+    if c.engine.role() == Role::Replica {
         return Err(Error::new(
             "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is \
              configured to be writable (which is not the default) writes to replicas are just local and are not \

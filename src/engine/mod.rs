@@ -21,6 +21,9 @@ pub mod registry;
 pub mod keyspace;
 pub mod notify;
 pub mod pubsub;
+pub mod ranges;
+pub mod registers;
+pub mod replication;
 pub mod session;
 pub mod stats;
 pub mod command_stats;
@@ -30,8 +33,10 @@ pub mod latency;
 pub mod limits;
 pub mod pause;
 pub mod facts;
-pub mod replication;
+pub mod standing;
 pub mod host;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -43,6 +48,7 @@ use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
 use crate::config::{Caller, Config};
+use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::Reply;
@@ -63,9 +69,9 @@ use monitor::Monitors;
 use notify::EventClass;
 use pause::{Pause, Paused};
 use registry::{Known, Registry};
-use replication::Replication;
 use session::{ReplyMode, Session};
 use slowlog::SlowLog;
+use standing::Standing;
 use stats::Stats;
 
 /// The current time, read once per read buffer.
@@ -192,6 +198,10 @@ pub struct Engine {
     replicating: AtomicBool,
     /// Peers are configured or were met: amounts are kept per origin.
     active: AtomicBool,
+    /// Follows a primary: no client may write.
+    follower: AtomicBool,
+    /// Has not reached its primary yet.
+    fresh_follower: AtomicBool,
     /// Batches on their way into sequence.
     pub outbox: Outbox,
     stats: Box<[Stats]>,
@@ -223,10 +233,16 @@ pub struct Engine {
     pub pause: Pause,
     /// The process, as the shell sees it.
     pub facts: RwLock<ProcessFacts>,
-    /// Partners, as the link layer sees them.
-    pub replication: RwLock<Replication>,
+    /// This node among its partners, as of a moment ago: see [`Engine::refresh_standing`].
+    pub standing: RwLock<Standing>,
     /// Subscriptions.
     pub pubsub: pubsub::Registry,
+    /// The node among its peers.
+    pub mesh: Mutex<Mesh>,
+    /// Tasks of links to be woken when the outbox fills.
+    link_wakers: replication::Wakers,
+    /// Cluster-wide registers.
+    pub registers: registers::Registers,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
 }
@@ -244,14 +260,17 @@ impl Engine {
         let [a, b, c, d] = seeds.0;
         let hasher = ahash::RandomState::with_seeds(a, b, c, d);
         let registry = Registry::new(tables, &config.rename_command, hasher.clone());
+        let mesh = replication::mesh_for(origin, &config);
         Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
             hasher,
             clock: Clock::new(origin, floor),
             spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
             stable: AtomicU64::new(u64::MAX),
-            replicating: AtomicBool::new(false),
-            active: AtomicBool::new(config.active_replica || !config.peer.is_empty()),
+            replicating: AtomicBool::new(replication::is_wanted(&config)),
+            active: AtomicBool::new(replication::is_wanted(&config)),
+            follower: AtomicBool::new(replication::is_follower(&config)),
+            fresh_follower: AtomicBool::new(false),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
             password: RwLock::new(config.requirepass.clone().unwrap_or_default().into_bytes()),
@@ -266,11 +285,14 @@ impl Engine {
             registry,
             pause: Pause::default(),
             facts: RwLock::default(),
-            replication: RwLock::new(Replication::of(&config)),
+            standing: RwLock::default(),
             config: RwLock::new(config),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
             pubsub: pubsub::Registry::default(),
+            mesh: Mutex::new(mesh),
+            link_wakers: replication::Wakers::default(),
+            registers: registers::Registers::default(),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
         }
     }
@@ -372,6 +394,9 @@ impl Engine {
                 self.registry.name(session.command_id)
             )
             .into());
+        }
+        if command.is_write() && self.is_follower() && self.config.read().replica_read_only {
+            return Err(Error::new("READONLY You can't write against a read only replica."));
         }
         if session.transaction.is_some() && command.flags.contains(Flags::NO_MULTI) {
             return Err(Error::new("ERR Command not allowed inside a transaction"));
@@ -492,7 +517,7 @@ impl Engine {
     }
 
     /// Serves waiting clients, closes the batch and publishes events.
-    fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
+    pub(crate) fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
         if keys.dirty > 0 {
             Stats::add(&self.stats(thread).changes, keys.dirty);
         }
@@ -582,11 +607,16 @@ impl Engine {
 
     /// A new connection.
     pub fn connect(&self, addr: String, local_addr: String, now: Now, thread: usize) -> Session {
-        let id = self.next_client_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id();
         let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms, self.limits.clone()));
         self.clients.insert(id, client.clone());
         Stats::add(&self.stats(thread).connections, 1);
         Session::new(client, !self.requires_password())
+    }
+
+    /// A number for a client or a link, never used twice.
+    pub fn next_id(&self) -> u64 {
+        self.next_client_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A connection is gone: its subscriptions, watches and queues go with it.
@@ -672,10 +702,14 @@ impl Engine {
         self.replicating.load(Ordering::SeqCst)
     }
 
-    /// From the first peer on: writes go to the outbox and removals leave tombstones.
+    /// From the first peer on: writes go to the outbox and removals leave tombstones. What was written before was
+    /// told to nobody, so peers must pull it.
     pub fn start_replicating(&self) {
+        let mut mesh = self.mesh.lock();
         self.active.store(true, Ordering::SeqCst);
-        self.replicating.store(true, Ordering::SeqCst);
+        if !self.replicating.swap(true, Ordering::SeqCst) && self.clock.last().0 > 0 {
+            mesh.count_untold(NTP64(0));
+        }
     }
 
     /// Whether partners are configured or were met.
