@@ -20,6 +20,12 @@ pub mod connection;
 pub mod pubsub;
 pub mod cluster;
 pub mod meld_allowlist;
+pub mod client;
+pub mod config;
+pub mod info;
+pub mod server;
+pub mod catalogue;
+pub mod diagnosis;
 pub mod replication;
 
 use crate::engine::command::Command;
@@ -35,6 +41,12 @@ pub const TABLES: &[&[Command]] = &[
     bitmap::COMMANDS,
     bitfield::COMMANDS,
     connection::COMMANDS,
+    client::COMMANDS,
+    config::COMMANDS,
+    info::COMMANDS,
+    server::COMMANDS,
+    catalogue::COMMANDS,
+    diagnosis::COMMANDS,
     pubsub::COMMANDS,
     cluster::COMMANDS,
     replication::COMMANDS,

@@ -57,6 +57,8 @@ bitflags! {
         const SUBSCRIBED = 1 << 18;
         /// On the way to a link: allowed to a member's address that is not on the allowlist.
         const LINKING = 1 << 19;
+        /// May be called with no keys though it takes some.
+        const NO_MANDATORY_KEYS = 1 << 24;
     }
 }
 
