@@ -450,15 +450,16 @@ fn set_flag(c: &mut Call<'_, '_>, flag: ClientFlags) -> Result<(), Error> {
 /// `CLIENT PAUSE ms [WRITE|ALL]`
 fn pause(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
+    if args.len() > 4 {
+        let text = "ERR unknown subcommand or wrong number of arguments for 'pause'. Try CLIENT HELP.";
+        return Err(Error::new(text));
+    }
     let what = match args.get(3) {
         None => Paused::All,
         Some(word) if is(word, "all") => Paused::All,
         Some(word) if is(word, "write") => Paused::Writes,
         Some(_) => return Err(Error::new("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     };
-    if args.len() > 4 {
-        return Err(Error::SYNTAX);
-    }
     let ms = number::parse_i64(&args[2]).ok_or(Error::new("ERR timeout is not an integer or out of range"))?;
     let ms = u64::try_from(ms).map_err(|_| Error::new("ERR timeout is negative"))?;
     let now_ms = c.keys.now_ms();

@@ -229,6 +229,12 @@ fn failover(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if c.engine.is_active() {
         return Err(Error::new("ERR FAILOVER not allowed in active replication mode"));
     }
+    if let ["timeout", ms] = words.as_slice() {
+        let ms = integer(ms.as_bytes())?;
+        if ms <= 0 {
+            return Err(Error::new("ERR FAILOVER timeout must be greater than 0"));
+        }
+    }
     match words.as_slice() {
         ["abort"] => Err(Error::new("ERR No failover in progress.")),
         [] | ["to", _, _, ..] | ["timeout", _] => match c.engine.role() {

@@ -148,7 +148,11 @@ impl Connection<'_> {
             let last = match self.wait(stream, session).await? {
                 Wake::Closed => return Ok(End::Closed),
                 Wake::Last => true,
-                Wake::Unblocked => continue,
+                Wake::Unblocked => {
+                    // Too late: the wait had ended.
+                    session.client.unset(ClientFlags::UNBLOCK_TIMEOUT | ClientFlags::UNBLOCK_ERROR);
+                    continue;
+                }
                 Wake::Read | Wake::Pushed => false,
             };
             if self.is_query_too_long(session) {
