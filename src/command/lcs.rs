@@ -20,10 +20,7 @@ pub const COMMANDS: &[Command] = &[Command {
     name: "lcs",
     arity: -3,
     flags: Flags::READONLY,
-    keys: &[KeySpec {
-        find: Find::Range { last: 1, step: 1, limit: 0 },
-        ..KeySpec::one(1, &["RO", "access"])
-    }],
+    keys: &[KeySpec { find: Find::Range { last: 1, step: 1, limit: 0 }, ..KeySpec::READ_1 }],
     categories: &["string"],
     tips: &[],
     group: Group::String,

@@ -1,14 +1,20 @@
 //! The commands: one file per family, each opening with its table.
 //!
 //! A command is an entry in a table and a function in the rhythm: read arguments, look at the key, decide,
-//! apply, notify, reply. Functions that several families share stand in [`parse`].
+//! apply, notify, reply. Functions that several families share stand in [`parse`], [`scan`] and
+//! [`pick`].
 
 pub mod parse;
+pub mod scan;
+pub mod pick;
 pub mod string;
 pub mod counter;
 pub mod lcs;
 pub mod bitmap;
 pub mod bitfield;
+pub mod hash;
+pub mod set;
+pub mod set_algebra;
 pub mod connection;
 pub mod replication;
 
@@ -21,6 +27,9 @@ pub const TABLES: &[&[Command]] = &[
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
+    hash::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
     connection::COMMANDS,
     MELD,
 ];

@@ -276,6 +276,27 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The set at a key that is about to be written: neither a hit or miss nor an access.
+    ///
+    /// # Errors
+    /// If it holds another type; likewise below.
+    pub fn peek_set(&self, key: &[u8]) -> Result<Option<&Set>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::Set(set)) => Ok(Some(set)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The hash at a key that is about to be written.
+    pub fn peek_hash(&self, key: &[u8]) -> Result<Option<&Hash>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(hash)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
     /// When an existing key expires, in Unix milliseconds.
     pub fn expires_at_ms(&self, key: &[u8]) -> Option<u64> {
         self.peek_entry(key)?.expires_at_ms()
