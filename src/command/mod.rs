@@ -8,13 +8,13 @@ pub mod parse;
 pub mod scan;
 pub mod pick;
 pub mod string;
+pub mod hash;
+pub mod set;
+pub mod set_algebra;
 pub mod counter;
 pub mod lcs;
 pub mod bitmap;
 pub mod bitfield;
-pub mod hash;
-pub mod set;
-pub mod set_algebra;
 pub mod connection;
 pub mod replication;
 
@@ -23,14 +23,15 @@ use crate::engine::command::Command;
 /// All tables.
 pub const TABLES: &[&[Command]] = &[
     string::COMMANDS,
+    hash::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
     counter::COMMANDS,
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
-    hash::COMMANDS,
-    set::COMMANDS,
-    set_algebra::COMMANDS,
     connection::COMMANDS,
+    replication::COMMANDS,
     MELD,
 ];
 
@@ -46,5 +47,5 @@ const MELD: &[Command] = &[Command {
     summary: "",
     complexity: "",
     run: |_| Ok(()),
-    subcommands: &[replication::LINK],
+    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC],
 }];
