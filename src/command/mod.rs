@@ -5,9 +5,11 @@
 
 pub mod parse;
 pub mod string;
+pub mod list;
+pub mod list_blocking;
 pub mod connection;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS];
+pub const TABLES: &[&[Command]] = &[string::COMMANDS, list::COMMANDS, list_blocking::COMMANDS, connection::COMMANDS];

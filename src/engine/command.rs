@@ -224,6 +224,21 @@ impl Command {
 }
 
 impl KeySpec {
+    /// One key, at this argument.
+    pub const fn one(at: usize, flags: &'static [&'static str]) -> Self {
+        KeySpec { notes: "", flags, begin: Begin::Index(at), find: Find::Range { last: 0, step: 1, limit: 0 } }
+    }
+
+    /// Keys from this argument to the last but one.
+    pub const fn all_but_last_from(first: usize, flags: &'static [&'static str]) -> Self {
+        KeySpec { notes: "", flags, begin: Begin::Index(first), find: Find::Range { last: -2, step: 1, limit: 0 } }
+    }
+
+    /// As many keys as the number at this argument says, right behind it.
+    pub const fn counted(at: usize, flags: &'static [&'static str]) -> Self {
+        KeySpec { notes: "", flags, begin: Begin::Index(at), find: Find::Count { at: 0, first: 1, step: 1 } }
+    }
+
     fn each_key(&self, args: Args<'_>, mut each: impl FnMut(usize)) -> bool {
         let Some(begin) = self.begin(args) else { return !matches!(self.begin, Begin::Index(_)) };
         match self.find {

@@ -99,7 +99,7 @@ pub struct Keyspace<'e> {
     stamp: Option<Stamp>,
     /// The batch being written and the slot it is written to; opened by the first change.
     batch: Option<(MutexGuard<'e, Slot>, BatchWriter, NTP64)>,
-    /// Keys that got something a blocked client may be waiting for.
+    /// Databases and keys that got something a blocked client may be waiting for.
     pub(super) ready: SmallVec<[(u32, Vec<u8>); 2]>,
     pub(super) events: Vec<Event>,
     /// Number of changes made.
@@ -262,6 +262,18 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The list at a key, for a command that changes it: such lookups are neither hits nor misses.
+    ///
+    /// # Errors
+    /// If it holds another type.
+    pub fn list_to_change(&self, key: &[u8]) -> Result<Option<&List>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
     /// When an existing key expires, in Unix milliseconds.
     pub fn expires_at_ms(&self, key: &[u8]) -> Option<u64> {
         self.peek_entry(key)?.expires_at_ms()
@@ -276,14 +288,35 @@ impl<'e> Keyspace<'e> {
         if !matches!(change, Change::Assign(_) | Change::Clear) {
             self.settle_expiry(key, hash, change);
         }
+        let changed = self.apply_settled(key, hash, change);
+        if changed && is_removal(change) {
+            self.settle_emptied(key, hash);
+        }
+        changed
+    }
+
+    /// Applies changes of elements of one key like [`Self::apply`], but hashes the key once. All are removals,
+    /// or none is.
+    pub fn apply_each<'c>(&mut self, key: &[u8], changes: impl IntoIterator<Item = Change<'c>>) {
+        let mut changes = changes.into_iter();
+        let Some(first) = changes.next() else { return };
+        let hash = self.engine.hash(key);
+        self.settle_expiry(key, hash, &first);
+        self.apply_settled(key, hash, &first);
+        for change in changes {
+            self.apply_settled(key, hash, &change);
+        }
+        if is_removal(&first) {
+            self.settle_emptied(key, hash);
+        }
+    }
+
+    fn apply_settled(&mut self, key: &[u8], hash: KeyHash, change: &Change<'_>) -> bool {
         let mut changed = self.merge(key, hash, None, change);
         if !changed && !matches!(change, Change::Clear) {
             // The register was written by this very command, as by HSET with a field twice: take the next stamp.
             self.stamp = None;
             changed = self.merge(key, hash, None, change);
-        }
-        if changed && is_removal(change) {
-            self.settle_emptied(key, hash);
         }
         self.dirty += u64::from(changed);
         changed
@@ -414,6 +447,17 @@ impl<'e> Keyspace<'e> {
         flushed
     }
 
+    /// Has clients served that wait for any key of a database: another keyspace stands behind it now. The whole
+    /// keyspace must be locked.
+    pub fn serve_database(&mut self, db: u32) {
+        let mut keys: Vec<Vec<u8>> = self.cells().iter().flat_map(|cell| cell.waiting.keys_of(db)).collect();
+        keys.sort_unstable();
+        let selected = self.db;
+        self.select(db);
+        keys.iter().for_each(|key| self.ready(key));
+        self.select(selected);
+    }
+
     /// Queues a keyspace notification, to be published once the locks are released.
     pub fn notify(&mut self, class: EventClass, event: &'static str, key: &[u8]) {
         if self.engine.notifies(class) {
@@ -464,6 +508,13 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// Remembers that a key of the selected database may be what a blocked client waits for.
+    fn ready(&mut self, key: &[u8]) {
+        if !self.ready.iter().any(|(db, held)| *db == self.db && held == key) {
+            self.ready.push((self.db, key.to_vec()));
+        }
+    }
+
     fn open_batch(&mut self) {
         if self.batch.is_none() && self.engine.is_replicating() {
             let mut slot = self.engine.outbox.slot(self.thread);
@@ -487,8 +538,8 @@ impl<'e> Keyspace<'e> {
             return false;
         }
         cell.touch_key(space, key);
-        if cell.is_awaited(space, key, change) {
-            self.ready.push((space, key.to_vec()));
+        if cell.is_awaited(self.db, key, change) {
+            self.ready(key);
         }
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, stamp, change, &mut slot.bytes);
