@@ -98,7 +98,7 @@ fn pop(c: &mut Call<'_, '_>, end: End) -> Result<(), Error> {
     let deadline = deadline_ms(&args[last], c.keys.now_ms())?;
     let keys = args.slice(1..last);
     for key in keys {
-        if c.looks_at(key) && c.keys.list_to_change(key)?.is_some() {
+        if c.looks_at(key) && c.keys.peek_list(key)?.is_some() {
             c.reply.array(2);
             c.reply.bulk(key);
             take(c, key, end, 1);

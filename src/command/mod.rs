@@ -8,8 +8,24 @@ pub mod string;
 pub mod list;
 pub mod list_blocking;
 pub mod connection;
+pub mod replication;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, list::COMMANDS, list_blocking::COMMANDS, connection::COMMANDS];
+pub const TABLES: &[&[Command]] = &[string::COMMANDS, list::COMMANDS, list_blocking::COMMANDS, connection::COMMANDS, MELD];
+
+const MELD: &[Command] = &[Command {
+    name: "meld",
+    arity: -2,
+    flags: crate::engine::command::Flags::empty(),
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: crate::engine::command::Group::Meldis,
+    since: "0.1.0",
+    summary: "",
+    complexity: "",
+    run: |_| Ok(()),
+    subcommands: &[replication::LINK],
+}];

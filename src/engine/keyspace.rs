@@ -16,8 +16,10 @@ use super::error::Error;
 use super::notify::{Event, EventClass};
 use crate::clock::{NTP64, Stamp};
 use crate::link::batch::{BatchWriter, Record};
+use crate::link::frame::Cursor;
 use crate::link::outbox::Slot;
 use crate::store::delta::{Amount, Change, Kind};
+use crate::store::digest;
 use crate::store::entry::{Entry, Value};
 use crate::store::hash::Hash;
 use crate::store::list::List;
@@ -262,11 +264,11 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// The list at a key, for a command that changes it: such lookups are neither hits nor misses.
+    /// The list at a key that is about to be written: neither a hit or miss nor an access.
     ///
     /// # Errors
     /// If it holds another type.
-    pub fn list_to_change(&self, key: &[u8]) -> Result<Option<&List>, Error> {
+    pub fn peek_list(&self, key: &[u8]) -> Result<Option<&List>, Error> {
         match self.peek(key) {
             None => Ok(None),
             Some(Value::List(list)) => Ok(Some(list)),
@@ -503,7 +505,13 @@ impl<'e> Keyspace<'e> {
     pub(super) fn finish(&mut self) -> bool {
         self.locks = Locks::None;
         match self.batch.take() {
-            Some((mut slot, batch, first)) => batch.finish(first, &mut slot.bytes),
+            Some((mut slot, batch, first)) => {
+                let filled = batch.finish(first, &mut slot.bytes);
+                if filled {
+                    self.engine.outbox.fill();
+                }
+                filled
+            }
             None => false,
         }
     }
@@ -513,6 +521,60 @@ impl<'e> Keyspace<'e> {
         if !self.ready.iter().any(|(db, held)| *db == self.db && held == key) {
             self.ready.push((self.db, key.to_vec()));
         }
+    }
+
+    /// Merges one delta of a peer, whose effects on local clients are those of a local write.
+    pub(super) fn merge_remote(&mut self, space: u32, key: &[u8], stamp: Stamp, change: &Change<'_>) -> bool {
+        let hash = self.engine.hash(key);
+        let cx = self.engine.shard_context();
+        let used_at = (self.now.unix_ms / 1000) as u32;
+        let cell = self.locks.cell_mut(hash.range());
+        let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
+        if merged.changed {
+            cell.touch_key(space, key);
+            if !cell.waiting.is_empty()
+                && let Some(db) = self.engine.db_of(space)
+                && cell.is_awaited(db, key, change)
+            {
+                self.ready.push((db, key.to_vec()));
+            }
+        }
+        if merged.reassert {
+            self.assert_own_sums(space, key);
+        }
+        merged.changed
+    }
+
+    /// Tells the peers this node's sums of a key anew, after one was split.
+    fn assert_own_sums(&mut self, space: u32, key: &[u8]) {
+        let own = self.stamp().origin;
+        let hash = self.engine.hash(key);
+        let Some((slot, batch, _)) = &mut self.batch else { return };
+        if let Some(entry) = self.locks.cell(hash.range()).shard.get(space, key, hash) {
+            entry.own_sums(own, |change| {
+                let stamp = match &change {
+                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+                    _ => return,
+                };
+                batch.change(space, key, stamp, &change, &mut slot.bytes);
+            });
+        }
+    }
+
+    /// Flushes a keyspace as of a peer's stamp; the whole keyspace must be locked.
+    pub(super) fn flush_remote(&mut self, space: u32, stamp: Stamp) -> Vec<crate::store::shard::Flushed> {
+        let cx = self.engine.shard_context();
+        let Locks::All(cells) = &mut self.locks else { panic!("a flush holds every range") };
+        let mut flushed = Vec::new();
+        let mut split: Vec<Vec<u8>> = Vec::new();
+        for cell in cells.iter_mut() {
+            cell.touch_space(space);
+            flushed.push(cell.shard.flush(space, stamp, cx, |entry| split.push(entry.key().to_vec())));
+        }
+        for key in split {
+            self.assert_own_sums(space, &key);
+        }
+        flushed
     }
 
     fn open_batch(&mut self) {
@@ -581,4 +643,53 @@ fn is_removal(change: &Change<'_>) -> bool {
         change,
         Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) | Change::ItemRemove(_)
     )
+}
+
+/// What resync does under a range's lock.
+impl Keyspace<'_> {
+    /// Whether a register is held; see [`Entry::holds`].
+    pub(super) fn holds(&self, space: u32, key: &[u8], change: &Change<'_>) -> bool {
+        let hash = self.engine.hash(key);
+        match self.locks.cell(hash.range()).shard.get(space, key, hash) {
+            Some(entry) => entry.holds(change),
+            None => Entry::blank(key).holds(change),
+        }
+    }
+
+    /// Drops the registers of keys between two places that `is_gone` names.
+    pub(super) fn forget_absent(
+        &mut self,
+        range: usize,
+        from: Cursor,
+        to: Cursor,
+        is_gone: impl Fn(u32, &[u8], Stamp, &Change<'_>) -> bool,
+    ) {
+        let shard = &self.locks.cell(range).shard;
+        let mut gone: Vec<(u32, Vec<u8>)> = Vec::new();
+        for space in from.space..shard.spaces().min(to.space.saturating_add(1)) {
+            for entry in shard.entries(space) {
+                let at = Cursor { space, hash: digest::hash(entry.key()) };
+                let mut any = false;
+                if at >= from && at < to {
+                    entry.registers(|stamp, change| any |= is_gone(space, entry.key(), stamp, &change));
+                }
+                if any {
+                    gone.push((space, entry.key().to_vec()));
+                }
+            }
+        }
+        for (space, key) in gone {
+            let hash = self.engine.hash(&key);
+            let cell = self.locks.cell_mut(range);
+            cell.touch_key(space, &key);
+            cell.shard.update(space, &key, hash, |entry| {
+                let before = entry.clone();
+                before.registers(|stamp, change| {
+                    if is_gone(space, &key, stamp, &change) {
+                        entry.forget(&change);
+                    }
+                });
+            });
+        }
+    }
 }

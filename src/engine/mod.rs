@@ -20,6 +20,9 @@ pub mod error;
 pub mod keyspace;
 pub mod notify;
 pub mod pubsub;
+pub mod ranges;
+pub mod registers;
+pub mod replication;
 pub mod session;
 pub mod stats;
 
@@ -33,6 +36,7 @@ use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
 use crate::config::Config;
+use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::Reply;
@@ -178,6 +182,12 @@ pub struct Engine {
     waits_begun: AtomicU64,
     /// Subscriptions.
     pub pubsub: pubsub::Registry,
+    /// The node among its peers.
+    pub mesh: Mutex<Mesh>,
+    /// Tasks of links to be woken when the outbox fills.
+    link_wakers: replication::Wakers,
+    /// Cluster-wide registers.
+    pub registers: registers::Registers,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
 }
@@ -198,14 +208,15 @@ impl Engine {
         for command in tables.iter().flat_map(|table| table.iter()) {
             commands.insert(command.name, command);
         }
+        let mesh = replication::mesh_for(origin, &config);
         Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
             hasher,
             clock: Clock::new(origin, floor),
             spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
             stable: AtomicU64::new(u64::MAX),
-            replicating: AtomicBool::new(false),
-            active: AtomicBool::new(config.active_replica || !config.peer.is_empty()),
+            replicating: AtomicBool::new(replication::is_wanted(&config)),
+            active: AtomicBool::new(replication::is_wanted(&config)),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
             commands,
@@ -216,6 +227,9 @@ impl Engine {
             next_client_id: AtomicU64::new(1),
             waits_begun: AtomicU64::new(0),
             pubsub: pubsub::Registry::default(),
+            mesh: Mutex::new(mesh),
+            link_wakers: replication::Wakers::default(),
+            registers: registers::Registers::default(),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
         }
     }
@@ -355,7 +369,7 @@ impl Engine {
     }
 
     /// Serves waiting clients, closes the batch and publishes events.
-    fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
+    pub(crate) fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
         keys.unlock();
         while !keys.ready.is_empty() {
             let (db, key) = keys.ready.remove(0);
@@ -396,12 +410,17 @@ impl Engine {
 
     /// A new connection.
     pub fn connect(&self, addr: String, local_addr: String, now: Now, thread: usize) -> Session {
-        let id = self.next_client_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id();
         let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms));
         self.clients.insert(id, client.clone());
         Stats::add(&self.stats(thread).connections, 1);
         let authenticated = self.password.read().is_empty();
         Session::new(client, authenticated)
+    }
+
+    /// A number for a client or a link, never used twice.
+    pub fn next_id(&self) -> u64 {
+        self.next_client_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A connection is gone: its subscriptions, watches and queues go with it.
@@ -459,6 +478,12 @@ impl Engine {
         self.spaces[db as usize].load(Ordering::Acquire)
     }
 
+    /// The database a keyspace stands behind, if any does.
+    pub fn db_of(&self, space: u32) -> Option<u32> {
+        let db = self.spaces.iter().position(|held| held.load(Ordering::Acquire) == space)?;
+        Some(db as u32)
+    }
+
     /// Has a keyspace stand behind a database; the whole keyspace must be locked.
     pub fn set_space_of(&self, db: u32, space: u32) {
         self.spaces[db as usize].store(space, Ordering::Release);
@@ -479,10 +504,14 @@ impl Engine {
         self.replicating.load(Ordering::SeqCst)
     }
 
-    /// From the first peer on: writes go to the outbox and removals leave tombstones.
+    /// From the first peer on: writes go to the outbox and removals leave tombstones. What was written before was
+    /// told to nobody, so peers must pull it.
     pub fn start_replicating(&self) {
+        let mut mesh = self.mesh.lock();
         self.active.store(true, Ordering::SeqCst);
-        self.replicating.store(true, Ordering::SeqCst);
+        if !self.replicating.swap(true, Ordering::SeqCst) && self.clock.last().0 > 0 {
+            mesh.count_untold(NTP64(0));
+        }
     }
 
     /// Whether partners are configured or were met.

@@ -29,6 +29,13 @@ const RESERVE_BYTES_MAX: usize = 1024 * 1024;
 /// Replies are written when so many bytes wait, though requests are left.
 const FLUSH_BYTES: usize = 256 * 1024;
 
+/// How a connection ends.
+enum End {
+    Closed,
+    /// It goes on as a peer's link.
+    Link,
+}
+
 /// What woke the task.
 enum Wake {
     Read,
@@ -52,7 +59,13 @@ pub async fn serve(engine: Arc<Engine>, mut stream: TcpStream, thread: usize) {
         parser: Parser::new(),
     };
     // A connection that breaks is closed like one that ends.
-    let _ = connection.run(&mut stream, &mut session).await;
+    let end = connection.run(&mut stream, &mut session).await;
+    let input = std::mem::take(&mut connection.input);
+    let id = session.client.id;
+    if matches!(end, Ok(End::Link)) {
+        let seen_host = stream.peer_addr().map_or(String::new(), |peer| peer.ip().to_string());
+        super::peer::run(engine.clone(), stream, id, None, seen_host, input, thread).await;
+    }
     engine.disconnect(&mut session);
 }
 
@@ -65,19 +78,21 @@ struct Connection<'e> {
 }
 
 impl Connection<'_> {
-    async fn run(&mut self, stream: &mut TcpStream, session: &mut Session) -> io::Result<()> {
+    async fn run(&mut self, stream: &mut TcpStream, session: &mut Session) -> io::Result<End> {
         loop {
             match self.wait(stream, session, None).await? {
-                Wake::Closed => return Ok(()),
+                Wake::Closed => return Ok(End::Closed),
                 Wake::Read | Wake::Pushed | Wake::Served => {}
             }
             loop {
                 let flow = self.execute(session);
+                self.engine.wake_links();
                 self.flush(stream).await?;
                 match flow {
                     Some(Flow::Continue) => continue,
                     None => break,
-                    Some(Flow::Close | Flow::Link | Flow::Shutdown) => return Ok(()),
+                    Some(Flow::Close | Flow::Shutdown) => return Ok(End::Closed),
+                    Some(Flow::Link) => return Ok(End::Link),
                     Some(Flow::Sleep(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
                     Some(Flow::WaitReplicas { .. }) => {
                         Reply::new(&mut self.output, session.protocol).int(0);
@@ -88,7 +103,7 @@ impl Connection<'_> {
                 }
             }
             if session.client.flags().intersects(ClientFlags::KILLED | ClientFlags::CLOSE_AFTER_REPLY) {
-                return Ok(());
+                return Ok(End::Closed);
             }
         }
     }

@@ -38,6 +38,9 @@ fn serve(engine: Arc<Engine>, listener: std::net::TcpListener, thread: usize) ->
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
+        if thread == 0 {
+            tokio::spawn(super::peer::supervise(engine.clone(), thread));
+        }
         listener::accept(engine, listener, thread).await;
         Ok(())
     })

@@ -162,7 +162,34 @@ impl Hash {
         }
     }
 
-    /// The own sum of a field.
+    /// Whether a field was set, not only added to.
+    pub(super) fn has_base(&self, name: &[u8]) -> bool {
+        match self.fields.get(name) {
+            Some(Field::Plain(..)) => true,
+            Some(Field::Counter(counter)) => counter.base().is_some(),
+            None => false,
+        }
+    }
+
+    /// Drops an origin's register of a field, or its base.
+    pub(super) fn forget(&mut self, name: &[u8], origin: Option<Origin>) {
+        let Some(field) = self.fields.get_mut(name) else { return };
+        self.digest = self.digest.wrapping_sub(field.term(name));
+        let alive = match field {
+            Field::Plain(..) => origin.is_some(),
+            Field::Counter(counter) => {
+                counter.forget(origin);
+                counter.is_alive()
+            }
+        };
+        if alive {
+            self.digest = self.digest.wrapping_add(field.term(name));
+        } else {
+            self.fields.swap_remove(name);
+        }
+    }
+
+    /// An origin's sum of a field.
     pub(super) fn own_sum(&self, name: &[u8], own: Origin) -> Option<Added> {
         match self.fields.get(name) {
             Some(Field::Counter(counter)) => counter.sums().iter().find(|added| added.origin == own).copied(),

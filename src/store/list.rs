@@ -95,6 +95,11 @@ impl List {
         self.range(0..self.len)
     }
 
+    /// Whether an item is in the list.
+    pub fn has(&self, pos: &Pos) -> bool {
+        self.find(pos).is_ok()
+    }
+
     /// The items of a range of indices.
     ///
     /// # Panics
