@@ -1,19 +1,42 @@
 //! The commands: one file per family, each opening with its table.
 //!
 //! A command is an entry in a table and a function in the rhythm: read arguments, look at the key, decide,
-//! apply, notify, reply. Functions that several families share stand in [`parse`].
+//! apply, notify, reply. Functions that several families share stand in [`parse`], [`scan`] and
+//! [`pick`].
 
 pub mod parse;
+pub mod scan;
+pub mod pick;
 pub mod string;
 pub mod list;
 pub mod list_blocking;
+pub mod hash;
+pub mod set;
+pub mod set_algebra;
+pub mod counter;
+pub mod lcs;
+pub mod bitmap;
+pub mod bitfield;
 pub mod connection;
 pub mod replication;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, list::COMMANDS, list_blocking::COMMANDS, connection::COMMANDS, MELD];
+pub const TABLES: &[&[Command]] = &[
+    string::COMMANDS,
+    list::COMMANDS,
+    list_blocking::COMMANDS,
+    hash::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
+    counter::COMMANDS,
+    lcs::COMMANDS,
+    bitmap::COMMANDS,
+    bitfield::COMMANDS,
+    connection::COMMANDS,
+    MELD,
+];
 
 const MELD: &[Command] = &[Command {
     name: "meld",

@@ -228,6 +228,18 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The string at a key, for a command that changes it: such lookups are neither hits nor misses.
+    ///
+    /// # Errors
+    /// If it holds another type.
+    pub fn string_to_change(&self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
     /// The list at a key.
     pub fn list(&mut self, key: &[u8]) -> Result<Option<&List>, Error> {
         match self.value(key) {
@@ -264,10 +276,28 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// The list at a key that is about to be written: neither a hit or miss nor an access.
+    /// The set at a key that is about to be written: neither a hit or miss nor an access.
     ///
     /// # Errors
-    /// If it holds another type.
+    /// If it holds another type; likewise below.
+    pub fn peek_set(&self, key: &[u8]) -> Result<Option<&Set>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::Set(set)) => Ok(Some(set)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The hash at a key that is about to be written.
+    pub fn peek_hash(&self, key: &[u8]) -> Result<Option<&Hash>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(hash)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The list at a key that is about to be written.
     pub fn peek_list(&self, key: &[u8]) -> Result<Option<&List>, Error> {
         match self.peek(key) {
             None => Ok(None),

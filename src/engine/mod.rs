@@ -25,6 +25,8 @@ pub mod registers;
 pub mod replication;
 pub mod session;
 pub mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};

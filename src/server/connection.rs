@@ -4,14 +4,15 @@
 //! replies at once. It reads no further while replies wait for a slow reader, so a client holds at most one read buffer, one
 //! command's reply beyond [`FLUSH_BYTES`] and its mailbox.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::time::now;
@@ -111,7 +112,7 @@ impl Connection<'_> {
     /// Waits for bytes from the client, for bytes pushed to it, for its end, or for a waiter's answer.
     async fn wait(
         &mut self,
-        stream: &TcpStream,
+        stream: &mut TcpStream,
         session: &Session,
         waiter: Option<&Waiter>,
     ) -> io::Result<Wake> {
@@ -126,18 +127,12 @@ impl Connection<'_> {
             if waiter.is_some_and(|waiter| !waiter.is_waiting()) {
                 return Poll::Ready(Ok(Wake::Served));
             }
-            loop {
-                std::task::ready!(stream.poll_read_ready(cx))?;
-                if input.capacity() - input.len() < READ_BYTES / 4 {
-                    input.reserve(READ_BYTES);
-                }
-                return match stream.try_read_buf(input) {
-                    Ok(0) => Poll::Ready(Ok(Wake::Closed)),
-                    Ok(_) => Poll::Ready(Ok(Wake::Read)),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => Poll::Ready(Err(error)),
-                };
+            if input.capacity() - input.len() < READ_BYTES / 4 {
+                input.reserve(READ_BYTES);
             }
+            // Unlike `try_read`, this knows that a short read has emptied the socket, and saves asking again.
+            let read = pin!(stream.read_buf(input)).poll(cx);
+            read.map_ok(|count| if count == 0 { Wake::Closed } else { Wake::Read })
         })
         .await
     }

@@ -78,6 +78,18 @@ impl Hash {
         self.fields.get(field).map(Field::text)
     }
 
+    /// Whether the hash has this field.
+    pub fn contains(&self, field: &[u8]) -> bool {
+        self.fields.contains_key(field)
+    }
+
+    /// Whether it has at most `fields_max` fields, and no field or value longer than `bytes_max`: what Redis keeps in
+    /// one block.
+    pub fn fits(&self, fields_max: usize, bytes_max: usize) -> bool {
+        let short = |(field, value): (&[u8], &[u8])| field.len() <= bytes_max && value.len() <= bytes_max;
+        self.len() <= fields_max && self.iter().all(short)
+    }
+
     /// The newest stamp of a field.
     pub fn stamp(&self, field: &[u8]) -> Option<Stamp> {
         self.fields.get(field).map(|field| match field {
