@@ -11,6 +11,10 @@ pub mod string;
 pub mod hash;
 pub mod set;
 pub mod set_algebra;
+pub mod zset;
+pub mod zset_range;
+pub mod zset_algebra;
+pub mod zset_pop;
 pub mod connection;
 pub mod replication;
 
@@ -22,6 +26,10 @@ pub const TABLES: &[&[Command]] = &[
     hash::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_pop::COMMANDS,
     connection::COMMANDS,
     MELD,
 ];

@@ -285,6 +285,15 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The sorted set at a key that is about to be written.
+    pub fn peek_zset(&self, key: &[u8]) -> Result<Option<&Zset>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::Zset(zset)) => Ok(Some(zset)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
     /// When an existing key expires, in Unix milliseconds.
     pub fn expires_at_ms(&self, key: &[u8]) -> Option<u64> {
         self.peek_entry(key)?.expires_at_ms()
