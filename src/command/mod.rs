@@ -15,6 +15,10 @@ pub mod zset;
 pub mod zset_range;
 pub mod zset_algebra;
 pub mod zset_pop;
+pub mod counter;
+pub mod lcs;
+pub mod bitmap;
+pub mod bitfield;
 pub mod connection;
 pub mod replication;
 
@@ -30,6 +34,10 @@ pub const TABLES: &[&[Command]] = &[
     zset_range::COMMANDS,
     zset_algebra::COMMANDS,
     zset_pop::COMMANDS,
+    counter::COMMANDS,
+    lcs::COMMANDS,
+    bitmap::COMMANDS,
+    bitfield::COMMANDS,
     connection::COMMANDS,
     MELD,
 ];

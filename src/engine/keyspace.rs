@@ -228,6 +228,18 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The string at a key, for a command that changes it: such lookups are neither hits nor misses.
+    ///
+    /// # Errors
+    /// If it holds another type.
+    pub fn string_to_change(&self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
     /// The list at a key.
     pub fn list(&mut self, key: &[u8]) -> Result<Option<&List>, Error> {
         match self.value(key) {
