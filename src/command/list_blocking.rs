@@ -8,7 +8,6 @@ use super::parse::deadline_ms;
 use crate::engine::call::{Blocking, Call};
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
-use crate::resp::args::Args;
 
 /// The table.
 pub const COMMANDS: &[Command] = &[
@@ -16,7 +15,7 @@ pub const COMMANDS: &[Command] = &[
         name: "blmove",
         arity: 6,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::NOSCRIPT).union(Flags::BLOCKING),
-        keys: &[KeySpec::one(1, TAKEN), KeySpec::one(2, INSERTED)],
+        keys: &[KeySpec::at(1, TAKEN), KeySpec::at(2, INSERTED)],
         categories: &["list"],
         tips: &[],
         group: Group::List,
@@ -72,7 +71,7 @@ pub const COMMANDS: &[Command] = &[
         name: "brpoplpush",
         arity: 4,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::NOSCRIPT).union(Flags::BLOCKING),
-        keys: &[KeySpec::one(1, TAKEN), KeySpec::one(2, INSERTED)],
+        keys: &[KeySpec::at(1, TAKEN), KeySpec::at(2, INSERTED)],
         categories: &["list"],
         tips: &[],
         group: Group::List,
@@ -97,28 +96,24 @@ fn pop(c: &mut Call<'_, '_>, end: End) -> Result<(), Error> {
     let last = args.len() - 1;
     let deadline = deadline_ms(&args[last], c.keys.now_ms())?;
     let keys = args.slice(1..last);
-    for key in keys {
-        if c.looks_at(key) && c.keys.peek_list(key)?.is_some() {
+    for key in c.blocking.keys(keys) {
+        if c.keys.peek_list(key)?.is_some() {
             c.reply.array(2);
             c.reply.bulk(key);
             take(c, key, end, 1);
             return Ok(());
         }
     }
-    c.block(owned(keys), deadline);
+    c.block(keys, deadline);
     Ok(())
-}
-
-fn owned(keys: Args<'_>) -> Vec<Vec<u8>> {
-    keys.iter().map(<[u8]>::to_vec).collect()
 }
 
 fn blmpop(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
-    let deadline = deadline_ms(&args[1], c.keys.now_ms())?;
     let multipop = Multipop::parse(args.slice(2..))?;
+    let deadline = deadline_ms(&args[1], c.keys.now_ms())?;
     if !multipop.pop(c)? {
-        c.block(owned(multipop.keys), deadline);
+        c.block(multipop.keys, deadline);
     }
     Ok(())
 }
@@ -140,7 +135,7 @@ fn move_or_wait(c: &mut Call<'_, '_>, from: End, to: End, timeout: &[u8]) -> Res
         // In a transaction it answers what LMOVE does; only a wait that ends in vain answers a null array.
         match c.blocking {
             Blocking::Denied => c.reply.null(),
-            Blocking::Allowed | Blocking::Resumed(_) => c.block(owned(c.args.slice(1..2)), deadline),
+            Blocking::Allowed | Blocking::Resumed(_) => c.block(c.args.slice(1..2), deadline),
         }
     }
     Ok(())

@@ -13,6 +13,10 @@ pub mod list_blocking;
 pub mod hash;
 pub mod set;
 pub mod set_algebra;
+pub mod zset;
+pub mod zset_range;
+pub mod zset_algebra;
+pub mod zset_pop;
 pub mod counter;
 pub mod lcs;
 pub mod bitmap;
@@ -30,6 +34,10 @@ pub const TABLES: &[&[Command]] = &[
     hash::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_pop::COMMANDS,
     counter::COMMANDS,
     lcs::COMMANDS,
     bitmap::COMMANDS,

@@ -43,6 +43,16 @@ pub enum Blocking<'a> {
     Resumed(&'a [u8]),
 }
 
+impl<'a> Blocking<'a> {
+    /// The keys a command looks at, of those it may wait for: all, unless it has waited already.
+    pub fn keys(self, keys: Args<'a>) -> impl Iterator<Item = &'a [u8]> {
+        keys.iter().filter(move |key| match self {
+            Blocking::Allowed | Blocking::Denied => true,
+            Blocking::Resumed(ready) => ready == *key,
+        })
+    }
+}
+
 /// See the module's head.
 pub struct Call<'a, 'e> {
     /// The server.
@@ -65,20 +75,13 @@ pub struct Call<'a, 'e> {
 
 impl Call<'_, '_> {
     /// Has the client wait for keys, or answers a null array where it must not. The same answers one whose time is up.
-    pub fn block(&mut self, keys: Vec<Vec<u8>>, deadline_ms: Option<u64>) {
+    pub fn block(&mut self, keys: Args<'_>, deadline_ms: Option<u64>) {
         match self.blocking {
             Blocking::Denied => self.reply.null_array(),
             Blocking::Allowed | Blocking::Resumed(_) => {
+                let keys = keys.iter().map(<[u8]>::to_vec).collect();
                 self.outcome = Outcome::Block(Block { keys, deadline_ms });
             }
-        }
-    }
-
-    /// Whether a command that may wait for several keys looks at this one: all, unless it has waited already.
-    pub fn looks_at(&self, key: &[u8]) -> bool {
-        match self.blocking {
-            Blocking::Allowed | Blocking::Denied => true,
-            Blocking::Resumed(ready) => ready == key,
         }
     }
 }

@@ -297,6 +297,15 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The sorted set at a key that is about to be written.
+    pub fn peek_zset(&self, key: &[u8]) -> Result<Option<&Zset>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::Zset(zset)) => Ok(Some(zset)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
     /// The list at a key that is about to be written.
     pub fn peek_list(&self, key: &[u8]) -> Result<Option<&List>, Error> {
         match self.peek(key) {
