@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::parse::{integer, is};
+use super::parse::{integer, is, positive};
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
@@ -372,7 +372,7 @@ fn pop(c: &mut Call<'_, '_>, end: End, name: &str) -> Result<(), Error> {
         return Err(Error::wrong_arity(name));
     }
     let count = match args.get(2) {
-        Some(arg) => Some(usize::try_from(integer(arg)?).map_err(|_| Error::MUST_BE_POSITIVE)?),
+        Some(arg) => Some(positive(arg)? as usize),
         None => None,
     };
     let held = c.keys.peek_list(key)?.map(List::len);
@@ -583,8 +583,7 @@ fn lrem(c: &mut Call<'_, '_>) -> Result<(), Error> {
         c.reply.int(0);
         return Ok(());
     };
-    let most =
-        if count == 0 { usize::MAX } else { usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX) };
+    let most = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
     let equal = |item: &&Item| item.value() == value;
     let pos = |item: &Item| item.pos().clone();
     let gone: Vec<Pos> = if count < 0 {
@@ -677,10 +676,11 @@ impl Search {
             let arg = options.next().ok_or(Error::SYNTAX)?;
             if is(option, "rank") {
                 let rank = integer(arg)?;
-                if rank == i64::MIN {
-                    return Err(RANK_RANGE);
+                if rank == 0 {
+                    return Err(ZERO_RANK);
                 }
-                search.skipped = rank.unsigned_abs().checked_sub(1).ok_or(ZERO_RANK)?;
+                // The least rank has no opposite: like Redis, start from the first match.
+                search.skipped = rank.checked_abs().map_or(0, |rank| rank.unsigned_abs() - 1);
                 search.from = if rank < 0 { End::Right } else { End::Left };
             } else if is(option, "count") {
                 search.count = Some(amount(arg, "ERR COUNT can't be negative")?);
@@ -710,9 +710,6 @@ impl Search {
         });
     }
 }
-
-const RANK_RANGE: Error =
-    Error::new("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807");
 
 fn lpos(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;

@@ -255,3 +255,243 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{NTP64, NodeId, Origin};
+    use crate::command::TABLES;
+    use crate::config::Config;
+    use crate::engine::{Now, Seeds};
+    use crate::link::batch::Batch;
+    use crate::link::outbox::Drained;
+
+    /// A server with as many clients as are named.
+    struct Server {
+        engine: Engine,
+        clients: Vec<(&'static str, Session, Option<Arc<Waiter>>)>,
+    }
+
+    const NOW: Now = Now { unix_ms: 1_700_000_000_000, ntp: NTP64(1_700_000_000 << 32) };
+
+    impl Server {
+        fn new(node: u64) -> Self {
+            let origin = Origin::new(NodeId::new(node << 24), 1);
+            let engine = Engine::new(origin, NTP64(0), 1, Seeds([1, 2, 3, 4]), Config::default(), TABLES);
+            Server { engine, clients: Vec::new() }
+        }
+
+        fn replicating(node: u64) -> Self {
+            let server = Self::new(node);
+            server.engine.start_replicating();
+            server
+        }
+
+        fn client(&mut self, name: &'static str) -> usize {
+            self.clients.iter().position(|(held, ..)| *held == name).unwrap_or_else(|| {
+                let session = self.engine.connect(name.into(), "server".into(), NOW, 0);
+                self.clients.push((name, session, None));
+                self.clients.len() - 1
+            })
+        }
+
+        /// What a client is answered, or `waits`.
+        fn ask(&mut self, name: &'static str, command: &str) -> String {
+            let index = self.client(name);
+            let (_, session, waiter) = &mut self.clients[index];
+            let args: OwnedArgs = command.split(' ').collect();
+            let mut out = Vec::new();
+            match self.engine.execute(session, args.args(), &mut out, NOW, 0) {
+                Flow::Blocked(blocked, _) => *waiter = Some(blocked),
+                flow => assert!(matches!(flow, Flow::Continue), "{flow:?}"),
+            }
+            if waiter.is_some() { self.answer(name) } else { text(&out) }
+        }
+
+        /// What a client that waited is answered.
+        fn answer(&mut self, name: &'static str) -> String {
+            let index = self.client(name);
+            match &self.clients[index].2 {
+                Some(waiter) if waiter.is_waiting() => "waits".into(),
+                _ => self.end(name),
+            }
+        }
+
+        /// Has the client's task end its wait.
+        fn end(&mut self, name: &'static str) -> String {
+            let index = self.client(name);
+            let waiter = self.clients[index].2.take().expect("the client has waited");
+            let mut out = Vec::new();
+            self.engine.end_wait(&waiter, &mut out);
+            let answer = text(&out);
+            out.clear();
+            self.engine.end_wait(&waiter, &mut out);
+            assert!(out.is_empty(), "a wait ends once");
+            assert!(!waiter.client.flags().contains(ClientFlags::BLOCKED));
+            answer
+        }
+
+        fn unblock(&mut self, name: &'static str, how: Unblock) -> bool {
+            let index = self.client(name);
+            self.engine.unblock(&self.clients[index].1.client, how)
+        }
+
+        #[track_caller]
+        fn check(&mut self, name: &'static str, command: &str, expected: &str) {
+            assert_eq!(self.ask(name, command), expected, "{name}: {command}");
+        }
+
+        #[track_caller]
+        fn check_answers(&mut self, expected: &[(&'static str, &str)]) {
+            for (name, answer) in expected {
+                assert_eq!(self.answer(name), *answer, "{name}");
+            }
+        }
+
+        fn tell(&self, peer: &Server) -> u64 {
+            let mut drained = Drained::default();
+            self.engine.outbox.drain(&self.engine.clock, &mut drained);
+            let mut rest = &drained.bytes[..];
+            while let Some((batch, behind)) = Batch::split(rest).unwrap() {
+                peer.engine.merge_batch(self.engine.clock.origin(), &batch, NOW, 0).unwrap();
+                rest = behind;
+            }
+            drained.count
+        }
+
+        fn is_quiet(&self) -> bool {
+            (0..crate::store::shard::RANGES).all(|range| self.engine.cell(range).lock().waiting.is_empty())
+        }
+    }
+
+    fn text(out: &[u8]) -> String {
+        String::from_utf8_lossy(out).trim_end().replace("\r\n", " ")
+    }
+
+    #[test]
+    fn waiters_are_served_in_the_order_in_which_they_came() {
+        let mut server = Server::new(1);
+        server.check("first", "BLPOP l 0", "waits");
+        server.check("second", "BRPOP l k 0", "waits");
+        server.check("third", "BLMPOP 0 2 k l LEFT COUNT 2", "waits");
+        server.check("fourth", "BLPOP l 0", "waits");
+        server.check("pusher", "RPUSH l 1 2 3 4", ":4");
+        server.check_answers(&[
+            ("first", "*2 $1 l $1 1"),
+            ("second", "*2 $1 l $1 4"),
+            ("third", "*2 $1 l *2 $1 2 $1 3"),
+            ("fourth", "waits"),
+        ]);
+        server.check("pusher", "LLEN l", ":0");
+        assert_eq!(server.end("fourth"), "*-1");
+        assert!(server.is_quiet());
+    }
+
+    #[test]
+    fn what_one_is_served_may_serve_the_next() {
+        let mut server = Server::new(1);
+        server.check("last", "BLPOP c 0", "waits");
+        server.check("second", "BLMOVE b c LEFT RIGHT 0", "waits");
+        server.check("first", "BRPOPLPUSH a b 0", "waits");
+        server.check("pusher", "LPUSH a v", ":1");
+        server.check_answers(&[("first", "$1 v"), ("second", "$1 v"), ("last", "*2 $1 c $1 v")]);
+        server.check("first", "BLMOVE a b LEFT LEFT 0", "waits");
+        server.check("second", "BLMOVE b a LEFT LEFT 0", "waits");
+        server.check("pusher", "LPUSH a v", ":1");
+        server.check_answers(&[("first", "$1 v"), ("second", "$1 v")]);
+        server.check("pusher", "LRANGE a 0 -1", "*1 $1 v");
+        assert!(server.is_quiet());
+    }
+
+    #[test]
+    fn a_wait_for_several_keys_is_served_from_the_one_that_got_something() {
+        let mut server = Server::new(1);
+        server.check("waiting", "BLPOP a b 0", "waits");
+        server.check("pusher", "SET a text", "+OK");
+        server.check("pusher", "SADD b member", ":1");
+        server.check_answers(&[("waiting", "waits")]);
+        server.check("pusher", "SREM b member", ":1");
+        server.check("pusher", "RPUSH b v", ":1");
+        server.check_answers(&[("waiting", "*2 $1 b $1 v")]);
+        assert!(server.is_quiet());
+    }
+
+    #[test]
+    fn waiters_for_another_type_are_passed_over() {
+        let mut server = Server::new(1);
+        server.check("list", "BLPOP k 0", "waits");
+        server.check("zset", "BZPOPMIN k 0", "waits");
+        server.check("pusher", "ZADD k 1 m", ":1");
+        server.check_answers(&[("list", "waits"), ("zset", "*3 $1 k $1 m $1 1")]);
+        server.check("pusher", "RPUSH k v", ":1");
+        server.check_answers(&[("list", "*2 $1 k $1 v")]);
+    }
+
+    #[test]
+    fn a_target_of_the_wrong_type_is_told_to_the_waiter_and_the_next_is_served() {
+        let mut server = Server::new(1);
+        server.check("moves", "BLMOVE l text LEFT LEFT 0", "waits");
+        server.check("pops", "BLPOP l 0", "waits");
+        server.check("pusher", "SET text v", "+OK");
+        server.check("pusher", "RPUSH l v", ":1");
+        let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+        server.check_answers(&[("moves", wrong), ("pops", "*2 $1 l $1 v")]);
+    }
+
+    #[test]
+    fn nothing_is_taken_for_a_client_whose_wait_has_ended() {
+        let mut server = Server::new(1);
+        server.check("gone", "BLPOP l m 0", "waits");
+        assert_eq!(server.end("gone"), "*-1");
+        for (how, answer) in
+            [(Unblock::Timeout, "*-1"), (Unblock::Error, "-UNBLOCKED client unblocked via CLIENT UNBLOCK")]
+        {
+            server.check("waiting", "BLPOP l 0", "waits");
+            assert!(server.unblock("waiting", how));
+            assert!(!server.unblock("waiting", how), "it is unblocked already");
+            server.check("pusher", "RPUSH l v", ":1");
+            server.check("pusher", "LPOP l", "$1 v");
+            server.check_answers(&[("waiting", answer)]);
+        }
+        server.check("served", "BLPOP l 0", "waits");
+        server.check("pusher", "RPUSH l v", ":1");
+        assert!(!server.unblock("served", Unblock::Error), "it is served already");
+        server.check_answers(&[("served", "*2 $1 l $1 v")]);
+        assert!(!server.unblock("served", Unblock::Error), "it does not wait");
+        assert!(server.is_quiet());
+    }
+
+    #[test]
+    fn a_push_travels_with_the_pop_it_serves() {
+        let (mut a, mut b) = (Server::replicating(1), Server::replicating(2));
+        a.check("waiting", "BLPOP l 0", "waits");
+        b.check("waiting", "BLPOP l 0", "waits");
+        a.check("pusher", "RPUSH l job", ":1");
+        assert_eq!(a.tell(&b), 1, "one batch");
+        a.check_answers(&[("waiting", "*2 $1 l $3 job")]);
+        b.check_answers(&[("waiting", "waits")]);
+        a.check("pusher", "RPUSH l more", ":1");
+        a.tell(&b);
+        b.check_answers(&[("waiting", "*2 $1 l $4 more")]);
+        a.check("pusher", "LLEN l", ":1");
+        b.tell(&a);
+        a.check("pusher", "LLEN l", ":0");
+    }
+
+    #[test]
+    fn a_database_that_takes_anothers_place_serves_who_waits_there() {
+        let mut server = Server::new(1);
+        server.check("waiting", "BLPOP l 0", "waits");
+        let pusher = server.client("pusher");
+        server.clients[pusher].1.db = 1;
+        server.check("pusher", "RPUSH l v", ":1");
+        server.check_answers(&[("waiting", "waits")]);
+        let mut keys = Keyspace::new(&server.engine, Locks::all(&server.engine), 1, NOW, 0);
+        server.engine.set_space_of(0, 1);
+        server.engine.set_space_of(1, 0);
+        keys.serve_database(0);
+        keys.serve_database(1);
+        server.engine.conclude(keys, 0);
+        server.check_answers(&[("waiting", "*2 $1 l $1 v")]);
+    }
+}

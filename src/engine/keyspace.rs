@@ -11,9 +11,9 @@
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use super::{Cell, Engine, Now};
 use super::error::Error;
 use super::notify::{Event, EventClass};
+use super::{Cell, Engine, Now};
 use crate::clock::{NTP64, Stamp};
 use crate::link::batch::{BatchWriter, Record};
 use crate::link::frame::Cursor;
@@ -449,7 +449,11 @@ impl<'e> Keyspace<'e> {
             Value::List(list) => {
                 let stamp = self.stamp();
                 for (index, item) in list.iter().enumerate() {
-                    let pos = crate::store::delta::Pos::pushed(crate::store::delta::Side::Before, stamp, index as u32);
+                    let pos = crate::store::delta::Pos::pushed(
+                        crate::store::delta::Side::Before,
+                        stamp,
+                        index as u32,
+                    );
                     self.apply(key, &Change::Item(pos, item.value()));
                 }
             }
@@ -592,7 +596,9 @@ impl<'e> Keyspace<'e> {
         if let Some(entry) = self.locks.cell(hash.range()).shard.get(space, key, hash) {
             entry.own_sums(own, |change| {
                 let stamp = match &change {
-                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
+                        added.stamp()
+                    }
                     _ => return,
                 };
                 batch.change(space, key, stamp, &change, &mut slot.bytes);

@@ -331,6 +331,8 @@ impl ExactSizeIterator for Items<'_> {}
 mod tests {
     use super::*;
     use crate::clock::{NTP64, NodeId, Origin};
+    use crate::store::delta::Change;
+    use crate::store::entry::{Entry, MergeContext, Value};
 
     fn stamp(time: u64) -> Stamp {
         Stamp::new(NTP64(time), Origin::new(NodeId::new(1 << 24), 1))
@@ -440,5 +442,152 @@ mod tests {
             false
         });
         assert!(gave_up, "between the two newest, again and again, must end");
+    }
+
+    /// Two nodes with one list, and what each has not told the other.
+    struct Pair {
+        lists: [Entry; 2],
+        untold: [Vec<(Stamp, Change<'static>)>; 2],
+        hasher: ahash::RandomState,
+        time: u64,
+    }
+
+    const A: usize = 0;
+    const B: usize = 1;
+
+    impl Pair {
+        fn new() -> Self {
+            let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+            Pair {
+                lists: [Entry::blank(b"l"), Entry::blank(b"l")],
+                untold: Default::default(),
+                hasher,
+                time: 0,
+            }
+        }
+
+        fn stamp(&mut self, node: usize) -> Stamp {
+            self.time += 1;
+            Stamp::new(NTP64(self.time), Origin::new(NodeId::new((node as u64 + 1) << 24), 1))
+        }
+
+        fn merge(&mut self, node: usize, stamp: Stamp, change: &Change<'static>) {
+            let own = Origin::new(NodeId::new((node as u64 + 1) << 24), 1);
+            let cx = MergeContext { own, flush: Stamp::NEVER, keep_tombstones: true, hasher: &self.hasher };
+            self.lists[node].merge(stamp, change, cx);
+        }
+
+        fn apply(&mut self, node: usize, stamp: Stamp, change: Change<'static>) -> &mut Self {
+            self.merge(node, stamp, &change);
+            self.untold[node].push((stamp, change));
+            self
+        }
+
+        fn items(&self, node: usize) -> Vec<&Item> {
+            match self.lists[node].value() {
+                Some(Value::List(list)) => list.iter().collect(),
+                _ => Vec::new(),
+            }
+        }
+
+        fn pos_of(&self, node: usize, value: &str) -> Pos {
+            let item = self.items(node).into_iter().find(|item| item.value() == value.as_bytes());
+            item.unwrap_or_else(|| panic!("{value} is in the list")).pos().clone()
+        }
+
+        fn lpush(&mut self, node: usize, value: &'static str) -> &mut Self {
+            let stamp = self.stamp(node);
+            self.apply(node, stamp, Change::Item(Pos::pushed(Side::After, stamp, 0), value.as_bytes()))
+        }
+
+        fn rpush(&mut self, node: usize, value: &'static str) -> &mut Self {
+            let stamp = self.stamp(node);
+            self.apply(node, stamp, Change::Item(Pos::pushed(Side::Before, stamp, 0), value.as_bytes()))
+        }
+
+        fn linsert(&mut self, node: usize, side: Side, pivot: &str, value: &'static str) -> &mut Self {
+            let stamp = self.stamp(node);
+            let pos = self.pos_of(node, pivot).beside(side, stamp);
+            self.apply(node, stamp, Change::Item(pos, value.as_bytes()))
+        }
+
+        fn lset(&mut self, node: usize, old: &str, new: &'static str) -> &mut Self {
+            let stamp = self.stamp(node);
+            let pos = self.pos_of(node, old);
+            self.apply(node, stamp, Change::ItemValue(pos, new.as_bytes()))
+        }
+
+        fn remove(&mut self, node: usize, value: &str) -> &mut Self {
+            let stamp = self.stamp(node);
+            let pos = self.pos_of(node, value);
+            self.apply(node, stamp, Change::ItemRemove(pos))
+        }
+
+        /// Each gets what the other did, backwards and doubled.
+        fn heal(&mut self) -> &mut Self {
+            for (from, to) in [(A, B), (B, A)] {
+                let untold = std::mem::take(&mut self.untold[from]);
+                for (stamp, change) in untold.iter().rev().chain(&untold) {
+                    self.merge(to, *stamp, change);
+                }
+            }
+            self
+        }
+
+        #[track_caller]
+        fn check(&mut self, expected: &str) {
+            self.heal();
+            for node in [A, B] {
+                let held: Vec<_> =
+                    self.items(node).iter().map(|item| item.value().escape_ascii().to_string()).collect();
+                assert_eq!(held.join(" "), expected);
+                self.lists[node].check_invariants(&self.hasher);
+            }
+            assert_eq!(self.lists[A].weight(1), self.lists[B].weight(1));
+        }
+    }
+
+    #[test]
+    fn pushes_of_both_sides_stay() {
+        Pair::new().lpush(A, "hello").heal().lpush(B, "world").check("world hello");
+        Pair::new().rpush(A, "a1").rpush(B, "b1").rpush(A, "a2").check("a1 b1 a2");
+        Pair::new().lpush(A, "a1").lpush(B, "b1").lpush(A, "a2").rpush(B, "b2").check("a2 b1 a1 b2");
+    }
+
+    #[test]
+    fn insertions_at_one_place_stand_as_on_one_server() {
+        let check = |side, expected| {
+            Pair::new()
+                .lpush(A, "x")
+                .heal()
+                .linsert(A, side, "x", "y1")
+                .linsert(B, side, "x", "y2")
+                .check(expected);
+        };
+        check(Side::After, "x y2 y1");
+        check(Side::Before, "y1 y2 x");
+        let mut pair = Pair::new();
+        pair.rpush(A, "x").heal().remove(A, "x").linsert(B, Side::After, "x", "y").rpush(A, "z");
+        pair.check("y z");
+    }
+
+    #[test]
+    fn an_item_popped_on_both_sides_is_removed_once() {
+        let mut pair = Pair::new();
+        pair.lpush(A, "x").lpush(A, "y").lpush(A, "z").heal();
+        pair.remove(A, "x").remove(B, "x").check("z y");
+    }
+
+    #[test]
+    fn the_later_lset_stands_and_none_brings_a_removed_item_back() {
+        let pair = || {
+            let mut pair = Pair::new();
+            pair.rpush(A, "x").rpush(B, "y").heal();
+            pair
+        };
+        pair().lset(A, "x", "a").lset(B, "x", "b").check("b y");
+        pair().lset(B, "x", "b").lset(A, "x", "a").check("a y");
+        pair().remove(A, "x").lset(B, "x", "b").check("y");
+        pair().lset(B, "x", "b").remove(A, "x").check("y");
     }
 }
