@@ -247,6 +247,12 @@ impl KeySpec {
         KeySpec { notes: "", flags, begin: Begin::Index(index), find }
     }
 
+    /// Every argument from `index` to the last but one.
+    pub const fn all_but_last_from(index: usize, flags: &'static [&'static str]) -> Self {
+        let find = Find::Range { last: -2, step: 1, limit: 0 };
+        KeySpec { notes: "", flags, begin: Begin::Index(index), find }
+    }
+
     /// As many keys as the number at an argument says, right behind it.
     pub const fn counted(index: usize, flags: &'static [&'static str]) -> Self {
         let find = Find::Count { at: 0, first: 1, step: 1 };

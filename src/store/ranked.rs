@@ -5,6 +5,7 @@
 //! millions of members; there are no pointers to keep right.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Most entries in a chunk; a full one splits in two.
@@ -19,20 +20,14 @@ pub struct Ranked {
     pub member: Arc<[u8]>,
 }
 
+/// The order: by score, in which both zeros are equal, then by bytes.
+pub fn cmp_ranks(one: (&[u8], f64), other: (&[u8], f64)) -> Ordering {
+    one.1.partial_cmp(&other.1).unwrap_or(Ordering::Equal).then_with(|| one.0.cmp(other.0))
+}
+
 impl Ranked {
     fn cmp_to(&self, score: f64, member: &[u8]) -> Ordering {
-        self.score.total_cmp_zeros(score).then_with(|| self.member.as_ref().cmp(member))
-    }
-}
-
-trait TotalCmpZeros {
-    fn total_cmp_zeros(self, other: f64) -> Ordering;
-}
-
-impl TotalCmpZeros for f64 {
-    /// Total order in which both zeros are equal, as Redis compares scores. There are no NaNs.
-    fn total_cmp_zeros(self, other: f64) -> Ordering {
-        self.partial_cmp(&other).unwrap_or(Ordering::Equal)
+        cmp_ranks((&self.member, self.score), (member, score))
     }
 }
 
@@ -106,23 +101,20 @@ impl RankedList {
         self.chunks[at].get(place)
     }
 
-    /// The entries from a rank up.
-    pub fn from(&self, rank: usize) -> impl Iterator<Item = &Ranked> {
-        let (at, place) = self.seek(rank).unwrap_or((self.chunks.len(), 0));
-        let (first, rest) = match self.chunks.get(at..) {
-            Some([first, rest @ ..]) => (&first[place..], rest),
-            _ => (&[][..], &[][..]),
+    /// The entries at these ranks, cut to those there are.
+    pub fn range(&self, ranks: Range<usize>) -> impl DoubleEndedIterator<Item = &Ranked> {
+        let end = ranks.end.min(self.len);
+        let (head, middle, tail) = match (self.seek(ranks.start), end.checked_sub(1).and_then(|last| self.seek(last))) {
+            (Some((from, start)), Some((to, last))) if ranks.start < end => {
+                if from == to {
+                    (&self.chunks[from][start..=last], &[][..], &[][..])
+                } else {
+                    (&self.chunks[from][start..], &self.chunks[from + 1..to], &self.chunks[to][..=last])
+                }
+            }
+            _ => (&[][..], &[][..], &[][..]),
         };
-        first.iter().chain(rest.iter().flatten())
-    }
-
-    /// The entries from a rank down to the first.
-    pub fn down_from(&self, rank: usize) -> impl Iterator<Item = &Ranked> {
-        let (rest, last) = match self.seek(rank) {
-            Some((at, place)) => (&self.chunks[..at], &self.chunks[at][..=place]),
-            None => (&[][..], &[][..]),
-        };
-        last.iter().rev().chain(rest.iter().rev().flat_map(|chunk| chunk.iter().rev()))
+        head.iter().chain(middle.iter().flatten()).chain(tail)
     }
 
     fn before(&self, at: usize) -> usize {
@@ -173,14 +165,14 @@ mod tests {
             }
         }
         model.sort();
-        let held: Vec<_> = list.from(0).map(|entry| entry.member.to_vec()).collect();
+        let held: Vec<_> = list.range(0..usize::MAX).map(|entry| entry.member.to_vec()).collect();
         let expected: Vec<_> = model.iter().map(|(_, member)| member.as_bytes().to_vec()).collect();
         assert_eq!(held, expected);
         for (rank, (score, member)) in model.iter().enumerate() {
             assert_eq!(list.rank(*score as f64, member.as_bytes()), Some(rank));
             assert_eq!(list.get(rank).map(|entry| &*entry.member), Some(member.as_bytes()));
         }
-        let down: Vec<_> = list.down_from(list.len() - 1).map(|entry| entry.member.to_vec()).collect();
+        let down: Vec<_> = list.range(0..list.len()).rev().map(|entry| entry.member.to_vec()).collect();
         assert_eq!(down, expected.into_iter().rev().collect::<Vec<_>>());
         assert_eq!(list.partition(|entry| entry.score < 25.0), model.partition_point(|(score, _)| *score < 25));
     }

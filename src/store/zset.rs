@@ -39,6 +39,11 @@ impl Zset {
         self.members.get(member).map(Score::total)
     }
 
+    /// Whether it has at most `members_max` members, none longer than `bytes_max`: what Redis keeps in one block.
+    pub fn fits(&self, members_max: usize, bytes_max: usize) -> bool {
+        self.len() <= members_max && self.members.keys().all(|member| member.len() <= bytes_max)
+    }
+
     /// The newest stamp of a member.
     pub fn stamp(&self, member: &[u8]) -> Option<Stamp> {
         self.members.get(member).map(Score::stamp)
