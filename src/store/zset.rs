@@ -17,11 +17,13 @@ pub struct Zset {
     /// Every member under its current total.
     order: RankedList,
     digest: u64,
+    /// The most members it ever had on this node, and the bytes of the longest.
+    peak: (usize, usize),
 }
 
 impl Zset {
     pub(super) fn new(hasher: &ahash::RandomState) -> Self {
-        Zset { members: IndexMap::with_hasher(hasher.clone()), order: RankedList::default(), digest: 0 }
+        Zset { members: IndexMap::with_hasher(hasher.clone()), order: RankedList::default(), digest: 0, peak: (0, 0) }
     }
 
     /// Number of members.
@@ -39,9 +41,10 @@ impl Zset {
         self.members.get(member).map(Score::total)
     }
 
-    /// Whether it has at most `members_max` members, none longer than `bytes_max`: what Redis keeps in one block.
+    /// Whether it never had more than `members_max` members here, nor one longer than `bytes_max`: what Redis keeps in
+    /// one block.
     pub fn fits(&self, members_max: usize, bytes_max: usize) -> bool {
-        self.len() <= members_max && self.members.keys().all(|member| member.len() <= bytes_max)
+        self.peak.0 <= members_max && self.peak.1 <= bytes_max
     }
 
     /// The newest stamp of a member.
@@ -145,23 +148,26 @@ impl Zset {
                 self.digest = self.digest.wrapping_add(score.term(element));
                 self.order.insert(score.total(), name.clone());
                 self.members.insert(name, score);
+                self.peak = (self.peak.0.max(self.members.len()), self.peak.1.max(member.len()));
             }
             return outcome;
         };
         let (before, term) = (held.total(), held.term(element));
         let outcome = change(held);
         let (after, alive) = (held.total(), held.is_alive());
+        // By their bits: 0 and -0 stand at the same place but read differently.
+        let moves = before.to_bits() != after.to_bits();
         let name = name.clone();
         self.digest = self.digest.wrapping_sub(term);
         if alive {
             self.digest = self.digest.wrapping_add(held.term(element));
         }
-        if !alive || before != after {
+        if !alive || moves {
             self.order.remove(before, &name);
         }
         if !alive {
             self.members.swap_remove_index(at);
-        } else if before != after {
+        } else if moves {
             self.order.insert(after, name);
         }
         outcome
