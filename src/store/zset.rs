@@ -173,3 +173,77 @@ impl Zset {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::NodeId;
+
+    const OWN: Origin = Origin::NONE;
+
+    fn stamp(time: u64) -> Stamp {
+        Stamp::new(NTP64(time), Origin::new(NodeId::new(1 << 24), 1))
+    }
+
+    fn zset() -> Zset {
+        Zset::new(&ahash::RandomState::with_seeds(1, 2, 3, 4))
+    }
+
+    /// Members in order, with the scores that the order and the table say.
+    fn listed(zset: &Zset) -> Vec<(String, f64)> {
+        let order: Vec<_> = zset.order().range(0..zset.len()).collect();
+        for (rank, ranked) in order.iter().enumerate() {
+            let score = zset.score(&ranked.member).map(f64::to_bits);
+            assert_eq!(score, Some(ranked.score.to_bits()), "table and order agree");
+            assert_eq!(zset.rank(&ranked.member), Some(rank));
+        }
+        order.iter().map(|ranked| (String::from_utf8(ranked.member.to_vec()).unwrap(), ranked.score)).collect()
+    }
+
+    #[test]
+    fn the_order_follows_every_change_of_a_score() {
+        let mut zset = zset();
+        let sum = |amount, last| Added {
+            origin: stamp(0).origin,
+            last: NTP64(last),
+            since: Stamp::NEVER,
+            amount: Amount::Score(amount),
+        };
+        zset.merge(b"a", 1.0, stamp(1), OWN);
+        zset.merge(b"b", 2.0, stamp(1), OWN);
+        zset.merge(b"a", 3.0, stamp(2), OWN);
+        assert_eq!(listed(&zset), [("b".into(), 2.0), ("a".into(), 3.0)]);
+        zset.merge(b"a", 0.0, stamp(1), OWN);
+        assert_eq!(zset.score(b"a"), Some(3.0), "an older score changes nothing");
+        zset.merge_sum(b"b", sum(5.0, 4), Stamp::NEVER);
+        assert_eq!(listed(&zset), [("a".into(), 3.0), ("b".into(), 7.0)]);
+        zset.remove(b"b", stamp(3), OWN);
+        assert_eq!(listed(&zset), [("a".into(), 3.0), ("b".into(), 5.0)], "the amount came after the removal");
+        zset.remove(b"b", stamp(5), OWN);
+        zset.remove(b"a", stamp(5), OWN);
+        assert!(zset.is_empty() && zset.order().is_empty());
+        assert_eq!(zset.digest(), 0);
+    }
+
+    #[test]
+    fn a_zero_may_change_its_sign() {
+        let mut zset = zset();
+        zset.merge(b"a", -0.0, stamp(1), OWN);
+        zset.merge(b"b", 0.0, stamp(1), OWN);
+        listed(&zset);
+        zset.merge(b"a", 0.0, stamp(2), OWN);
+        zset.merge(b"b", -0.0, stamp(2), OWN);
+        let signs: Vec<bool> = listed(&zset).iter().map(|(_, score)| score.is_sign_negative()).collect();
+        assert_eq!(signs, [false, true]);
+    }
+
+    #[test]
+    fn a_set_that_was_big_stays_big() {
+        let mut zset = zset();
+        zset.merge(b"a", 1.0, stamp(1), OWN);
+        zset.merge(b"longer", 1.0, stamp(1), OWN);
+        assert!(zset.fits(2, 6) && !zset.fits(1, 6) && !zset.fits(2, 5));
+        zset.remove(b"longer", stamp(2), OWN);
+        assert!(zset.fits(2, 6) && !zset.fits(1, 6) && !zset.fits(2, 5));
+    }
+}
