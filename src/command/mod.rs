@@ -39,6 +39,7 @@ pub const TABLES: &[&[Command]] = &[
     bitmap::COMMANDS,
     bitfield::COMMANDS,
     connection::COMMANDS,
+    replication::COMMANDS,
     MELD,
 ];
 
@@ -54,5 +55,5 @@ const MELD: &[Command] = &[Command {
     summary: "",
     complexity: "",
     run: |_| Ok(()),
-    subcommands: &[replication::LINK],
+    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC],
 }];

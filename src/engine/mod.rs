@@ -167,6 +167,10 @@ pub struct Engine {
     replicating: AtomicBool,
     /// Peers are configured or were met: amounts are kept per origin.
     active: AtomicBool,
+    /// Follows a primary: no client may write.
+    follower: AtomicBool,
+    /// Has not reached its primary yet.
+    fresh_follower: AtomicBool,
     /// Batches on their way into sequence.
     pub outbox: Outbox,
     stats: Box<[Stats]>,
@@ -217,6 +221,8 @@ impl Engine {
             stable: AtomicU64::new(u64::MAX),
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
+            follower: AtomicBool::new(replication::is_follower(&config)),
+            fresh_follower: AtomicBool::new(false),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
             commands,
@@ -294,6 +300,9 @@ impl Engine {
                 self.full_name(command, name)
             )
             .into());
+        }
+        if command.is_write() && self.is_follower() && self.config.read().replica_read_only {
+            return Err(Error::new("READONLY You can't write against a read only replica."));
         }
         if session.transaction.is_some() && command.flags.contains(Flags::NO_MULTI) {
             return Err(Error::new("ERR Command not allowed inside a transaction"));

@@ -17,7 +17,7 @@ use super::keyspace::{Keyspace, Locks};
 use super::stats::Stats;
 use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, Stamp, ntp_span_ms, unix_ms_from_ntp};
-use crate::config::Config;
+use crate::config::{Config, HostPort};
 use crate::link::backlog::Segment;
 use crate::link::batch::{Batch, Record, Register};
 use crate::link::codec::Malformed;
@@ -25,6 +25,7 @@ use crate::link::frame::{self, Frame, Globals, Hello, Member};
 use crate::link::mesh::{Address, Event, Fault, LinkId, Mesh, Timing, Verdict};
 use crate::link::outbox::Drained;
 use crate::store::delta::Change;
+use crate::store::shard::RANGES;
 
 /// Between signs of life on a link.
 const HEARTBEAT_MS: u64 = 100;
@@ -53,11 +54,15 @@ fn limits(config: &Config) -> (Timing, usize) {
     (timing, usize::try_from(config.repl_backlog_size).unwrap_or(usize::MAX))
 }
 
+/// Whether a configuration has the node follow a primary.
+pub fn is_follower(config: &Config) -> bool {
+    !config.replicaof.is_empty() && !config.active_replica
+}
+
 fn announcement(origin: Origin, config: &Config) -> Member {
-    let follower = !config.replicaof.is_empty() && !config.active_replica;
     let host = config.replica_announce_ip.clone().or_else(|| config.cluster_announce_ip.clone()).unwrap_or_default();
     let port = config.replica_announce_port.or(config.cluster_announce_port).unwrap_or(config.port);
-    Member { origin, host, port, follower }
+    Member { origin, host, port, follower: is_follower(config) }
 }
 
 /// Tasks of links that sleep until there is something to send.
@@ -82,7 +87,49 @@ impl Engine {
     /// `seen_host` the address the peer is seen under.
     pub fn link_open(&self, id: LinkId, dialed: Option<Address>, seen_host: String, now: Now) {
         self.start_replicating();
-        self.mesh.lock().open(id, dialed, seen_host, now.unix_ms);
+        let mut mesh = self.mesh.lock();
+        if dialed.is_some() {
+            self.begin_following(&mut mesh);
+        }
+        mesh.open(id, dialed, seen_host, now.unix_ms);
+    }
+
+    /// Changes whom this node is linked with: partners of an active node, or the one primary it follows.
+    pub fn replace_partners(&self, partners: Vec<HostPort>) {
+        let announced = {
+            let mut config = self.config.write();
+            config.set_replicaof(partners);
+            announcement(self.clock.origin(), &config)
+        };
+        let partners: Vec<Address> = {
+            let config = self.config.read();
+            config.replicaof.iter().chain(&config.peer).map(|at| (at.host.clone(), at.port)).collect()
+        };
+        if !partners.is_empty() {
+            self.start_replicating();
+        }
+        let mut mesh = self.mesh.lock();
+        self.fresh_follower.store(announced.follower, Ordering::SeqCst);
+        self.follower.store(announced.follower, Ordering::SeqCst);
+        mesh.announce(announced.host, announced.port, announced.follower);
+        mesh.set_addresses(partners);
+    }
+
+    /// Whether this node follows a primary and takes no writes.
+    pub fn is_follower(&self) -> bool {
+        self.follower.load(Ordering::Relaxed)
+    }
+
+    /// A replica's data is its primary's: what it held before is dropped when it first reaches the primary.
+    fn begin_following(&self, mesh: &mut Mesh) {
+        if !self.fresh_follower.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        for range in 0..RANGES {
+            let old = std::mem::take(&mut self.cell(range).lock().shard);
+            drop(old);
+        }
+        mesh.reset_vector();
     }
 
     /// A connection to a peer has ended.
@@ -127,6 +174,9 @@ impl Engine {
         self.clock.observe(now.ntp);
         self.sequence(&mut mesh);
         mesh.tick(now.unix_ms);
+        if let Some(id) = mesh.pull_due(now.unix_ms) {
+            mesh.begin_pull(id, self.range_digests(), now.unix_ms);
+        }
         let stable = mesh.stable(now.unix_ms);
         self.set_stable(stable);
     }

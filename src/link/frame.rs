@@ -248,6 +248,6 @@ mod tests {
     fn the_bytes_of_a_frame_are_those_drawn() {
         let mut bytes = Vec::new();
         write(&Frame::Gap, b"", &mut bytes);
-        assert_eq!(bytes, [1, 0, 0, 0, 0x80, 0x09, 0xe1, 0x6c, 5]);
+        assert_eq!(bytes, [1, 0, 0, 0, 0x02, 0x1b, 0x68, 0xa2, 5]);
     }
 }

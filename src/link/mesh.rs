@@ -50,6 +50,8 @@ const BACKOFF_MS: (u64, u64) = (50, 1000);
 const GAP_REPEAT_MS: u64 = 500;
 /// Most bytes put on a link before the other links and the pulls get their turn.
 const BURST_BYTES: usize = 256 * 1024;
+/// A quiet peer's ranges are compared with those here so often.
+const COMPARE_MS: u64 = 10_000;
 /// Pieces of ranges asked for ahead.
 const PULL_WINDOW: usize = 8;
 
@@ -152,6 +154,12 @@ pub struct Link {
     /// When the last byte came.
     pub heard_at_ms: u64,
     heartbeat_at_ms: u64,
+    /// When the peer's ranges were last found equal to those here, in Unix milliseconds; zero for never.
+    pub verified_at_ms: u64,
+    /// How many ranges differed when they were last compared.
+    pub differing_ranges: usize,
+    compared_at_ms: u64,
+    wants_pull: bool,
     /// The peer's stamps are ahead: nothing is read until they are not.
     pub skewed: bool,
     /// Why it is to be closed.
@@ -297,6 +305,32 @@ impl Mesh {
         self.dial(address).configured = true;
     }
 
+    /// Takes these addresses for the configured ones, and drops the links to others.
+    pub fn set_addresses(&mut self, addresses: Vec<Address>) {
+        let held: Vec<Address> = self.addresses().map(|(address, _)| address.clone()).collect();
+        for address in held.iter().filter(|address| !addresses.contains(address)) {
+            self.remove_address(address);
+        }
+        if addresses.is_empty() {
+            // Alone: members met through others go too.
+            self.members.clear();
+            self.dials.clear();
+            self.links.values_mut().for_each(|link| {
+                link.fault.get_or_insert(Fault::Closed);
+            });
+        }
+        addresses.into_iter().for_each(|address| self.add_address(address));
+    }
+
+    /// Forgets what was merged from others: a follower begins anew.
+    pub fn reset_vector(&mut self) {
+        let own = self.own.origin;
+        let progress = self.vector.of(own);
+        self.vector = Vector::default();
+        self.vector.advance(own, progress);
+        self.pull = None;
+    }
+
     /// Forgets a configured address; the link to it ends. Returns whether it was configured.
     pub fn remove_address(&mut self, address: &Address) -> bool {
         let Some(dial) = self.dials.get_mut(address).filter(|dial| dial.configured) else { return false };
@@ -317,7 +351,7 @@ impl Mesh {
 
     /// The configured addresses, with the node found there.
     pub fn addresses(&self) -> impl Iterator<Item = (&Address, Option<NodeId>)> {
-        self.dials.iter().filter(|(_, dial)| dial.configured && !dial.own).map(|(address, dial)| (address, dial.node))
+        self.dials.iter().filter(|(_, dial)| dial.configured).map(|(address, dial)| (address, dial.node))
     }
 
     /// Addresses whose turn it is. Each is to be answered by [`Self::open`] or [`Self::dial_failed`].
@@ -378,6 +412,10 @@ impl Mesh {
             gap_told_ms: None,
             heard_at_ms: now_ms,
             heartbeat_at_ms: now_ms,
+            verified_at_ms: 0,
+            differing_ranges: 0,
+            compared_at_ms: now_ms,
+            wants_pull: false,
             skewed: false,
             fault: None,
         });
@@ -815,6 +853,30 @@ impl Mesh {
 
     // Pulling.
 
+    /// Has every peer's ranges compared with those here, one peer after the other. Returns how many.
+    pub fn ask_to_pull_from_all(&mut self) -> usize {
+        let ready = self.links.values_mut().filter(|link| link.peer.is_some() && link.fault.is_none());
+        ready.map(|link| link.wants_pull = true).count()
+    }
+
+    /// The link to pull from next, by [`Self::begin_pull`]: one that was asked for, or a quiet one whose last
+    /// comparison is long ago.
+    pub fn pull_due(&mut self, now_ms: u64) -> Option<LinkId> {
+        if self.pull.is_some() {
+            return None;
+        }
+        let vector = &self.vector;
+        let due = self.links.iter_mut().find(|(_, link)| {
+            let quiet = link.compared_at_ms + COMPARE_MS <= now_ms && link.holds_all_of(vector);
+            link.peer.is_some() && link.fault.is_none() && !link.skewed && (link.wants_pull || quiet)
+        });
+        due.map(|(id, link)| {
+            link.wants_pull = false;
+            link.compared_at_ms = now_ms;
+            *id
+        })
+    }
+
     /// A peer says this node must pull. Returns whether it should begin now, by [`Self::begin_pull`].
     pub fn told_of_gap(&mut self, id: LinkId) -> bool {
         match &self.pull {
@@ -868,7 +930,17 @@ impl Mesh {
         pull.todo = ranges.iter().map(|range| (*range, Cursor::default(), false)).collect();
         pull.todo.extend(graves.iter().map(|range| (*range, Cursor::default(), true)));
         pull.total = pull.todo.len();
-        if let Some(node) = self.links.get(&id).and_then(Link::node) {
+        let started_at_ms = pull.started_at_ms;
+        if let Some(link) = self.links.get_mut(&id) {
+            link.differing_ranges = ranges.len();
+            link.compared_at_ms = started_at_ms;
+            if ranges.is_empty() {
+                link.verified_at_ms = started_at_ms;
+            }
+        }
+        if ranges.is_empty() {
+            // Only a comparison: nothing to tell.
+        } else if let Some(node) = self.links.get(&id).and_then(Link::node) {
             self.events.push(Event::PullStarted(node, ranges.len()));
         }
         self.ask_for_more();
@@ -907,8 +979,9 @@ impl Mesh {
             link.heartbeat_at_ms = 0;
             if let Some(pull) = self.pull.take() {
                 self.vector.join(&pull.shadow);
+                let told = node.filter(|_| pull.bytes > 0);
+                self.events.extend(told.map(Event::PullDone));
             }
-            self.events.extend(node.map(Event::PullDone));
         }
     }
 
@@ -930,6 +1003,14 @@ impl Mesh {
 }
 
 impl Link {
+    /// Whether the peer has exactly what this node has, as far as it said.
+    fn holds_all_of(&self, vector: &Vector) -> bool {
+        let sequences = |vector: &Vector| -> Vec<(Origin, u64)> {
+            vector.iter().map(|(origin, progress)| (origin, progress.sequence)).filter(|(_, n)| *n > 0).collect()
+        };
+        sequences(&self.vector) == sequences(vector)
+    }
+
     /// The node at the other end, once it said Hello.
     pub fn node(&self) -> Option<NodeId> {
         self.peer.as_ref().map(|peer| peer.origin.node())

@@ -4,14 +4,15 @@
 //! replies at once. It reads no further while replies wait for a slow reader, so a client holds at most one read buffer, one
 //! command's reply beyond [`FLUSH_BYTES`] and its mailbox.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::time::now;
@@ -106,7 +107,7 @@ impl Connection<'_> {
     }
 
     /// Waits for bytes from the client, for bytes pushed to it, or for its end.
-    async fn wait(&mut self, stream: &TcpStream, session: &Session) -> io::Result<Wake> {
+    async fn wait(&mut self, stream: &mut TcpStream, session: &Session) -> io::Result<Wake> {
         let (input, output) = (&mut self.input, &mut self.output);
         poll_fn(|cx| {
             if session.client.take_pushed(output, cx.waker()) {
@@ -115,18 +116,12 @@ impl Connection<'_> {
             if session.client.flags().contains(ClientFlags::KILLED) {
                 return Poll::Ready(Ok(Wake::Closed));
             }
-            loop {
-                std::task::ready!(stream.poll_read_ready(cx))?;
-                if input.capacity() - input.len() < READ_BYTES / 4 {
-                    input.reserve(READ_BYTES);
-                }
-                return match stream.try_read_buf(input) {
-                    Ok(0) => Poll::Ready(Ok(Wake::Closed)),
-                    Ok(_) => Poll::Ready(Ok(Wake::Read)),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => Poll::Ready(Err(error)),
-                };
+            if input.capacity() - input.len() < READ_BYTES / 4 {
+                input.reserve(READ_BYTES);
             }
+            // Unlike `try_read`, this knows that a short read has emptied the socket, and saves asking again.
+            let read = pin!(stream.read_buf(input)).poll(cx);
+            read.map_ok(|count| if count == 0 { Wake::Closed } else { Wake::Read })
         })
         .await
     }
