@@ -8,6 +8,8 @@ pub mod parse;
 pub mod scan;
 pub mod pick;
 pub mod string;
+pub mod list;
+pub mod list_blocking;
 pub mod hash;
 pub mod set;
 pub mod set_algebra;
@@ -27,6 +29,8 @@ use crate::engine::command::Command;
 /// All tables.
 pub const TABLES: &[&[Command]] = &[
     string::COMMANDS,
+    list::COMMANDS,
+    list_blocking::COMMANDS,
     hash::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,

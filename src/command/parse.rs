@@ -36,18 +36,20 @@ pub fn float(arg: &[u8]) -> Result<f64, Error> {
     number::parse_f64(arg).ok_or(Error::NOT_FLOAT)
 }
 
-/// A time to wait in seconds, as milliseconds rounded up; `None` for 0, which is for ever.
+/// When a timeout in seconds is over, in Unix milliseconds; `None` for one of zero, which never is.
 ///
 /// # Errors
-/// Not a float, or negative. Times beyond 292 million years count as negative, as in Redis.
-pub fn timeout_ms(arg: &[u8]) -> Result<Option<u64>, Error> {
+/// `timeout is not a float or out of range`, or `timeout is negative`; the latter also for one beyond 64 bits of
+/// milliseconds, as in Redis, where it overflows.
+pub fn deadline_ms(arg: &[u8], now_ms: u64) -> Result<Option<u64>, Error> {
+    const NOT_A_TIMEOUT: Error = Error::new("ERR timeout is not a float or out of range");
     const NEGATIVE: Error = Error::new("ERR timeout is negative");
-    let seconds = LongDouble::parse(arg).ok_or(Error::new("ERR timeout is not a float or out of range"))?;
-    let ms = (seconds.to_f64() * 1000.0).ceil();
-    if ms < 0.0 || ms >= i64::MAX as f64 {
-        return Err(NEGATIVE);
+    let ms = (LongDouble::parse(arg).ok_or(NOT_A_TIMEOUT)?.to_f64() * 1000.0).ceil();
+    match ms {
+        0.0 => Ok(None),
+        _ if ms > 0.0 && ms < i64::MAX as f64 => Ok(Some(now_ms.saturating_add(ms as u64))),
+        _ => Err(NEGATIVE),
     }
-    Ok(Some(ms as u64).filter(|ms| *ms > 0))
 }
 
 /// Whether an argument is this word, in any case of letters.

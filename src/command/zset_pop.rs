@@ -2,9 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::parse::{is, positive, timeout_ms};
+use super::parse::{deadline_ms, is, positive};
 use super::zset::{Parts, remove};
-use crate::engine::blocking::TimeoutReply;
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
@@ -178,8 +177,8 @@ fn bzpopmin(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn pop_or_block(c: &mut Call<'_, '_>, end: End) -> Result<(), Error> {
     let last = c.args.len() - 1;
-    let (keys, timeout_ms) = (c.args.slice(1..last), timeout_ms(&c.args[last])?);
-    for key in keys {
+    let (keys, deadline) = (c.args.slice(1..last), deadline_ms(&c.args[last], c.keys.now_ms())?);
+    for key in c.blocking.keys(keys) {
         for ranked in pop(c, key, end, 1)? {
             c.reply.array(3);
             c.reply.bulk(key);
@@ -188,13 +187,8 @@ fn pop_or_block(c: &mut Call<'_, '_>, end: End) -> Result<(), Error> {
             return Ok(());
         }
     }
-    block(c, keys, timeout_ms);
+    c.block(keys, deadline);
     Ok(())
-}
-
-fn block(c: &mut Call<'_, '_>, keys: Args<'_>, timeout_ms: Option<u64>) {
-    let deadline_ms = timeout_ms.map(|ms| c.keys.now_ms().saturating_add(ms));
-    c.block(keys.iter().map(<[u8]>::to_vec).collect(), deadline_ms, TimeoutReply::NullArray);
 }
 
 /// The arguments ZMPOP and BZMPOP share.
@@ -229,7 +223,7 @@ impl<'a> Request<'a> {
 
     /// Pops from the first key that has something, and replies. Returns whether there is one.
     fn pop(&self, c: &mut Call<'_, '_>) -> Result<bool, Error> {
-        for key in self.keys {
+        for key in c.blocking.keys(self.keys) {
             let popped = pop(c, key, self.end, self.count)?;
             if !popped.is_empty() {
                 c.reply.array(2);
@@ -261,9 +255,9 @@ fn zmpop(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn bzmpop(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let request = Request::parse(c.args.slice(2..))?;
-    let timeout_ms = timeout_ms(&c.args[1])?;
+    let deadline = deadline_ms(&c.args[1], c.keys.now_ms())?;
     if !request.pop(c)? {
-        block(c, request.keys, timeout_ms);
+        c.block(request.keys, deadline);
     }
     Ok(())
 }

@@ -4,11 +4,13 @@
 //! list it, to kill it, to push a message. Pushed bytes wait in the mailbox, which the task empties into the
 //! socket; its size counts against the output buffer limits.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use super::blocking::Waiter;
 use crate::resp::reply::Protocol;
 
 /// Bytes on their way to a connection, and the task that sends them.
@@ -51,6 +53,8 @@ pub struct Client {
     pub input_bytes: AtomicU64,
     /// Bytes in the write buffer.
     pub output_bytes: AtomicU64,
+    /// What it waits for, while blocked. Holds this client in turn, until the wait ends.
+    pub waiter: Mutex<Option<Arc<Waiter>>>,
     mailbox: Mutex<Mailbox>,
 }
 
@@ -104,6 +108,7 @@ impl Client {
             queued: AtomicU32::new(u32::MAX),
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
+            waiter: Mutex::default(),
             mailbox: Mutex::default(),
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! # Locks
 //! A thread holds at most: its slot of the outbox, then ranges in rising order. The sequencer takes slots but
-//! no ranges. A waiter's state is locked before any range. Registries (clients, channels) are leaves.
+//! no ranges. Where a waiter stands is locked inside ranges. Registries (clients, channels) are leaves.
 //!
 //! # Cost of a command
 //! Lookup by name, one or two hashes of the key, one uncontended lock per range, the command's own work.
@@ -44,8 +44,8 @@ use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::Reply;
 use crate::store::delta::Change;
 use crate::store::shard::{KeyHash, RANGES, Shard, ShardContext};
-use blocking::{Waiter, WaiterState, Waiting};
-use call::{Call, Outcome};
+use blocking::{Waiter, Waiting};
+use call::{Blocking, Call, Outcome};
 use client::{Client, ClientFlags};
 use command::{Command, Flags};
 use error::Error;
@@ -120,8 +120,8 @@ impl Cell {
         }
     }
 
-    fn is_awaited(&self, space: u32, key: &[u8], change: &Change<'_>) -> bool {
-        !self.waiting.is_empty() && blocking::adds_something(change) && self.waiting.awaits(space, key)
+    fn is_awaited(&self, db: u32, key: &[u8], change: &Change<'_>) -> bool {
+        !self.waiting.is_empty() && blocking::adds_something(change) && self.waiting.awaits(db, key)
     }
 }
 
@@ -136,7 +136,7 @@ pub enum Flow {
     Continue,
     /// Close once the reply is sent.
     Close,
-    /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::give_up`].
+    /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::end_wait`].
     Blocked(Arc<Waiter>, Option<u64>),
     /// Wait for partners; see [`Outcome::WaitReplicas`].
     WaitReplicas {
@@ -184,6 +184,8 @@ pub struct Engine {
     /// Open connections.
     pub clients: DashMap<u64, Arc<Client>>,
     next_client_id: AtomicU64,
+    /// How many waits for keys have begun: the order in which waiters are served.
+    waits_begun: AtomicU64,
     /// Subscriptions.
     pub pubsub: pubsub::Registry,
     /// The node among its peers.
@@ -231,6 +233,7 @@ impl Engine {
             config: RwLock::new(config),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
+            waits_begun: AtomicU64::new(0),
             pubsub: pubsub::Registry::default(),
             mesh: Mutex::new(mesh),
             link_wakers: replication::Wakers::default(),
@@ -329,7 +332,7 @@ impl Engine {
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
         keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
-        let (outcome, garbage) = self.call(session, command, args, &mut keys, out, false);
+        let (outcome, garbage) = self.call(session, command, args, &mut keys, out, Blocking::Allowed);
         let flow = match outcome {
             Outcome::Done => Flow::Continue,
             Outcome::Close => Flow::Close,
@@ -337,23 +340,7 @@ impl Engine {
             Outcome::Link => Flow::Link,
             Outcome::Shutdown => Flow::Shutdown,
             Outcome::WaitReplicas { replicas, deadline_ms } => Flow::WaitReplicas { replicas, deadline_ms },
-            Outcome::Block(block) => {
-                let waiter = Arc::new(Waiter {
-                    client: session.client.clone(),
-                    command,
-                    args: OwnedArgs::from_args(args),
-                    db: session.db,
-                    protocol: session.protocol,
-                    keys: block.keys.into_iter().map(|key| (keys.space(), key)).collect(),
-                    timeout_reply: block.timeout_reply,
-                    state: Mutex::new(WaiterState::Waiting),
-                });
-                for (space, key) in &waiter.keys {
-                    keys.cell_of(key).waiting.add(*space, key, waiter.clone());
-                }
-                session.client.set(ClientFlags::BLOCKED);
-                Flow::Blocked(waiter, block.deadline_ms)
-            }
+            Outcome::Block(block) => self.begin_wait(session, command, args, &mut keys, block),
         };
         self.conclude(keys, thread);
         drop(garbage);
@@ -368,7 +355,7 @@ impl Engine {
         args: Args<'_>,
         keys: &mut Keyspace<'e>,
         out: &mut Vec<u8>,
-        deny_blocking: bool,
+        blocking: Blocking<'_>,
     ) -> (Outcome, Vec<crate::store::shard::Flushed>) {
         let start = out.len();
         let protocol = session.protocol;
@@ -378,7 +365,7 @@ impl Engine {
             reply: Reply::new(out, protocol),
             keys,
             outcome: Outcome::Done,
-            deny_blocking,
+            blocking,
             garbage: Vec::new(),
             session,
         };
@@ -394,66 +381,17 @@ impl Engine {
 
     /// Serves waiting clients, closes the batch and publishes events.
     pub(crate) fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
-        if keys.dirty > 0 {
-            Stats::add(&self.stats(thread).changes, keys.dirty);
-        }
         keys.unlock();
         while !keys.ready.is_empty() {
-            let (space, key) = keys.ready.remove(0);
-            self.serve(&mut keys, space, &key);
+            let (db, key) = keys.ready.remove(0);
+            self.serve(&mut keys, db, &key);
+        }
+        if keys.dirty > 0 {
+            Stats::add(&self.stats(thread).changes, keys.dirty);
         }
         keys.finish();
         for event in std::mem::take(&mut keys.events) {
             self.publish_event(&event);
-        }
-    }
-
-    /// Runs the commands of clients waiting for a key until one finds nothing.
-    fn serve<'e>(&'e self, keys: &mut Keyspace<'e>, space: u32, key: &[u8]) {
-        let range = self.hash(key).range();
-        let mut at = 0;
-        while let Some(waiter) = { self.cell(range).lock().waiting.nth(space, key, at) } {
-            let mut state = waiter.state.lock();
-            if *state != WaiterState::Waiting {
-                at += 1;
-                continue;
-            }
-            let mut session = Session::new(waiter.client.clone(), true);
-            (session.db, session.protocol) = (waiter.db, waiter.protocol);
-            let args = waiter.args.args();
-            keys.relock(|| self.lock_for(&session, waiter.command, args));
-            keys.select(waiter.db);
-            let mut out = Vec::new();
-            let (outcome, _) = self.call(&mut session, waiter.command, args, keys, &mut out, false);
-            keys.unlock();
-            if matches!(outcome, Outcome::Block(_)) || out.first() == Some(&b'-') {
-                at += 1;
-                continue;
-            }
-            *state = WaiterState::Served;
-            drop(state);
-            self.forget_waiter(&waiter);
-            waiter.client.unset(ClientFlags::BLOCKED);
-            waiter.client.push(&out);
-        }
-    }
-
-    /// Ends a wait whose time is up, unless it was served meanwhile. Returns whether it ended by this call.
-    pub fn give_up(&self, waiter: &Arc<Waiter>) -> bool {
-        let mut state = waiter.state.lock();
-        if *state != WaiterState::Waiting {
-            return false;
-        }
-        *state = WaiterState::Gone;
-        drop(state);
-        self.forget_waiter(waiter);
-        waiter.client.unset(ClientFlags::BLOCKED);
-        true
-    }
-
-    fn forget_waiter(&self, waiter: &Arc<Waiter>) {
-        for (space, key) in &waiter.keys {
-            self.cell(self.hash(key).range()).lock().waiting.remove(*space, key, waiter);
         }
     }
 
@@ -549,6 +487,12 @@ impl Engine {
     /// The keyspace behind a database.
     pub fn space_of(&self, db: u32) -> u32 {
         self.spaces[db as usize].load(Ordering::Acquire)
+    }
+
+    /// The database a keyspace stands behind, if any does.
+    pub fn db_of(&self, space: u32) -> Option<u32> {
+        let db = self.spaces.iter().position(|held| held.load(Ordering::Acquire) == space)?;
+        Some(db as u32)
     }
 
     /// Has a keyspace stand behind a database; the whole keyspace must be locked.
