@@ -1,13 +1,14 @@
 //! Sorted sets: members, their scores and ranks. Ranges are in [`zset_range`](super::zset_range), pops in
 //! [`zset_pop`](super::zset_pop), and what combines several sets in [`zset_algebra`](super::zset_algebra).
 //!
-//! Differs from Redis: a stored score is never -0. There, small sets turn it into 0 and big ones keep it.
+//! A small set ([`Limits`]) makes -0 a 0 when it takes it, as Redis's do, and ZSCAN shows its whole numbers in full.
 
 use smallvec::SmallVec;
 
 use super::parse::{float, is};
 use super::pick;
 use super::scan::{self, Page, Scope};
+use crate::engine::Engine;
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
@@ -217,9 +218,12 @@ pub(super) fn remove(c: &mut Call<'_, '_>, key: &[u8], members: &[Ranked], event
 /// Puts members in place of what the key holds, or deletes it if there are none; tells of it and replies their number.
 pub(super) fn store(c: &mut Call<'_, '_>, to: &[u8], members: &[Ranked], event: &'static str) {
     if !members.is_empty() {
+        let limits = Limits::of(c.engine);
+        let longest = members.iter().map(|ranked| ranked.member.len()).max().unwrap_or(0);
+        let is_small = limits.allow(members.len(), longest);
         c.keys.replace(to, |keys| {
             for ranked in members {
-                keys.apply(to, &Change::Score(&ranked.member, ranked.score));
+                keys.apply(to, &Change::Score(&ranked.member, kept(ranked.score, is_small)));
             }
         });
         c.keys.notify(EventClass::ZSET, event, to);
@@ -264,7 +268,8 @@ fn add(c: &mut Call<'_, '_>, options: AddOptions) -> Result<(), Error> {
             // Sums of several origins may round otherwise than `score`: the reply is what ZSCORE would say.
             outcome = c.keys.peek_zset(key)?.and_then(|zset| zset.score(member));
         } else {
-            c.keys.apply(key, &Change::Score(member, score));
+            let is_small = score == 0.0 && stays_small(c, key, member)?;
+            c.keys.apply(key, &Change::Score(member, kept(score, is_small)));
         }
     }
     if added + updated > 0 {
@@ -276,6 +281,40 @@ fn add(c: &mut Call<'_, '_>, options: AddOptions) -> Result<(), Error> {
         Some(_) | None => c.reply.int(if options.count_updated { added + updated } else { added }),
     }
     Ok(())
+}
+
+/// What a small set holds at most: it is kept in one block by Redis.
+struct Limits {
+    members_max: usize,
+    bytes_max: usize,
+}
+
+impl Limits {
+    fn of(engine: &Engine) -> Self {
+        let config = engine.config.read();
+        Limits {
+            members_max: config.zset_max_listpack_entries as usize,
+            bytes_max: config.zset_max_listpack_value as usize,
+        }
+    }
+
+    /// Whether so many members are few enough, and the longest of so many bytes is short enough.
+    fn allow(&self, members: usize, bytes: usize) -> bool {
+        members <= self.members_max && bytes <= self.bytes_max
+    }
+}
+
+/// Whether a set is small with this member in it.
+fn stays_small(c: &Call<'_, '_>, key: &[u8], member: &[u8]) -> Result<bool, Error> {
+    let limits = Limits::of(c.engine);
+    let Some(zset) = c.keys.peek_zset(key)? else { return Ok(limits.allow(1, member.len())) };
+    let grown = zset.len() + usize::from(zset.score(member).is_none());
+    Ok(limits.allow(grown, member.len()) && zset.fits(limits.members_max, limits.bytes_max))
+}
+
+/// The score as it is kept: adding 0 turns -0 into 0.
+fn kept(score: f64, is_small: bool) -> f64 {
+    if is_small { score + 0.0 } else { score }
 }
 
 /// The words before the first score of ZADD.
@@ -460,15 +499,14 @@ fn zscan(c: &mut Call<'_, '_>) -> Result<(), Error> {
         return Ok(());
     };
     let options = scan::Options::parse(c.args.slice(3..), Scope::Elements)?;
-    let (members_max, bytes_max) = {
-        let config = engine.config.read();
-        (config.zset_max_listpack_entries, config.zset_max_listpack_value)
-    };
-    let is_small = zset.fits(members_max as usize, bytes_max as usize);
-    let page =
-        if is_small { Page::whole(zset.len()) } else { Page::at(cursor, options.count, zset.len()) };
+    let limits = Limits::of(engine);
+    let is_small = zset.fits(limits.members_max, limits.bytes_max);
+    let len = zset.len();
+    let page = if is_small { Page::whole(len) } else { Page::at(cursor, options.count, len) };
+    // Small sets are listed in order of score. Pages go downwards.
+    let in_order = |place| zset.order().get(len - 1 - place).map(|ranked| (&*ranked.member, ranked.score));
     let mut text = Vec::new();
-    page.write(&mut c.reply, |reply, place| match zset.at(place) {
+    page.write(&mut c.reply, |reply, place| match if is_small { in_order(place) } else { zset.at(place) } {
         Some((member, score)) if options.matches(member) => {
             text.clear();
             write_scanned(&mut text, score, is_small);

@@ -417,7 +417,7 @@ impl Score {
             Amount::Score(x) => total + x,
             Amount::Int(_) | Amount::Float(_) => total,
         });
-        // NaN: infinities of both signs, added on two nodes at once. Adding 0 turns -0 into 0: equal scores look alike.
-        self.total = if total.is_nan() { 0.0 } else { total + 0.0 };
+        // Infinities of both signs, added on two nodes at once.
+        self.total = if total.is_nan() { 0.0 } else { total };
     }
 }
