@@ -21,6 +21,7 @@ pub mod command;
 pub mod error;
 pub mod keyspace;
 pub mod notify;
+mod ownership;
 pub mod pubsub;
 pub mod ranges;
 pub mod registers;
@@ -176,6 +177,8 @@ pub struct Engine {
     active: AtomicBool,
     /// Follows a primary: no client may write.
     follower: AtomicBool,
+    /// When the links were first looked after, in Unix milliseconds.
+    first_tick_ms: AtomicU64,
     /// Has not reached its primary yet.
     fresh_follower: AtomicBool,
     /// Batches on their way into sequence.
@@ -236,6 +239,7 @@ impl Engine {
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
             fresh_follower: AtomicBool::new(false),
+            first_tick_ms: AtomicU64::new(0),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
             commands,

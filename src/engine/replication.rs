@@ -93,7 +93,7 @@ impl Engine {
         if dialed.is_some() {
             self.begin_following(&mut mesh);
         }
-        mesh.open(id, dialed, seen_host, now.unix_ms);
+        mesh.open(id, dialed, seen_host, self.registers.all(), now.unix_ms);
     }
 
     /// Changes whom this node is linked with: partners of an active node, or the one primary it follows.
@@ -137,7 +137,9 @@ impl Engine {
     /// A connection to a peer has ended.
     pub fn link_closed(&self, id: LinkId, fault: Fault, now: Now) {
         self.link_wakers.wakers.lock().retain(|(held, _)| *held != id);
-        self.mesh.lock().closed(id, fault, now.unix_ms);
+        let mut mesh = self.mesh.lock();
+        mesh.closed(id, fault, now.unix_ms);
+        self.refresh_topology(&mesh, now);
     }
 
     /// What happened on the links since this was last asked.
@@ -176,6 +178,7 @@ impl Engine {
         self.clock.observe(now.ntp);
         self.sequence(&mut mesh);
         mesh.tick(now.unix_ms);
+        self.refresh_topology(&mesh, now);
         if let Some(id) = mesh.pull_due(now.unix_ms) {
             mesh.begin_pull(id, self.range_digests(), now.unix_ms);
         }
@@ -243,13 +246,25 @@ impl Engine {
                     .map_err(frame::FrameError::from)?;
                 mesh.pulled(id, range, to, graves, tail.len());
             }
-            Frame::Bye => mesh.leaving(id),
+            Frame::Bye => {
+                mesh.leaving(id);
+                self.refresh_topology(&mesh, now);
+            }
         }
         Ok(Received::Taken)
     }
 
     fn receive_hello(&self, mesh: &mut Mesh, id: LinkId, hello: Hello, now: Now) -> Result<(), Fault> {
-        mesh.hello(id, hello, now.unix_ms)
+        let registers = hello.registers.clone();
+        mesh.hello(id, hello, now.unix_ms)?;
+        // Those from the future come again, in a batch that is held.
+        let limit = now.ntp.0.saturating_add(ntp_span_ms(self.config.read().max_clock_drift_ms));
+        for (register, stamp, value) in registers.iter().filter(|(_, stamp, _)| stamp.time.0 <= limit) {
+            self.clock.observe(stamp.time);
+            self.merge_register(*register, *stamp, value);
+        }
+        self.refresh_topology(mesh, now);
+        Ok(())
     }
 
     #[allow(clippy::too_many_arguments)]
