@@ -234,7 +234,7 @@ impl Engine {
             hasher,
             clock: Clock::new(origin, floor),
             spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
-            stable: AtomicU64::new(u64::MAX),
+            stable: AtomicU64::new(if replication::is_wanted(&config) { 0 } else { u64::MAX }),
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
@@ -550,7 +550,13 @@ impl Engine {
     pub fn start_replicating(&self) {
         let mut mesh = self.mesh.lock();
         self.active.store(true, Ordering::SeqCst);
-        if !self.replicating.swap(true, Ordering::SeqCst) && self.clock.last().0 > 0 {
+        if self.replicating.load(Ordering::SeqCst) {
+            return;
+        }
+        // Before the first tombstone is written: it stays until the links say that it may go.
+        self.set_stable(NTP64(0));
+        self.replicating.store(true, Ordering::SeqCst);
+        if self.clock.last().0 > 0 {
             mesh.count_untold(NTP64(0));
         }
     }
