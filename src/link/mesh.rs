@@ -570,8 +570,9 @@ impl Mesh {
         }
     }
 
-    /// A peer's sign of life.
-    pub fn heartbeat(&mut self, id: LinkId, heartbeat: Heartbeat) -> Result<(), Fault> {
+    /// A peer's sign of life. A promise beyond `limit` is not taken: its author's clock is ahead, and may yet be set
+    /// right.
+    pub fn heartbeat(&mut self, id: LinkId, heartbeat: Heartbeat, limit: NTP64) -> Result<(), Fault> {
         let Some(link) = self.links.get_mut(&id) else { return Err(Fault::Closed) };
         let Some(node) = link.node() else { return Err(Fault::Unexpected("a Heartbeat before Hello")) };
         // What it says less of than before it said out of order; what it cannot have is nonsense we survive.
@@ -585,7 +586,7 @@ impl Mesh {
                 link.sent.remove(&origin);
             }
         }
-        for (origin, progress) in heartbeat.vector.iter() {
+        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit) {
             self.vector.promise(origin, progress);
         }
         for floor in heartbeat.floors {
