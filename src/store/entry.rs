@@ -432,6 +432,24 @@ impl Entry {
         }
     }
 
+    /// Calls back with every stamp in it, those inside positions and sums included.
+    pub fn each_stamp(&self, each: &mut impl FnMut(Stamp)) {
+        self.registers(|stamp, change| {
+            each(stamp);
+            change.each_stamp(each);
+        });
+    }
+
+    /// The same with other stamps, in the same order.
+    pub fn restamped(&self, exchange: &impl Fn(Stamp) -> Stamp, cx: MergeContext<'_>) -> Entry {
+        let mut entry = Entry::blank(&self.key);
+        entry.used_at = self.used_at;
+        self.registers(|stamp, change| {
+            entry.merge(exchange(stamp), &change.restamped(exchange), cx);
+        });
+        entry
+    }
+
     /// Whether the register that `change` writes is held, in whatever version: an element, a base, an origin's
     /// sum, an expiry. True for what has no presence (clears and removals).
     pub fn holds(&self, change: &Change<'_>) -> bool {
