@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::family::{container, help};
+use super::meld_allowlist::{self, Safety};
 use crate::config::Caller;
 use crate::engine::call::Call;
 use crate::engine::client::{Client, ClientFlags};
@@ -93,7 +94,13 @@ fn set(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let texts: Option<Vec<&str>> = args.iter().map(|arg| std::str::from_utf8(arg).ok()).collect();
     let texts = texts.ok_or(Error::new("ERR CONFIG SET failed - names and values must be UTF-8"))?;
     let pairs: Vec<(&str, &str)> = texts.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    let allowlist = pairs.iter().find(|(name, _)| name.eq_ignore_ascii_case("allowlist"));
+    let allowlist = allowlist.map(|(_, text)| meld_allowlist::blocks_for(c, text)).transpose()?;
     c.engine.configure(&pairs, caller(&c.session.client))?;
+    if let Some(blocks) = allowlist {
+        // The list is every node's.
+        meld_allowlist::replace(c, &blocks, Safety::KeepCaller)?;
+    }
     c.reply.ok();
     Ok(())
 }

@@ -9,9 +9,15 @@ pub mod family;
 pub mod scan;
 pub mod pick;
 pub mod string;
+pub mod list;
+pub mod list_blocking;
 pub mod hash;
 pub mod set;
 pub mod set_algebra;
+pub mod zset;
+pub mod zset_range;
+pub mod zset_algebra;
+pub mod zset_pop;
 pub mod counter;
 pub mod lcs;
 pub mod bitmap;
@@ -23,6 +29,9 @@ pub mod info;
 pub mod server;
 pub mod catalogue;
 pub mod diagnosis;
+pub mod pubsub;
+pub mod cluster;
+pub mod meld_allowlist;
 pub mod replication;
 
 use crate::engine::command::Command;
@@ -30,9 +39,15 @@ use crate::engine::command::Command;
 /// All tables.
 pub const TABLES: &[&[Command]] = &[
     string::COMMANDS,
+    list::COMMANDS,
+    list_blocking::COMMANDS,
     hash::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_pop::COMMANDS,
     counter::COMMANDS,
     lcs::COMMANDS,
     bitmap::COMMANDS,
@@ -44,6 +59,8 @@ pub const TABLES: &[&[Command]] = &[
     server::COMMANDS,
     catalogue::COMMANDS,
     diagnosis::COMMANDS,
+    pubsub::COMMANDS,
+    cluster::COMMANDS,
     replication::COMMANDS,
     MELD,
 ];
@@ -60,5 +77,5 @@ const MELD: &[Command] = &[Command {
     summary: "",
     complexity: "",
     run: |_| Ok(()),
-    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC],
+    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC, meld_allowlist::ALLOWLIST],
 }];

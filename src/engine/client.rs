@@ -4,12 +4,14 @@
 //! list it, to kill it, to push a message. Pushed bytes wait in the mailbox, which the task empties into the
 //! socket; its size counts against the output buffer limits.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use super::blocking::Waiter;
 use super::limits::Limits;
 use crate::resp::reply::Protocol;
 
@@ -58,6 +60,8 @@ pub struct Client {
     /// Since when more waits than the soft limit allows, in Unix milliseconds; 0: it does not.
     pub over_soft_since_ms: AtomicU64,
     limits: Arc<Limits>,
+    /// What it waits for, while blocked. Holds this client in turn, until the wait ends.
+    pub waiter: Mutex<Option<Arc<Waiter>>>,
     mailbox: Mutex<Mailbox>,
 }
 
@@ -91,10 +95,8 @@ bitflags::bitflags! {
         const READONLY = 1 << 11;
         /// Closed because it left too much unread.
         const OVER_LIMIT = 1 << 16;
-        /// CLIENT UNBLOCK TIMEOUT.
-        const UNBLOCK_TIMEOUT = 1 << 17;
-        /// CLIENT UNBLOCK ERROR.
-        const UNBLOCK_ERROR = 1 << 18;
+        /// A member's address that is not on the allowlist: it may only become a link.
+        const LINK_ONLY = 1 << 12;
     }
 }
 
@@ -120,8 +122,14 @@ impl Client {
             output_bytes: AtomicU64::new(0),
             over_soft_since_ms: AtomicU64::new(0),
             limits,
+            waiter: Mutex::default(),
             mailbox: Mutex::default(),
         }
+    }
+
+    /// The peer's address without its port, v4-mapped ones as v4; `None` for a Unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.addr.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical())
     }
 
     /// The flags set now.
@@ -188,6 +196,11 @@ impl Client {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Appends what was pushed so far to `out`.
+    pub fn take_mailbox(&self, out: &mut Vec<u8>) {
+        out.append(&mut self.mailbox.lock().bytes);
     }
 
     /// Moves what was pushed to `out`, or has the task woken by the next push. Returns whether something was moved.

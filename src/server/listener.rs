@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::shell::Shell;
 use crate::config::Config;
+use crate::engine::allowlist::{Admission, PROTECTED};
 use crate::engine::stats::Stats;
 
 /// An accepted connection on its way to its thread, not blocking.
@@ -225,33 +226,26 @@ async fn take(shell: &Shell, accepted: io::Result<(Incoming, Option<IpAddr>)>, n
 /// Between attempts to accept when it fails.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Sent to whom protected mode keeps out.
-const PROTECTED: &str = "-DENIED Meldis is running in protected mode because protected mode is enabled and no password \
-    is set for the default user. In this mode connections are only accepted from the loopback interface. To connect \
-    from another machine, set a password with requirepass, name the allowed addresses with allowlist, or switch \
-    protected-mode off if nobody else can reach this port.\r\n";
-
 /// Decides whether a connection may be, and deals it to a thread.
 fn admit(shell: &Shell, incoming: Incoming, from: Option<IpAddr>, next_thread: &mut usize) -> io::Result<()> {
-    let config = shell.engine.config.read();
-    let from = from.map(|ip| ip.to_canonical());
-    if let Some(ip) = from
-        && !config.allowlist.is_empty()
-        && !config.allowlist.iter().any(|block| block.contains(&ip))
-    {
-        return Ok(());
-    }
+    let engine = &shell.engine;
+    let admission = engine.admission(from);
+    let config = engine.config.read();
+    let local = from.is_none_or(|ip| ip.to_canonical().is_loopback());
     let connected = shell.connected.load(SeqCst) as u64;
     let clients_max = shell.clients_max.load(Relaxed);
-    let local = from.is_none_or(|ip| ip.is_loopback());
     let reserved = if local { 0 } else { u64::from(config.maxclients_reserved).min(clients_max) };
-    if connected >= clients_max - reserved {
-        Stats::add(&shell.engine.stats(0).rejected_connections, 1);
-        return refuse(incoming, "-ERR max number of clients reached\r\n");
-    }
-    if !local && config.protected_mode && config.allowlist.is_empty() && !shell.engine.requires_password() {
-        Stats::add(&shell.engine.stats(0).rejected_connections, 1);
-        return refuse(incoming, PROTECTED);
+    let refusal = match admission {
+        Admission::Refused => Some(""),
+        Admission::Full | Admission::LinkOnly | Admission::Protected if connected >= clients_max - reserved => {
+            Some("-ERR max number of clients reached\r\n")
+        }
+        Admission::Protected => Some(PROTECTED),
+        Admission::Full | Admission::LinkOnly => None,
+    };
+    if let Some(why) = refusal {
+        Stats::add(&engine.stats(0).rejected_connections, 1);
+        return refuse(incoming, why);
     }
     match &incoming {
         Incoming::Tcp(stream) => {
