@@ -361,9 +361,24 @@ fn getkeysandflags(c: &mut Call<'_, '_>) -> Result<(), Error> {
     for (at, spec) in keys {
         c.reply.array(2);
         c.reply.bulk(&c.args[at]);
-        statuses(&mut c.reply, spec.flags.iter().copied());
+        statuses(&mut c.reply, flags_of(spec, c.args.slice(2..)).iter().copied());
     }
     Ok(())
+}
+
+/// How these very arguments use the key, where the command alone does not say.
+fn flags_of(spec: &KeySpec, args: Args<'_>) -> &'static [&'static str] {
+    let has = |words: &[&str]| args.iter().skip(2).any(|arg| words.iter().any(|word| is(arg, word)));
+    let is_bitfield = is(&args[0], "bitfield");
+    if !spec.flags.contains(&"variable_flags") {
+        spec.flags
+    } else if is_bitfield && !has(&["set", "incrby"]) {
+        &["RO", "access"]
+    } else if is_bitfield || has(&["get"]) {
+        &["RW", "access", "update"]
+    } else {
+        &["OW", "update"]
+    }
 }
 
 /// Where the keys are among this command's own arguments, each with its spec.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::connection::{is_word, set_name};
 use super::family::{container, help};
 use super::parse::is;
+use crate::engine::blocking::Unblock;
 use crate::engine::call::{Call, Outcome};
 use crate::engine::client::{Client, ClientFlags};
 use crate::engine::command::{Command, Flags, Group};
@@ -450,15 +451,16 @@ fn set_flag(c: &mut Call<'_, '_>, flag: ClientFlags) -> Result<(), Error> {
 /// `CLIENT PAUSE ms [WRITE|ALL]`
 fn pause(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
+    if args.len() > 4 {
+        let text = "ERR unknown subcommand or wrong number of arguments for 'pause'. Try CLIENT HELP.";
+        return Err(Error::new(text));
+    }
     let what = match args.get(3) {
         None => Paused::All,
         Some(word) if is(word, "all") => Paused::All,
         Some(word) if is(word, "write") => Paused::Writes,
         Some(_) => return Err(Error::new("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     };
-    if args.len() > 4 {
-        return Err(Error::SYNTAX);
-    }
     let ms = number::parse_i64(&args[2]).ok_or(Error::new("ERR timeout is not an integer or out of range"))?;
     let ms = u64::try_from(ms).map_err(|_| Error::new("ERR timeout is negative"))?;
     let now_ms = c.keys.now_ms();
@@ -496,19 +498,15 @@ fn reply(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn unblock(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     let how = match args.get(3) {
-        None => ClientFlags::UNBLOCK_TIMEOUT,
-        Some(word) if is(word, "timeout") => ClientFlags::UNBLOCK_TIMEOUT,
-        Some(word) if is(word, "error") => ClientFlags::UNBLOCK_ERROR,
+        None => Unblock::Timeout,
+        Some(word) if is(word, "timeout") => Unblock::Timeout,
+        Some(word) if is(word, "error") => Unblock::Error,
         Some(_) => return Err(Error::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
     };
     let id = number::parse_i64(&args[2]).ok_or(Error::NOT_INTEGER)?;
     let client = u64::try_from(id).ok().and_then(|id| c.engine.clients.get(&id).map(|client| client.clone()));
-    let blocked = client.filter(|client| client.flags().contains(ClientFlags::BLOCKED));
-    if let Some(client) = &blocked {
-        client.set(how);
-        client.wake();
-    }
-    c.reply.int(blocked.is_some().into());
+    let unblocked = client.is_some_and(|client| c.engine.unblock(&client, how));
+    c.reply.int(unblocked.into());
     Ok(())
 }
 

@@ -95,10 +95,10 @@ fn set(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let texts = texts.ok_or(Error::new("ERR CONFIG SET failed - names and values must be UTF-8"))?;
     let pairs: Vec<(&str, &str)> = texts.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
     let allowlist = pairs.iter().find(|(name, _)| name.eq_ignore_ascii_case("allowlist"));
-    let blocks = allowlist.map(|(_, text)| meld_allowlist::blocks_for(c, text)).transpose()?;
+    let allowlist = allowlist.map(|(_, text)| meld_allowlist::blocks_for(c, text)).transpose()?;
     c.engine.configure(&pairs, caller(&c.session.client))?;
-    if let Some(blocks) = blocks {
-        // The list is the cluster's: as MELD ALLOWLIST SET.
+    if let Some(blocks) = allowlist {
+        // The list is every node's.
         meld_allowlist::replace(c, &blocks, Safety::KeepCaller)?;
     }
     c.reply.ok();

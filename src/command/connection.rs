@@ -33,7 +33,7 @@ const BASE: Command = Command {
     since: "1.0.0",
     summary: "",
     complexity: "O(1)",
-    run: ok,
+    run: asking,
     subcommands: &[],
 };
 
@@ -111,11 +111,6 @@ pub const COMMANDS: &[Command] = &[
     },
     Command { name: "select", arity: 2, flags: ANYTIME, summary: "Chooses the database.", run: select, ..BASE },
 ];
-
-fn ok(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    c.reply.ok();
-    Ok(())
-}
 
 /// `AUTH [username] password`
 fn auth(c: &mut Call<'_, '_>) -> Result<(), Error> {
@@ -266,13 +261,24 @@ fn quit(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn readonly(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    asking(c)?;
     c.session.client.set(ClientFlags::READONLY);
-    ok(c)
+    Ok(())
 }
 
 fn readwrite(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    asking(c)?;
     c.session.client.unset(ClientFlags::READONLY);
-    ok(c)
+    Ok(())
+}
+
+/// What only cluster clients send means nothing here, where slots never move.
+fn asking(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    if !c.engine.emulates_cluster() {
+        return Err(Error::new("ERR This instance has cluster support disabled"));
+    }
+    c.reply.ok();
+    Ok(())
 }
 
 fn reset(c: &mut Call<'_, '_>) -> Result<(), Error> {

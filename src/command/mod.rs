@@ -9,23 +9,29 @@ pub mod family;
 pub mod scan;
 pub mod pick;
 pub mod string;
+pub mod list;
+pub mod list_blocking;
 pub mod hash;
 pub mod set;
 pub mod set_algebra;
+pub mod zset;
+pub mod zset_range;
+pub mod zset_algebra;
+pub mod zset_pop;
 pub mod counter;
 pub mod lcs;
 pub mod bitmap;
 pub mod bitfield;
 pub mod connection;
-pub mod pubsub;
-pub mod cluster;
-pub mod meld_allowlist;
 pub mod client;
 pub mod config;
 pub mod info;
 pub mod server;
 pub mod catalogue;
 pub mod diagnosis;
+pub mod pubsub;
+pub mod cluster;
+pub mod meld_allowlist;
 pub mod replication;
 
 use crate::engine::command::Command;
@@ -33,9 +39,15 @@ use crate::engine::command::Command;
 /// All tables.
 pub const TABLES: &[&[Command]] = &[
     string::COMMANDS,
+    list::COMMANDS,
+    list_blocking::COMMANDS,
     hash::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_pop::COMMANDS,
     counter::COMMANDS,
     lcs::COMMANDS,
     bitmap::COMMANDS,

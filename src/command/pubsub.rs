@@ -7,7 +7,7 @@
 //! behind EXEC's reply, as in 7.2: in 7.0 it stands in the middle of it and breaks clients.
 
 use super::family;
-use crate::engine::call::Call;
+use crate::engine::call::{Blocking, Call};
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::engine::pubsub::Scope;
@@ -269,7 +269,7 @@ fn psubscribe(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn ssubscribe(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    if c.deny_blocking {
+    if c.blocking == Blocking::Denied {
         return Err(Error::new("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"));
     }
     subscribe_to(c, Scope::Shard, "ssubscribe");
@@ -344,7 +344,7 @@ fn confirm(c: &mut Call<'_, '_>, scope: Scope, word: &str, name: Option<&[u8]>) 
 /// Writes the messages that came in so far ahead of the reply. Not where they would end up inside EXEC's reply
 /// or be silenced with it: there they follow.
 fn write_pushed(c: &mut Call<'_, '_>) {
-    if !c.deny_blocking && c.session.reply_mode == ReplyMode::On {
+    if c.blocking != Blocking::Denied && c.session.reply_mode == ReplyMode::On {
         let mut pushed = Vec::new();
         c.session.client.take_mailbox(&mut pushed);
         c.reply.raw(&pushed);
@@ -365,7 +365,7 @@ fn spublish(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn publish_to(c: &mut Call<'_, '_>, scope: Scope, record: &Record<'_>) {
     let (channel, message) = (&c.args[1], &c.args[2]);
-    let receivers = if c.deny_blocking {
+    let receivers = if c.blocking == Blocking::Denied {
         // Other commands of the transaction hold locks, under which nobody is woken.
         c.keys.publish(scope, channel, message);
         c.engine.pubsub.receivers(scope, channel)

@@ -2,7 +2,7 @@
 
 use super::family::{container, help};
 use super::parse::{integer, is};
-use crate::engine::call::{Call, Outcome};
+use crate::engine::call::{Blocking, Call, Outcome};
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::engine::standing::{Partner, Role};
@@ -174,7 +174,7 @@ fn replping(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn monitor(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    if c.deny_blocking {
+    if c.blocking == Blocking::Denied {
         return Err(Error::new("ERR MONITOR isn't allowed for DENY BLOCKING client"));
     }
     c.engine.monitors.add(&c.session.client);
@@ -229,6 +229,12 @@ fn failover(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if c.engine.is_active() {
         return Err(Error::new("ERR FAILOVER not allowed in active replication mode"));
     }
+    if let ["timeout", ms] = words.as_slice() {
+        let ms = integer(ms.as_bytes())?;
+        if ms <= 0 {
+            return Err(Error::new("ERR FAILOVER timeout must be greater than 0"));
+        }
+    }
     match words.as_slice() {
         ["abort"] => Err(Error::new("ERR No failover in progress.")),
         [] | ["to", _, _, ..] | ["timeout", _] => match c.engine.role() {
@@ -251,7 +257,7 @@ fn wait(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let replicas = usize::try_from(integer(&c.args[1])?).unwrap_or(0);
     let ms = number::parse_i64(&c.args[2]).ok_or(Error::new("ERR timeout is not an integer or out of range"))?;
     let ms = u64::try_from(ms).map_err(|_| Error::new("ERR timeout is negative"))?;
-    if c.deny_blocking {
+    if c.blocking == Blocking::Denied {
         c.reply.int(0);
         return Ok(());
     }

@@ -11,6 +11,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use super::blocking::Waiter;
 use super::limits::Limits;
 use crate::resp::reply::Protocol;
 
@@ -59,6 +60,8 @@ pub struct Client {
     /// Since when more waits than the soft limit allows, in Unix milliseconds; 0: it does not.
     pub over_soft_since_ms: AtomicU64,
     limits: Arc<Limits>,
+    /// What it waits for, while blocked. Holds this client in turn, until the wait ends.
+    pub waiter: Mutex<Option<Arc<Waiter>>>,
     mailbox: Mutex<Mailbox>,
 }
 
@@ -90,14 +93,10 @@ bitflags::bitflags! {
         const LINK = 1 << 10;
         /// Sent READONLY.
         const READONLY = 1 << 11;
-        /// A member's address that is not on the allowlist: it may only become a link.
-        const LINK_ONLY = 1 << 12;
         /// Closed because it left too much unread.
         const OVER_LIMIT = 1 << 16;
-        /// CLIENT UNBLOCK TIMEOUT.
-        const UNBLOCK_TIMEOUT = 1 << 17;
-        /// CLIENT UNBLOCK ERROR.
-        const UNBLOCK_ERROR = 1 << 18;
+        /// A member's address that is not on the allowlist: it may only become a link.
+        const LINK_ONLY = 1 << 12;
     }
 }
 
@@ -123,6 +122,7 @@ impl Client {
             output_bytes: AtomicU64::new(0),
             over_soft_since_ms: AtomicU64::new(0),
             limits,
+            waiter: Mutex::default(),
             mailbox: Mutex::default(),
         }
     }

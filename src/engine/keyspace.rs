@@ -11,9 +11,9 @@
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use super::{Cell, Engine, Now};
 use super::error::Error;
 use super::notify::{Event, EventClass};
+use super::{Cell, Engine, Now};
 use super::pubsub::Scope;
 use crate::clock::{NTP64, Stamp};
 use crate::link::batch::{BatchWriter, Record};
@@ -102,7 +102,7 @@ pub struct Keyspace<'e> {
     stamp: Option<Stamp>,
     /// The batch being written and the slot it is written to; opened by the first change.
     batch: Option<(MutexGuard<'e, Slot>, BatchWriter, NTP64)>,
-    /// Keys that got something a blocked client may be waiting for.
+    /// Databases and keys that got something a blocked client may be waiting for.
     pub(super) ready: SmallVec<[(u32, Vec<u8>); 2]>,
     pub(super) events: Vec<Event>,
     /// Messages for subscribers, sent with the events.
@@ -313,6 +313,24 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The sorted set at a key that is about to be written.
+    pub fn peek_zset(&self, key: &[u8]) -> Result<Option<&Zset>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::Zset(zset)) => Ok(Some(zset)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The list at a key that is about to be written.
+    pub fn peek_list(&self, key: &[u8]) -> Result<Option<&List>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
     /// When an existing key expires, in Unix milliseconds.
     pub fn expires_at_ms(&self, key: &[u8]) -> Option<u64> {
         self.peek_entry(key)?.expires_at_ms()
@@ -327,14 +345,35 @@ impl<'e> Keyspace<'e> {
         if !matches!(change, Change::Assign(_) | Change::Clear) {
             self.settle_expiry(key, hash, change);
         }
+        let changed = self.apply_settled(key, hash, change);
+        if changed && is_removal(change) {
+            self.settle_emptied(key, hash);
+        }
+        changed
+    }
+
+    /// Applies changes of elements of one key like [`Self::apply`], but hashes the key once. All are removals,
+    /// or none is.
+    pub fn apply_each<'c>(&mut self, key: &[u8], changes: impl IntoIterator<Item = Change<'c>>) {
+        let mut changes = changes.into_iter();
+        let Some(first) = changes.next() else { return };
+        let hash = self.engine.hash(key);
+        self.settle_expiry(key, hash, &first);
+        self.apply_settled(key, hash, &first);
+        for change in changes {
+            self.apply_settled(key, hash, &change);
+        }
+        if is_removal(&first) {
+            self.settle_emptied(key, hash);
+        }
+    }
+
+    fn apply_settled(&mut self, key: &[u8], hash: KeyHash, change: &Change<'_>) -> bool {
         let mut changed = self.merge(key, hash, None, change);
         if !changed && !matches!(change, Change::Clear) {
             // The register was written by this very command, as by HSET with a field twice: take the next stamp.
             self.stamp = None;
             changed = self.merge(key, hash, None, change);
-        }
-        if changed && is_removal(change) {
-            self.settle_emptied(key, hash);
         }
         self.dirty += u64::from(changed);
         changed
@@ -426,7 +465,11 @@ impl<'e> Keyspace<'e> {
             Value::List(list) => {
                 let stamp = self.stamp();
                 for (index, item) in list.iter().enumerate() {
-                    let pos = crate::store::delta::Pos::pushed(crate::store::delta::Side::Before, stamp, index as u32);
+                    let pos = crate::store::delta::Pos::pushed(
+                        crate::store::delta::Side::Before,
+                        stamp,
+                        index as u32,
+                    );
                     self.apply(key, &Change::Item(pos, item.value()));
                 }
             }
@@ -476,6 +519,17 @@ impl<'e> Keyspace<'e> {
         self.dirty += flushed.iter().map(|flushed| flushed.len() as u64).sum::<u64>();
         self.record(&Record::Flush(space));
         flushed
+    }
+
+    /// Has clients served that wait for any key of a database: another keyspace stands behind it now. The whole
+    /// keyspace must be locked.
+    pub fn serve_database(&mut self, db: u32) {
+        let mut keys: Vec<Vec<u8>> = self.cells().iter().flat_map(|cell| cell.waiting.keys_of(db)).collect();
+        keys.sort_unstable();
+        let selected = self.db;
+        self.select(db);
+        keys.iter().for_each(|key| self.ready(key));
+        self.select(selected);
     }
 
     /// Queues a keyspace notification, to be published once the locks are released.
@@ -539,6 +593,13 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// Remembers that a key of the selected database may be what a blocked client waits for.
+    fn ready(&mut self, key: &[u8]) {
+        if !self.ready.iter().any(|(db, held)| *db == self.db && held == key) {
+            self.ready.push((self.db, key.to_vec()));
+        }
+    }
+
     /// Whether a key of a keyspace exists, for what a peer's change is called.
     pub(super) fn is_there(&self, space: u32, key: &[u8]) -> bool {
         let hash = self.engine.hash(key);
@@ -555,8 +616,11 @@ impl<'e> Keyspace<'e> {
         let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
         if merged.changed {
             cell.touch_key(space, key);
-            if cell.is_awaited(space, key, change) {
-                self.ready.push((space, key.to_vec()));
+            if !cell.waiting.is_empty()
+                && let Some(db) = self.engine.db_of(space)
+                && cell.is_awaited(db, key, change)
+            {
+                self.ready.push((db, key.to_vec()));
             }
         }
         if merged.reassert {
@@ -573,7 +637,9 @@ impl<'e> Keyspace<'e> {
         if let Some(entry) = self.locks.cell(hash.range()).shard.get(space, key, hash) {
             entry.own_sums(own, |change| {
                 let stamp = match &change {
-                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
+                        added.stamp()
+                    }
                     _ => return,
                 };
                 batch.change(space, key, stamp, &change, &mut slot.bytes);
@@ -621,8 +687,8 @@ impl<'e> Keyspace<'e> {
             return false;
         }
         cell.touch_key(space, key);
-        if cell.is_awaited(space, key, change) {
-            self.ready.push((space, key.to_vec()));
+        if cell.is_awaited(self.db, key, change) {
+            self.ready(key);
         }
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, stamp, change, &mut slot.bytes);

@@ -7,7 +7,7 @@
 //!
 //! # Locks
 //! A thread holds at most: its slot of the outbox, then ranges in rising order. The sequencer takes slots but
-//! no ranges. A waiter's state is locked before any range. Registries (clients, channels) are leaves.
+//! no ranges. Where a waiter stands is locked inside ranges. Registries (clients, channels) are leaves.
 //!
 //! # Cost of a command
 //! Lookup by name, one or two hashes of the key, one uncontended lock per range, the command's own work.
@@ -22,6 +22,7 @@ pub mod error;
 pub mod registry;
 pub mod keyspace;
 pub mod notify;
+mod ownership;
 pub mod pubsub;
 pub mod ranges;
 pub mod registers;
@@ -37,13 +38,14 @@ pub mod pause;
 pub mod facts;
 pub mod standing;
 pub mod host;
+mod step_back;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use ipnet::IpNet;
@@ -59,8 +61,8 @@ use crate::resp::reply::Reply;
 use crate::store::delta::Change;
 use crate::store::shard::{KeyHash, RANGES, Shard, ShardContext};
 use allowlist::{Admission, Allowlist};
-use blocking::{Waiter, WaiterState, Waiting};
-use call::{Call, Outcome};
+use blocking::{Waiter, Waiting};
+use call::{Blocking, Call, Outcome};
 use client::{Client, ClientFlags};
 use cluster::Topology;
 use command::{Command, Flags};
@@ -156,8 +158,8 @@ impl Cell {
         }
     }
 
-    fn is_awaited(&self, space: u32, key: &[u8], change: &Change<'_>) -> bool {
-        !self.waiting.is_empty() && blocking::adds_something(change) && self.waiting.awaits(space, key)
+    fn is_awaited(&self, db: u32, key: &[u8], change: &Change<'_>) -> bool {
+        !self.waiting.is_empty() && blocking::adds_something(change) && self.waiting.awaits(db, key)
     }
 }
 
@@ -172,7 +174,7 @@ pub enum Flow {
     Continue,
     /// Close once the reply is sent.
     Close,
-    /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::give_up`].
+    /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::end_wait`].
     Blocked(Arc<Waiter>, Option<u64>),
     /// Wait for partners; see [`Outcome::WaitReplicas`].
     WaitReplicas {
@@ -207,6 +209,8 @@ pub struct Engine {
     active: AtomicBool,
     /// Follows a primary: no client may write.
     follower: AtomicBool,
+    /// When the links were first looked after, in Unix milliseconds.
+    first_tick_ms: AtomicU64,
     /// Has not reached its primary yet.
     fresh_follower: AtomicBool,
     /// Batches on their way into sequence.
@@ -242,6 +246,8 @@ pub struct Engine {
     pub facts: RwLock<ProcessFacts>,
     /// This node among its partners, as of a moment ago: see [`Engine::refresh_standing`].
     pub standing: RwLock<Standing>,
+    /// How many waits for keys have begun: the order in which waiters are served.
+    waits_begun: AtomicU64,
     /// Subscriptions.
     pub pubsub: pubsub::Registry,
     /// The members, and who owns the slots in the eyes of cluster clients.
@@ -277,11 +283,12 @@ impl Engine {
             hasher,
             clock: Clock::new(origin, floor),
             spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
-            stable: AtomicU64::new(u64::MAX),
+            stable: AtomicU64::new(if replication::is_wanted(&config) { 0 } else { u64::MAX }),
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
             fresh_follower: AtomicBool::new(false),
+            first_tick_ms: AtomicU64::new(0),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
             password: RwLock::new(config.requirepass.clone().unwrap_or_default().into_bytes()),
@@ -299,6 +306,7 @@ impl Engine {
             standing: RwLock::default(),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
+            waits_begun: AtomicU64::new(0),
             pubsub: pubsub::Registry::default(),
             topology: RwLock::new(Topology::new(origin.node())),
             allowlist: RwLock::new(Allowlist::configured(config.allowlist.clone())),
@@ -446,7 +454,7 @@ impl Engine {
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
         keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
-        let (outcome, garbage) = self.call(session, command, args, &mut keys, out, false);
+        let (outcome, garbage) = self.call(session, command, args, &mut keys, out, Blocking::Allowed);
         let flow = match outcome {
             Outcome::Done => Flow::Continue,
             Outcome::Close => Flow::Close,
@@ -454,23 +462,7 @@ impl Engine {
             Outcome::Link => Flow::Link,
             Outcome::Shutdown => Flow::Shutdown,
             Outcome::WaitReplicas { replicas, deadline_ms } => Flow::WaitReplicas { replicas, deadline_ms },
-            Outcome::Block(block) => {
-                let waiter = Arc::new(Waiter {
-                    client: session.client.clone(),
-                    command,
-                    args: OwnedArgs::from_args(args),
-                    db: session.db,
-                    protocol: session.protocol,
-                    keys: block.keys.into_iter().map(|key| (keys.space(), key)).collect(),
-                    timeout_reply: block.timeout_reply,
-                    state: Mutex::new(WaiterState::Waiting),
-                });
-                for (space, key) in &waiter.keys {
-                    keys.cell_of(key).waiting.add(*space, key, waiter.clone());
-                }
-                session.client.set(ClientFlags::BLOCKED);
-                Flow::Blocked(waiter, block.deadline_ms)
-            }
+            Outcome::Block(block) => self.begin_wait(session, command, args, &mut keys, block),
         };
         self.conclude(keys, thread);
         drop(garbage);
@@ -511,7 +503,7 @@ impl Engine {
         args: Args<'_>,
         keys: &mut Keyspace<'e>,
         out: &mut Vec<u8>,
-        deny_blocking: bool,
+        blocking: Blocking<'_>,
     ) -> (Outcome, Vec<crate::store::shard::Flushed>) {
         let start = out.len();
         let protocol = session.protocol;
@@ -522,7 +514,7 @@ impl Engine {
             reply: Reply::new(out, protocol),
             keys,
             outcome: Outcome::Done,
-            deny_blocking,
+            blocking,
             garbage: Vec::new(),
             session,
         };
@@ -539,67 +531,18 @@ impl Engine {
 
     /// Serves waiting clients, closes the batch and publishes events.
     pub(crate) fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
-        if keys.dirty > 0 {
-            Stats::add(&self.stats(thread).changes, keys.dirty);
-        }
         keys.unlock();
         while !keys.ready.is_empty() {
-            let (space, key) = keys.ready.remove(0);
-            self.serve(&mut keys, space, &key);
+            let (db, key) = keys.ready.remove(0);
+            self.serve(&mut keys, db, &key);
+        }
+        if keys.dirty > 0 {
+            Stats::add(&self.stats(thread).changes, keys.dirty);
         }
         keys.finish();
         self.publish_events(&keys.events);
         for (scope, channel, message) in &keys.messages {
             self.deliver(*scope, channel, message);
-        }
-    }
-
-    /// Runs the commands of clients waiting for a key until one finds nothing.
-    fn serve<'e>(&'e self, keys: &mut Keyspace<'e>, space: u32, key: &[u8]) {
-        let range = self.hash(key).range();
-        let mut at = 0;
-        while let Some(waiter) = { self.cell(range).lock().waiting.nth(space, key, at) } {
-            let mut state = waiter.state.lock();
-            if *state != WaiterState::Waiting {
-                at += 1;
-                continue;
-            }
-            let mut session = Session::new(waiter.client.clone(), true);
-            (session.db, session.protocol) = (waiter.db, waiter.protocol);
-            let args = waiter.args.args();
-            keys.relock(|| self.lock_for(&session, waiter.command, args));
-            keys.select(waiter.db);
-            let mut out = Vec::new();
-            let (outcome, _) = self.call(&mut session, waiter.command, args, keys, &mut out, false);
-            keys.unlock();
-            if matches!(outcome, Outcome::Block(_)) || out.first() == Some(&b'-') {
-                at += 1;
-                continue;
-            }
-            *state = WaiterState::Served;
-            drop(state);
-            self.forget_waiter(&waiter);
-            waiter.client.unset(ClientFlags::BLOCKED);
-            waiter.client.push(&out);
-        }
-    }
-
-    /// Ends a wait whose time is up, unless it was served meanwhile. Returns whether it ended by this call.
-    pub fn give_up(&self, waiter: &Arc<Waiter>) -> bool {
-        let mut state = waiter.state.lock();
-        if *state != WaiterState::Waiting {
-            return false;
-        }
-        *state = WaiterState::Gone;
-        drop(state);
-        self.forget_waiter(waiter);
-        waiter.client.unset(ClientFlags::BLOCKED);
-        true
-    }
-
-    fn forget_waiter(&self, waiter: &Arc<Waiter>) {
-        for (space, key) in &waiter.keys {
-            self.cell(self.hash(key).range()).lock().waiting.remove(*space, key, waiter);
         }
     }
 
@@ -708,9 +651,10 @@ impl Engine {
         self.spaces[db as usize].load(Ordering::Acquire)
     }
 
-    /// The database a keyspace stands behind.
+    /// The database a keyspace stands behind, if any does.
     pub fn db_of(&self, space: u32) -> Option<u32> {
-        (0..self.databases()).find(|db| self.space_of(*db) == space)
+        let db = self.spaces.iter().position(|held| held.load(Ordering::Acquire) == space)?;
+        Some(db as u32)
     }
 
     /// Has a keyspace stand behind a database; the whole keyspace must be locked.
@@ -738,7 +682,13 @@ impl Engine {
     pub fn start_replicating(&self) {
         let mut mesh = self.mesh.lock();
         self.active.store(true, Ordering::SeqCst);
-        if !self.replicating.swap(true, Ordering::SeqCst) && self.clock.last().0 > 0 {
+        if self.replicating.load(Ordering::SeqCst) {
+            return;
+        }
+        // Before the first tombstone is written: it stays until the links say that it may go.
+        self.set_stable(NTP64(0));
+        self.replicating.store(true, Ordering::SeqCst);
+        if self.clock.last().0 > 0 {
             mesh.count_untold(NTP64(0));
         }
     }

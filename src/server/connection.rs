@@ -26,7 +26,7 @@ use super::shell::Shell;
 use super::stream::Stream;
 use super::ticker::farewell;
 use super::time::now;
-use crate::engine::blocking::{TimeoutReply, Waiter, WaiterState};
+use crate::engine::blocking::Waiter;
 use crate::engine::client::ClientFlags;
 use crate::engine::session::Session;
 use crate::engine::stats::Stats;
@@ -57,8 +57,8 @@ enum End {
 enum Wake {
     Read,
     Pushed,
-    /// CLIENT UNBLOCK, or the condition waited for.
-    Unblocked,
+    /// The condition waited for holds.
+    Ready,
     /// The server stops: what was read is answered, then the connection closes.
     Last,
     Closed,
@@ -87,8 +87,7 @@ pub async fn serve(shell: Arc<Shell>, incoming: Incoming, thread: usize) {
     }
     if !engine.admit_client(&session.client) {
         engine.disconnect(&mut session);
-        farewell(&shell, &session.client);
-        return;
+        return farewell(&shell, &session.client);
     }
     let mut connection = Connection {
         shell: &shell,
@@ -153,8 +152,7 @@ impl Connection<'_> {
             let last = match self.wait(stream, session).await? {
                 Wake::Closed => return Ok(End::Closed),
                 Wake::Last => true,
-                Wake::Unblocked => continue,
-                Wake::Read | Wake::Pushed => false,
+                Wake::Read | Wake::Pushed | Wake::Ready => false,
             };
             if self.is_query_too_long(session) {
                 return Ok(End::Closed);
@@ -214,10 +212,7 @@ impl Connection<'_> {
         session: &Session,
         condition: impl Fn() -> bool,
     ) -> io::Result<Wake> {
-        const NEWS: ClientFlags = ClientFlags::KILLED
-            .union(ClientFlags::CLOSE_AFTER_REPLY)
-            .union(ClientFlags::UNBLOCK_TIMEOUT)
-            .union(ClientFlags::UNBLOCK_ERROR);
+        const NEWS: ClientFlags = ClientFlags::KILLED.union(ClientFlags::CLOSE_AFTER_REPLY);
         let (input, output) = (&mut self.input, &mut self.output);
         let woken = poll_fn(|cx| {
             if session.client.take_pushed(output, cx.waker()) {
@@ -225,16 +220,11 @@ impl Connection<'_> {
             }
             let flags = session.client.flags();
             if flags.intersects(NEWS) {
-                return Poll::Ready(Ok(if flags.contains(ClientFlags::KILLED) {
-                    Wake::Closed
-                } else if flags.contains(ClientFlags::CLOSE_AFTER_REPLY) {
-                    Wake::Last
-                } else {
-                    Wake::Unblocked
-                }));
+                let killed = flags.contains(ClientFlags::KILLED);
+                return Poll::Ready(Ok(if killed { Wake::Closed } else { Wake::Last }));
             }
             if condition() {
-                return Poll::Ready(Ok(Wake::Unblocked));
+                return Poll::Ready(Ok(Wake::Ready));
             }
             if input.capacity() - input.len() < READ_BYTES / 4 {
                 input.reserve(READ_BYTES);
@@ -272,11 +262,8 @@ impl Connection<'_> {
             };
             match woken {
                 Wake::Read if self.is_query_too_long(session) => return Err(io::ErrorKind::ConnectionAborted.into()),
-                Wake::Read => {}
+                Wake::Read | Wake::Ready => {}
                 Wake::Pushed => self.flush(stream, session).await?,
-                Wake::Unblocked => {
-                    session.client.unset(ClientFlags::UNBLOCK_TIMEOUT | ClientFlags::UNBLOCK_ERROR);
-                }
                 Wake::Last | Wake::Closed => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
@@ -443,63 +430,37 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Waits until the waiter is served or its time is up. What the client sends meanwhile is kept for later.
+    /// Waits until the waiter is served or its time is up, and answers. What the client sends meanwhile is kept
+    /// for later, up to `client-query-buffer-limit`; beyond that it is disconnected.
     async fn blocked(
         &mut self,
         stream: &mut Stream,
         session: &mut Session,
-        waiter: &Arc<Waiter>,
+        waiter: &Waiter,
         deadline_ms: Option<u64>,
     ) -> io::Result<()> {
-        loop {
-            let left = deadline_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now().unix_ms)));
-            let woken = match left {
-                Some(left) => tokio::time::timeout(left, self.wait(stream, session)).await.ok(),
-                None => Some(self.wait(stream, session).await),
-            };
-            match woken {
-                Some(Ok(Wake::Read | Wake::Pushed)) => {
-                    if *waiter.state.lock() != WaiterState::Waiting {
-                        return self.flush(stream, session).await;
-                    }
-                    self.flush(stream, session).await?;
-                }
-                Some(Ok(Wake::Unblocked)) => {
-                    let error = session.client.flags().contains(ClientFlags::UNBLOCK_ERROR);
-                    session.client.unset(ClientFlags::UNBLOCK_TIMEOUT | ClientFlags::UNBLOCK_ERROR);
-                    if self.engine.give_up(waiter) {
-                        if error {
-                            let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-                            Reply::new(&mut self.output, waiter.protocol).error(text);
-                        } else {
-                            self.reply_late(waiter);
-                        }
-                        return self.flush(stream, session).await;
-                    }
-                }
-                Some(Ok(Wake::Last | Wake::Closed)) => {
-                    self.engine.give_up(waiter);
-                    return Err(io::ErrorKind::ConnectionReset.into());
-                }
-                Some(Err(error)) => {
-                    self.engine.give_up(waiter);
-                    return Err(error);
-                }
-                None => {
-                    if self.engine.give_up(waiter) {
-                        self.reply_late(waiter);
-                    }
-                    return self.flush(stream, session).await;
-                }
-            }
-        }
+        let wait = Wait { engine: self.engine, waiter };
+        self.idle(stream, session, deadline_ms, || !waiter.is_waiting()).await?;
+        wait.end(&mut self.output);
+        self.flush(stream, session).await
     }
+}
 
-    fn reply_late(&mut self, waiter: &Waiter) {
-        let mut reply = Reply::new(&mut self.output, waiter.protocol);
-        match waiter.timeout_reply {
-            TimeoutReply::Null => reply.null(),
-            TimeoutReply::NullArray => reply.null_array(),
-        }
+/// A wait of this connection. It ends at the latest when this is dropped, so nothing is taken for a client that is
+/// gone.
+struct Wait<'a> {
+    engine: &'a Engine,
+    waiter: &'a Waiter,
+}
+
+impl Wait<'_> {
+    fn end(&self, out: &mut Vec<u8>) {
+        self.engine.end_wait(self.waiter, out);
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.end(&mut Vec::new());
     }
 }

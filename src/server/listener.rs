@@ -228,25 +228,24 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Decides whether a connection may be, and deals it to a thread.
 fn admit(shell: &Shell, incoming: Incoming, from: Option<IpAddr>, next_thread: &mut usize) -> io::Result<()> {
-    match shell.engine.admission(from) {
-        Admission::Full | Admission::LinkOnly => {}
-        Admission::Protected => {
-            Stats::add(&shell.engine.stats(0).rejected_connections, 1);
-            return refuse(incoming, PROTECTED);
-        }
-        Admission::Refused => {
-            Stats::add(&shell.engine.stats(0).rejected_connections, 1);
-            return Ok(());
-        }
-    }
-    let config = shell.engine.config.read();
+    let engine = &shell.engine;
+    let admission = engine.admission(from);
+    let config = engine.config.read();
+    let local = from.is_none_or(|ip| ip.to_canonical().is_loopback());
     let connected = shell.connected.load(SeqCst) as u64;
     let clients_max = shell.clients_max.load(Relaxed);
-    let local = from.is_none_or(|ip| ip.to_canonical().is_loopback());
     let reserved = if local { 0 } else { u64::from(config.maxclients_reserved).min(clients_max) };
-    if connected >= clients_max - reserved {
-        Stats::add(&shell.engine.stats(0).rejected_connections, 1);
-        return refuse(incoming, "-ERR max number of clients reached\r\n");
+    let refusal = match admission {
+        Admission::Refused => Some(""),
+        Admission::Full | Admission::LinkOnly | Admission::Protected if connected >= clients_max - reserved => {
+            Some("-ERR max number of clients reached\r\n")
+        }
+        Admission::Protected => Some(PROTECTED),
+        Admission::Full | Admission::LinkOnly => None,
+    };
+    if let Some(why) = refusal {
+        Stats::add(&engine.stats(0).rejected_connections, 1);
+        return refuse(incoming, why);
     }
     match &incoming {
         Incoming::Tcp(stream) => {
