@@ -1,0 +1,50 @@
+//! Connections: greetings, databases, names.
+
+use crate::compare::Compare::*;
+use crate::shape::Group;
+
+pub(crate) const GROUP: Group = Group {
+    name: "connection",
+    pool: "",
+    data: false,
+    talks: false,
+    shapes: &[
+        (4, Exact, "PING [text]"),
+        (3, Exact, "ECHO val"),
+        (3, Exact, "SELECT db"),
+        (2, Hello, "!HELLO; SELECT 0"),
+        (2, Hello, "!HELLO (2|3); HELLO proto"),
+        (1, Hello, "!HELLO (2|3) SETNAME (me|'a b'|''); CLIENT GETNAME; HELLO proto"),
+        (1, Exact, "!HELLO (1|4|abc|''); HELLO proto"),
+        (1, Exact, "!HELLO 3 AUTH; HELLO proto"),
+        (1, Exact, "!HELLO 3 FOO; HELLO proto"),
+        (1, Exact, "!HELLO 3 AUTH nobody text; HELLO proto"),
+        (1, Exact, "!HELLO 3 SETNAME; HELLO proto"),
+        (1, Exact, "!RESET; HELLO proto"),
+        (1, Exact, "!MULTI; PING; RESET; HELLO proto"),
+        (1, Exact, "!AUTH text"),
+        (1, Exact, "!AUTH"),
+        (2, Exact, "CLIENT SETNAME (me|you|'a b'|''); CLIENT GETNAME"),
+        (1, Exact, "CLIENT GETNAME"),
+        (1, Exact, "!CLIENT NO-EVICT (ON|OFF|MAYBE)"),
+        (1, Exact, "!CLIENT GETREDIR"),
+        (1, Exact, "!CLIENT TRACKING OFF"),
+        (1, Exact, "!CLIENT NOSUCH"),
+        (1, Exact, "!CLIENT KILL 127.0.0.1:1"),
+        (1, Exact, "!CLIENT UNBLOCK 999999999"),
+        (1, Exact, "!CLIENT PAUSE (abc|-1)"),
+        (1, Exact, "!CLIENT"),
+        (2, Exact, "NOSUCHCOMMAND any+"),
+        (1, Exact, "'NO SUCH' val"),
+        (4, Exact, "COMMAND GETKEYS anycmd"),
+        (4, Exact, "COMMAND GETKEYSANDFLAGS anycmd"),
+        (
+            1,
+            Exact,
+            "COMMAND GETKEYS (PING|NOSUCH a|EVAL x 2 a b|EVAL x 5 a|MEMORY USAGE k|OBJECT ENCODING k|XREAD STREAMS a b 0 0)",
+        ),
+        (1, Exact, "COMMAND GETKEYSANDFLAGS (PING|NOSUCH a|EVAL x 2 a b|XGROUP CREATE a b 0|SORT a STORE b)"),
+        (1, Exact, "!COMMAND NOSUCH"),
+        (2, Shape, "!TIME"),
+    ],
+};
