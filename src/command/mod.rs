@@ -4,10 +4,30 @@
 //! apply, notify, reply. Functions that several families share stand in [`parse`].
 
 pub mod parse;
+pub mod help;
+pub mod key;
+pub mod expire;
+pub mod keyspace;
+pub mod object;
+pub mod sort;
 pub mod string;
+pub mod transaction;
 pub mod connection;
+pub mod debug;
+pub mod meld;
 
 use crate::engine::command::Command;
 
 /// All tables.
-pub const TABLES: &[&[Command]] = &[string::COMMANDS, connection::COMMANDS];
+pub const TABLES: &[&[Command]] = &[
+    key::COMMANDS,
+    expire::COMMANDS,
+    keyspace::COMMANDS,
+    object::COMMANDS,
+    sort::COMMANDS,
+    string::COMMANDS,
+    transaction::COMMANDS,
+    connection::COMMANDS,
+    debug::COMMANDS,
+    meld::COMMANDS,
+];

@@ -1,5 +1,6 @@
 //! Arguments as values, with Redis's errors.
 
+use crate::engine::Engine;
 use crate::engine::error::Error;
 use crate::resp::number;
 
@@ -22,4 +23,16 @@ pub fn float(arg: &[u8]) -> Result<f64, Error> {
 /// Whether an argument is this word, in any case of letters.
 pub fn is(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// The number of a database.
+///
+/// # Errors
+/// If there is no such database.
+pub fn database(engine: &Engine, arg: &[u8]) -> Result<u32, Error> {
+    let number = integer(arg)?;
+    if i32::try_from(number).is_err() {
+        return Err(Error::new("ERR value is out of range, value must between -2147483648 and 2147483647"));
+    }
+    u32::try_from(number).ok().filter(|db| *db < engine.databases()).ok_or(Error::DB_OUT_OF_RANGE)
 }

@@ -49,8 +49,8 @@ pub struct Waiter {
     pub db: u32,
     /// How to answer.
     pub protocol: Protocol,
-    /// For which keys: keyspace and key.
-    pub keys: Vec<(u32, Vec<u8>)>,
+    /// For which keys of that database.
+    pub keys: Vec<Vec<u8>>,
     /// What to answer when time is up.
     pub timeout_reply: TimeoutReply,
     /// Held while it is being served.
@@ -91,6 +91,19 @@ impl Waiting {
     /// The waiter at a place in the key's queue.
     pub fn nth(&self, space: u32, key: &[u8], at: usize) -> Option<Arc<Waiter>> {
         self.0.get(&(space, key.to_vec()))?.get(at).cloned()
+    }
+
+    /// Has everyone wait for the same key of another keyspace; `target` says which and is one to one.
+    pub fn follow(&mut self, target: impl Fn(u32) -> u32) {
+        if !self.is_empty() {
+            let queues = std::mem::take(&mut self.0);
+            self.0 = queues.into_iter().map(|((space, key), queue)| ((target(space), key), queue)).collect();
+        }
+    }
+
+    /// The keys of a keyspace somebody waits for.
+    pub fn keys(&self, space: u32) -> impl Iterator<Item = &[u8]> {
+        self.0.keys().filter(move |(held, _)| *held == space).map(|(_, key)| key.as_slice())
     }
 
     /// Takes a waiter out of the key's queue.

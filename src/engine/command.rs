@@ -55,6 +55,10 @@ bitflags! {
         const WHOLE_KEYSPACE = 1 << 17;
         /// Not awaited by CLIENT REPLY rules and RESP2 subscribers: allowed while subscribed.
         const SUBSCRIBED = 1 << 18;
+        /// Looks at all ranges, by itself under one lock at a time, inside a transaction or script with all of them locked.
+        const WALKS_KEYSPACE = 1 << 19;
+        /// Refused unless the configuration allows it.
+        const PROTECTED = 1 << 20;
     }
 }
 
@@ -224,6 +228,21 @@ impl Command {
 }
 
 impl KeySpec {
+    /// One key, at this argument.
+    pub const fn one(at: usize, flags: &'static [&'static str]) -> Self {
+        KeySpec { notes: "", flags, begin: Begin::Index(at), find: Find::Range { last: 0, step: 1, limit: 0 } }
+    }
+
+    /// Keys from this argument to the last one.
+    pub const fn from(first: usize, flags: &'static [&'static str]) -> Self {
+        KeySpec { notes: "", flags, begin: Begin::Index(first), find: Find::Range { last: -1, step: 1, limit: 0 } }
+    }
+
+    /// As many keys as the number at this argument says, right behind it.
+    pub const fn counted(at: usize, flags: &'static [&'static str]) -> Self {
+        KeySpec { notes: "", flags, begin: Begin::Index(at), find: Find::Count { at: 0, first: 1, step: 1 } }
+    }
+
     fn each_key(&self, args: Args<'_>, mut each: impl FnMut(usize)) -> bool {
         let Some(begin) = self.begin(args) else { return !matches!(self.begin, Begin::Index(_)) };
         match self.find {

@@ -16,15 +16,19 @@ pub mod blocking;
 pub mod call;
 pub mod client;
 pub mod command;
+pub mod databases;
 pub mod error;
 pub mod keyspace;
 pub mod notify;
 pub mod pubsub;
 pub mod session;
 pub mod stats;
+mod upkeep;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use hashbrown::HashMap;
@@ -32,7 +36,7 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
-use crate::config::Config;
+use crate::config::{Access, Config};
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::Reply;
@@ -42,10 +46,11 @@ use blocking::{Waiter, WaiterState, Waiting};
 use call::{Call, Outcome};
 use client::{Client, ClientFlags};
 use command::{Command, Flags};
+use databases::{Databases, Moved};
 use error::Error;
 use keyspace::{Keyspace, Locks};
 use notify::EventClass;
-use session::{ReplyMode, Session};
+use session::{ReplyMode, Session, Watch};
 use stats::Stats;
 
 /// The current time, read once per read buffer.
@@ -105,13 +110,24 @@ impl Cell {
         }
     }
 
-    /// Has every EXEC fail that watches an existing key of the keyspace, which is about to be flushed.
-    fn touch_space(&self, space: u32) {
-        for ((held, _), clients) in &self.watched {
-            if *held == space {
+    /// Has every EXEC fail that watches one of these keys.
+    fn touch_keys(&self, is_touched: impl Fn(u32, &[u8]) -> bool) {
+        for ((space, key), clients) in &self.watched {
+            if is_touched(*space, key) {
                 clients.iter().for_each(|client| client.set(ClientFlags::DIRTY));
             }
         }
+    }
+
+    /// Has clients watch and await the same keys of the same databases, which now show other keyspaces.
+    fn follow(&mut self, moved: &[Moved]) {
+        let target = |space| moved.iter().find(|moved| moved.from == space).map_or(space, |moved| moved.to);
+        if !self.watched.is_empty() {
+            let watched = std::mem::take(&mut self.watched);
+            self.watched =
+                watched.into_iter().map(|((space, key), clients)| ((target(space), key), clients)).collect();
+        }
+        self.waiting.follow(target);
     }
 
     fn is_awaited(&self, space: u32, key: &[u8], change: &Change<'_>) -> bool {
@@ -122,6 +138,9 @@ impl Cell {
 #[derive(Default)]
 #[repr(align(128))]
 struct PaddedCell(Mutex<Cell>);
+
+/// What a queued argument takes beyond its bytes.
+const QUEUED_ARG_BYTES: usize = 8;
 
 /// What a connection does after a request.
 #[derive(Debug)]
@@ -139,7 +158,7 @@ pub enum Flow {
         /// Until when, in Unix milliseconds.
         deadline_ms: Option<u64>,
     },
-    /// Wait so many milliseconds.
+    /// Wait so many milliseconds, then send the reply.
     Sleep(u64),
     /// Hand the connection to the link layer.
     Link,
@@ -154,7 +173,7 @@ pub struct Engine {
     /// Issues the stamps of this node.
     pub clock: Clock,
     /// Which keyspace stands behind each database.
-    spaces: Box<[AtomicU32]>,
+    pub databases: Databases,
     /// Nothing stamped at or below this time can arrive any more.
     stable: AtomicU64,
     /// Peers are known: writes go to the outbox, removals leave tombstones.
@@ -178,6 +197,10 @@ pub struct Engine {
     pub pubsub: pubsub::Registry,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
+    /// Keys past their expiry are removed without being asked for; DEBUG SET-ACTIVE-EXPIRE.
+    active_expire: AtomicBool,
+    /// The range [`Self::tick`] goes on from.
+    upkeep_range: AtomicUsize,
 }
 
 impl Engine {
@@ -200,7 +223,7 @@ impl Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
             hasher,
             clock: Clock::new(origin, floor),
-            spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
+            databases: Databases::new(config.databases),
             stable: AtomicU64::new(u64::MAX),
             replicating: AtomicBool::new(false),
             active: AtomicBool::new(config.active_replica || !config.peer.is_empty()),
@@ -214,6 +237,8 @@ impl Engine {
             next_client_id: AtomicU64::new(1),
             pubsub: pubsub::Registry::default(),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
+            active_expire: AtomicBool::new(true),
+            upkeep_range: AtomicUsize::new(0),
         }
     }
 
@@ -225,9 +250,7 @@ impl Engine {
         let flow = match self.admit(session, name, args) {
             Ok(command) => self.run(session, command, args, out, now, thread),
             Err(error) => {
-                if let Some(transaction) = &mut session.transaction {
-                    transaction.aborted = true;
-                }
+                let error = self.refuse(session, name, error);
                 self.reply_error(session, out, thread, &error);
                 Flow::Continue
             }
@@ -245,6 +268,20 @@ impl Engine {
         flow
     }
 
+    /// What a refused command does to a transaction: EXEC itself ends it, any other has EXEC abort it.
+    fn refuse(&self, session: &mut Session, name: &[u8], error: Error) -> Error {
+        if name.eq_ignore_ascii_case(b"exec") {
+            self.discard(session);
+            let error = error.to_string();
+            let reason = error.strip_prefix("ERR ").unwrap_or(&error);
+            return format!("EXECABORT Transaction discarded because of: {reason}").into();
+        }
+        if let Some(transaction) = &mut session.transaction {
+            transaction.aborted = true;
+        }
+        error
+    }
+
     fn reply_error(&self, session: &Session, out: &mut Vec<u8>, thread: usize, error: &Error) {
         Stats::add(&self.stats(thread).errors, 1);
         Reply::new(out, session.protocol).error(error);
@@ -260,11 +297,24 @@ impl Engine {
         if !command.takes(args.len()) {
             return Err(Error::wrong_arity(&self.full_name(command, name)));
         }
+        if command.flags.contains(Flags::PROTECTED) {
+            self.admit_protected(session)?;
+        }
         if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
             return Err(Error::new("NOAUTH Authentication required."));
         }
         self.admit_state(session, command, name)?;
         Ok(command)
+    }
+
+    /// DEBUG, as `enable-debug-command` says.
+    fn admit_protected(&self, session: &Session) -> Result<(), Error> {
+        let allowed = match self.config.read().enable_debug_command {
+            Access::Yes => true,
+            Access::Local => session.client.is_local(),
+            Access::No => false,
+        };
+        if allowed { Ok(()) } else { Err(Error::DEBUG_NOT_ALLOWED) }
     }
 
     /// What depends on the state of the session and the server.
@@ -294,12 +344,10 @@ impl Engine {
         now: Now,
         thread: usize,
     ) -> Flow {
-        if let Some(transaction) = &mut session.transaction
+        if session.transaction.is_some()
             && !matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
         {
-            transaction.queue.push((command, OwnedArgs::from_args(args)));
-            Reply::new(out, session.protocol).simple("QUEUED");
-            return Flow::Continue;
+            return self.queue(session, command, args, out);
         }
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
@@ -319,12 +367,13 @@ impl Engine {
                     args: OwnedArgs::from_args(args),
                     db: session.db,
                     protocol: session.protocol,
-                    keys: block.keys.into_iter().map(|key| (keys.space(), key)).collect(),
+                    keys: block.keys,
                     timeout_reply: block.timeout_reply,
                     state: Mutex::new(WaiterState::Waiting),
                 });
-                for (space, key) in &waiter.keys {
-                    keys.cell_of(key).waiting.add(*space, key, waiter.clone());
+                let space = keys.space();
+                for key in &waiter.keys {
+                    keys.cell_of(key).waiting.add(space, key, waiter.clone());
                 }
                 session.client.set(ClientFlags::BLOCKED);
                 Flow::Blocked(waiter, block.deadline_ms)
@@ -333,6 +382,31 @@ impl Engine {
         self.conclude(keys, thread);
         drop(garbage);
         flow
+    }
+
+    /// Keeps a command for EXEC. A client that queues more than it may have buffered is disconnected.
+    fn queue(
+        &self,
+        session: &mut Session,
+        command: &'static Command,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) -> Flow {
+        let Some(transaction) = &mut session.transaction else { return Flow::Continue };
+        transaction.bytes += args.iter().map(|arg| arg.len() + QUEUED_ARG_BYTES).sum::<usize>();
+        if transaction.bytes as u64 > self.config.read().client_query_buffer_limit {
+            return Flow::Close;
+        }
+        transaction.queue.push((command, OwnedArgs::from_args(args)));
+        session.client.queued.store(transaction.queue.len() as u32, Ordering::Relaxed);
+        Reply::new(out, session.protocol).simple("QUEUED");
+        Flow::Continue
+    }
+
+    /// Ends MULTI and WATCH without running anything. No range may be locked by the caller.
+    pub fn discard(&self, session: &mut Session) {
+        session.end_transaction();
+        self.unwatch_all(session);
     }
 
     /// Runs a command's function; an error becomes its reply.
@@ -347,6 +421,7 @@ impl Engine {
     ) -> (Outcome, Vec<crate::store::shard::Flushed>) {
         let start = out.len();
         let protocol = session.protocol;
+        keys.is_read = !command.is_write();
         let mut call = Call {
             engine: self,
             args,
@@ -427,8 +502,11 @@ impl Engine {
     }
 
     fn forget_waiter(&self, waiter: &Arc<Waiter>) {
-        for (space, key) in &waiter.keys {
-            self.cell(self.hash(key).range()).lock().waiting.remove(*space, key, waiter);
+        for key in &waiter.keys {
+            let mut cell = self.cell(self.hash(key).range()).lock();
+            // Read under the lock: SWAPDB changes it holding all of them.
+            let space = self.space_of(waiter.db);
+            cell.waiting.remove(space, key, waiter);
         }
     }
 
@@ -438,11 +516,13 @@ impl Engine {
         if command.name == "exec" {
             let Some(transaction) = &session.transaction else { return Locks::None };
             for (queued, args) in &transaction.queue {
-                if !self.ranges_of(queued, args.args(), &mut ranges) {
+                if queued.flags.contains(Flags::WALKS_KEYSPACE)
+                    || !self.ranges_of(queued, args.args(), &mut ranges)
+                {
                     return Locks::all(self);
                 }
             }
-            ranges.extend(session.watched.iter().map(|(_, key)| self.hash(key).range()));
+            ranges.extend(session.watched.iter().map(|watch| self.hash(&watch.key).range()));
         } else if !self.ranges_of(command, args, &mut ranges) {
             return Locks::all(self);
         }
@@ -473,10 +553,12 @@ impl Engine {
         self.clients.remove(&session.client.id);
     }
 
-    /// Ends WATCH.
+    /// Ends WATCH. No range may be locked by the caller.
     pub fn unwatch_all(&self, session: &mut Session) {
-        for (space, key) in session.watched.drain(..) {
-            self.cell(self.hash(&key).range()).lock().unwatch(space, &key, &session.client);
+        for Watch { db, key, .. } in session.watched.drain(..) {
+            let mut cell = self.cell(self.hash(&key).range()).lock();
+            let space = self.space_of(db);
+            cell.unwatch(space, &key, &session.client);
         }
         session.client.unset(ClientFlags::DIRTY);
     }
@@ -513,17 +595,12 @@ impl Engine {
 
     /// Number of databases.
     pub fn databases(&self) -> u32 {
-        self.spaces.len() as u32
+        self.databases.count()
     }
 
     /// The keyspace behind a database.
     pub fn space_of(&self, db: u32) -> u32 {
-        self.spaces[db as usize].load(Ordering::Acquire)
-    }
-
-    /// Has a keyspace stand behind a database; the whole keyspace must be locked.
-    pub fn set_space_of(&self, db: u32, space: u32) {
-        self.spaces[db as usize].store(space, Ordering::Release);
+        self.databases.space_of(db)
     }
 
     /// Nothing stamped at or below this time can arrive any more.

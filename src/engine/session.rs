@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::client::Client;
+use super::client::{Client, ClientFlags};
 use super::command::Command;
 use crate::resp::args::OwnedArgs;
 use crate::resp::reply::Protocol;
@@ -15,6 +16,19 @@ pub struct Transaction {
     pub queue: Vec<(&'static Command, OwnedArgs)>,
     /// A command was refused while queueing: EXEC will abort.
     pub aborted: bool,
+    /// What the queue takes.
+    pub bytes: usize,
+}
+
+/// A key under WATCH.
+#[derive(Debug)]
+pub struct Watch {
+    /// Of which database.
+    pub db: u32,
+    /// The key.
+    pub key: Vec<u8>,
+    /// Whether it existed then: if it does not at EXEC, it has expired.
+    pub existed: bool,
 }
 
 /// CLIENT REPLY.
@@ -42,8 +56,8 @@ pub struct Session {
     pub authenticated: bool,
     /// MULTI.
     pub transaction: Option<Transaction>,
-    /// WATCH: keyspace and key.
-    pub watched: Vec<(u32, Vec<u8>)>,
+    /// WATCH.
+    pub watched: Vec<Watch>,
     /// SUBSCRIBE.
     pub channels: HashSet<Vec<u8>>,
     /// PSUBSCRIBE.
@@ -69,6 +83,20 @@ impl Session {
             shard_channels: HashSet::new(),
             reply_mode: ReplyMode::On,
         }
+    }
+
+    /// Begins MULTI.
+    pub fn begin_transaction(&mut self) {
+        self.transaction = Some(Transaction::default());
+        self.client.set(ClientFlags::MULTI);
+        self.client.queued.store(0, Ordering::Relaxed);
+    }
+
+    /// Ends MULTI, and gives up what it queued.
+    pub fn end_transaction(&mut self) -> Option<Transaction> {
+        self.client.unset(ClientFlags::MULTI);
+        self.client.queued.store(u32::MAX, Ordering::Relaxed);
+        self.transaction.take()
     }
 
     /// Whether a RESP2 connection may only change its subscriptions now.

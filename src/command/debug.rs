@@ -1,0 +1,216 @@
+//! DEBUG: for tests, ours and those of others. Refused unless `enable-debug-command` allows it.
+
+use sha1_smol::Sha1;
+
+use super::help::reply_help;
+use super::object::{encoding_of, refcount_of};
+use super::parse::is;
+use crate::engine::call::{Call, Outcome};
+use crate::engine::command::{Command, Flags, Group};
+use crate::engine::error::Error;
+use crate::engine::keyspace::Keyspace;
+use crate::resp::number;
+use crate::store::delta::Kind;
+use crate::store::entry::{Entry, Value};
+
+/// The table.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "debug",
+        arity: -2,
+        flags: Flags::ADMIN.union(Flags::PROTECTED).union(Flags::WHOLE_KEYSPACE).union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE),
+        keys: &[],
+        categories: &[],
+        tips: &[],
+        group: Group::Server,
+        since: "1.0.0",
+        summary: "Looks behind the scenes, for tests.",
+        complexity: "Depends on subcommand",
+        run: debug,
+        subcommands: &[],
+    },
+];
+
+fn debug(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let (name, count) = (&c.args[1], c.args.len());
+    match count {
+        2 if is(name, "help") => help(c),
+        2 if is(name, "digest") => digest(c),
+        3 if is(name, "object") => return object(c),
+        3 if is(name, "sleep") => sleep(c),
+        3 if is(name, "set-active-expire") => set_active_expire(c),
+        _ if is(name, "digest-value") => digest_value(c),
+        _ => {
+            let name = String::from_utf8_lossy(name);
+            let text = format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP.");
+            return Err(text.into());
+        }
+    }
+    Ok(())
+}
+
+fn help(c: &mut Call<'_, '_>) {
+    reply_help(
+        c,
+        &[
+            ("DIGEST", "A hash of all databases, Redis's way: equal data, equal hash."),
+            ("DIGEST-VALUE <key> [<key> ...]", "The same of the values at these keys."),
+            ("OBJECT <key>", "How Redis would store the value at the key."),
+            ("SET-ACTIVE-EXPIRE <0|1>", "Whether keys past their expiry go without being asked for."),
+            ("SLEEP <seconds>", "Has this client wait. Decimals allowed."),
+        ],
+    );
+}
+
+/// The client waits, and nobody else: a server of many threads has none to stop.
+fn sleep(c: &mut Call<'_, '_>) {
+    let seconds = number::parse_f64(&c.args[2]).unwrap_or(0.0).max(0.0);
+    c.outcome = Outcome::Sleep((seconds * 1000.0) as u64);
+    c.reply.ok();
+}
+
+fn set_active_expire(c: &mut Call<'_, '_>) {
+    c.engine.set_active_expire(number::parse_i64(&c.args[2]).is_some_and(|active| active != 0));
+    c.reply.ok();
+}
+
+fn object(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let key = &c.args[2];
+    let entry = c.keys.peek_entry(key).ok_or(Error::NO_SUCH_KEY)?;
+    let value = entry.value().ok_or(Error::NO_SUCH_KEY)?;
+    let now_s = c.keys.now_ms() / 1000;
+    let mut text = format!(
+        "Value at:{entry:p} refcount:{} encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+        refcount_of(value),
+        encoding_of(value, &c.engine.config.read()),
+        serialized_bytes(value),
+        entry.used_at & 0xff_ffff,
+        now_s.saturating_sub(entry.used_at.into()),
+    );
+    if let Value::List(list) = value {
+        let bytes = serialized_bytes(value);
+        let average = list.len();
+        let max = c.engine.config.read().list_max_listpack_size;
+        text.push_str(&format!(
+            " ql_nodes:1 ql_avg_node:{average}.00 ql_listpack_max:{max} ql_compressed:0 ql_uncompressed_size:{bytes}"
+        ));
+    }
+    c.reply.simple(&text);
+    Ok(())
+}
+
+/// About what a dump of the value takes: its texts and a length before each.
+fn serialized_bytes(value: Value<'_>) -> usize {
+    match value {
+        Value::String(text) => text.len() + 1,
+        Value::List(list) => list.iter().map(|item| item.value().len() + 1).sum(),
+        Value::Set(set) => set.iter().map(|member| member.len() + 1).sum(),
+        Value::Zset(zset) => zset.iter().map(|(member, _)| member.len() + 9).sum(),
+        Value::Hash(hash) => hash.iter().map(|(field, value)| field.len() + value.len() + 2).sum(),
+    }
+}
+
+fn digest(c: &mut Call<'_, '_>) {
+    let digest = dataset(c.keys);
+    c.reply.simple(&digest.to_string());
+}
+
+fn digest_value(c: &mut Call<'_, '_>) {
+    let args = c.args;
+    c.reply.array(args.len() - 2);
+    for key in args.iter().skip(2) {
+        let mut digest = Digest::default();
+        if let Some(entry) = c.keys.peek_entry(key) {
+            digest.mix_value(entry);
+        }
+        c.reply.simple(&digest.to_string());
+    }
+}
+
+/// The digest of all databases, whose ranges are all locked.
+fn dataset(keys: &mut Keyspace<'_>) -> Digest {
+    let mut all = Digest::default();
+    let (selected, now_ms) = (keys.db(), keys.now_ms());
+    for db in 0..keys.engine().databases() {
+        keys.select(db);
+        let space = keys.space();
+        let entries = || keys.cells().iter().flat_map(|cell| cell.shard.entries(space));
+        let mut alive = entries().filter(|entry| entry.value_at(now_ms).is_some()).peekable();
+        if alive.peek().is_none() {
+            continue;
+        }
+        all.mix(&db.to_be_bytes());
+        for entry in alive {
+            let mut digest = Digest::default();
+            digest.mix(entry.key());
+            digest.mix_value(entry);
+            all.xor(&digest.0);
+        }
+    }
+    keys.select(selected);
+    all
+}
+
+/// Redis's digest of a dataset: what has an order is mixed in, what has none is added by XOR.
+#[derive(Clone, Copy, Default)]
+struct Digest([u8; 20]);
+
+impl Digest {
+    /// Adds data that stands in no order with what else is added.
+    fn xor(&mut self, data: &[u8]) {
+        let hash = Sha1::from(data).digest().bytes();
+        self.0.iter_mut().zip(hash).for_each(|(held, byte)| *held ^= byte);
+    }
+
+    /// Adds data behind what was added before.
+    fn mix(&mut self, data: &[u8]) {
+        self.xor(data);
+        self.0 = Sha1::from(self.0).digest().bytes();
+    }
+
+    /// Adds the digest of the parts of an element.
+    fn xor_parts(&mut self, parts: [&[u8]; 2]) {
+        let mut element = Digest::default();
+        parts.iter().for_each(|part| element.mix(part));
+        self.xor(&element.0);
+    }
+
+    fn mix_value(&mut self, entry: &Entry) {
+        let Some(value) = entry.value() else { return };
+        self.mix(&type_number(value.kind()).to_be_bytes());
+        match value {
+            Value::String(text) => self.mix(text),
+            Value::List(list) => list.iter().for_each(|item| self.mix(item.value())),
+            Value::Set(set) => set.iter().for_each(|member| self.xor(member)),
+            Value::Zset(zset) => {
+                let mut score_text = Vec::new();
+                for (member, score) in zset.iter() {
+                    score_text.clear();
+                    number::write_f64(&mut score_text, score);
+                    self.xor_parts([member, &score_text]);
+                }
+            }
+            Value::Hash(hash) => hash.iter().for_each(|(field, value)| self.xor_parts([field, value])),
+        }
+        if entry.expires_at_ms().is_some() {
+            self.xor(b"!!expire!!");
+        }
+    }
+}
+
+/// Redis's number of a type.
+fn type_number(kind: Kind) -> u32 {
+    match kind {
+        Kind::String => 0,
+        Kind::List => 1,
+        Kind::Set => 2,
+        Kind::Zset => 3,
+        Kind::Hash => 4,
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
