@@ -1,5 +1,7 @@
 //! The harness against a real redis-server: what the other tests rely on is itself tested here.
 
+#![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
+
 mod harness;
 
 use std::time::{Duration, Instant};

@@ -8,15 +8,14 @@ use std::ops::ControlFlow;
 
 use super::help::reply_help;
 use super::parse::is;
+use super::replication;
 use crate::clock::{Stamp, unix_ms_from_ntp};
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::resp::number;
 use crate::store::delta::Change;
-use crate::store::digest::mix;
 use crate::store::entry::{Entry, Value};
-use crate::store::shard::Shard;
 
 /// The table.
 pub const COMMANDS: &[Command] = &[Command {
@@ -35,6 +34,9 @@ pub const COMMANDS: &[Command] = &[Command {
 }];
 
 const SUBCOMMANDS: &[Command] = &[
+    replication::LINK,
+    replication::PEERS,
+    replication::RESYNC,
     Command {
         name: "digest",
         arity: -2,
@@ -67,7 +69,7 @@ const SUBCOMMANDS: &[Command] = &[
         name: "stamp",
         arity: -3,
         flags: Flags::READONLY,
-        keys: &[KeySpec::one(2, &["RO"])],
+        keys: &[KeySpec::at(2, &["RO"])],
         categories: &["keyspace"],
         tips: &[],
         group: Group::Meldis,
@@ -101,7 +103,7 @@ fn digest(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let reply = &mut c.reply;
     c.keys.bury_due();
     c.keys.walk(0, |range, cell| {
-        let digest = range_digest(&cell.shard);
+        let digest = cell.shard.digest_of_all();
         total = total.wrapping_add(digest);
         if by_range && digest != 0 {
             reply.array(2);
@@ -117,12 +119,6 @@ fn digest(c: &mut Call<'_, '_>) -> Result<(), Error> {
         c.reply.bulk(format!("{total:016x}").as_bytes());
     }
     Ok(())
-}
-
-/// The digests of all keyspaces in a range. An empty keyspace counts for nothing, whether the node has it or not.
-fn range_digest(shard: &Shard) -> u64 {
-    let digests = (0..shard.spaces()).map(|space| (space, shard.digest(space))).filter(|(_, digest)| *digest != 0);
-    digests.fold(0, |sum, (space, digest)| sum.wrapping_add(mix(digest, u64::from(space))))
 }
 
 /// How a register came to stand.

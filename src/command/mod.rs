@@ -1,18 +1,29 @@
 //! The commands: one file per family, each opening with its table.
 //!
 //! A command is an entry in a table and a function in the rhythm: read arguments, look at the key, decide,
-//! apply, notify, reply. Functions that several families share stand in [`parse`].
+//! apply, notify, reply. Functions that several families share stand in [`parse`], [`scan`] and
+//! [`pick`].
 
 pub mod parse;
 pub mod help;
+pub mod scan;
+pub mod pick;
 pub mod key;
 pub mod expire;
 pub mod keyspace;
 pub mod object;
 pub mod sort;
 pub mod string;
+pub mod hash;
+pub mod set;
+pub mod set_algebra;
+pub mod counter;
+pub mod lcs;
+pub mod bitmap;
+pub mod bitfield;
 pub mod transaction;
 pub mod connection;
+pub mod replication;
 pub mod debug;
 pub mod meld;
 
@@ -26,8 +37,16 @@ pub const TABLES: &[&[Command]] = &[
     object::COMMANDS,
     sort::COMMANDS,
     string::COMMANDS,
+    hash::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
+    counter::COMMANDS,
+    lcs::COMMANDS,
+    bitmap::COMMANDS,
+    bitfield::COMMANDS,
     transaction::COMMANDS,
     connection::COMMANDS,
+    replication::COMMANDS,
     debug::COMMANDS,
     meld::COMMANDS,
 ];

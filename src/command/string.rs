@@ -1,20 +1,38 @@
-//! Strings and counters.
+//! Strings as a whole and by parts. Counters are in [`counter`](super::counter), LCS in [`lcs`](super::lcs).
+//!
+//! SET and GET are the hot path: GET copies from the store into the reply, SET from the request into the store.
+//! APPEND and SETRANGE travel as the whole new value, so they build it once.
 
-use super::parse::integer;
+use super::parse::{Expiry, clip, integer, is, is_len_allowed};
 use crate::engine::call::Call;
-use crate::engine::command::{Begin, Command, Find, Flags, Group, KeySpec};
+use crate::engine::command::{Command, Find, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::engine::notify::EventClass;
-use crate::resp::number;
-use crate::store::delta::{Amount, Change, Kind};
+use crate::resp::args::Args;
+use crate::store::delta::{Change, Kind};
+use crate::store::entry::Value;
 
 /// The table.
 pub const COMMANDS: &[Command] = &[
     Command {
+        name: "append",
+        arity: 3,
+        flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+        keys: &[KeySpec::at(1, &["RW", "insert"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "2.0.0",
+        summary: "Appends to the string at a key, which is created if missing.",
+        complexity: "O(N)",
+        run: append,
+        subcommands: &[],
+    },
+    Command {
         name: "get",
         arity: 2,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec { notes: "", flags: &["RO", "access"], begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 } }],
+        keys: &[KeySpec::at(1, &["RO", "access"])],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -25,38 +43,131 @@ pub const COMMANDS: &[Command] = &[
         subcommands: &[],
     },
     Command {
-        name: "incr",
+        name: "getdel",
         arity: 2,
-        flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec { notes: "", flags: &["RW", "access", "update"], begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 } }],
+        flags: Flags::WRITE.union(Flags::FAST),
+        keys: &[KeySpec::at(1, &["RW", "access", "delete"])],
         categories: &["string"],
         tips: &[],
         group: Group::String,
-        since: "1.0.0",
-        summary: "Adds one to the integer at a key.",
+        since: "6.2.0",
+        summary: "Returns the string at a key and deletes the key.",
         complexity: "O(1)",
-        run: incr,
+        run: getdel,
         subcommands: &[],
     },
     Command {
-        name: "incrby",
+        name: "getex",
+        arity: -2,
+        flags: Flags::WRITE.union(Flags::FAST),
+        keys: &[KeySpec { notes: "changes only the expiry", ..KeySpec::at(1, &["RW", "access", "update"]) }],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "6.2.0",
+        summary: "Returns the string at a key and sets or removes its expiry.",
+        complexity: "O(1)",
+        run: getex,
+        subcommands: &[],
+    },
+    Command {
+        name: "getrange",
+        arity: 4,
+        flags: Flags::READONLY,
+        keys: &[KeySpec::at(1, &["RO", "access"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "2.4.0",
+        summary: "Returns a part of the string at a key.",
+        complexity: "O(N)",
+        run: getrange,
+        subcommands: &[],
+    },
+    Command {
+        name: "getset",
         arity: 3,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec { notes: "", flags: &["RW", "access", "update"], begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 } }],
+        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
         categories: &["string"],
         tips: &[],
         group: Group::String,
         since: "1.0.0",
-        summary: "Adds an integer to the integer at a key.",
+        summary: "Sets a key to a string and returns the one before.",
         complexity: "O(1)",
-        run: incrby,
+        run: getset,
+        subcommands: &[],
+    },
+    Command {
+        name: "mget",
+        arity: -2,
+        flags: Flags::READONLY.union(Flags::FAST),
+        keys: &[KeySpec::to_end(1, 1, &["RO", "access"])],
+        categories: &["string"],
+        tips: &["request_policy:multi_shard"],
+        group: Group::String,
+        since: "1.0.0",
+        summary: "Returns the strings at several keys.",
+        complexity: "O(N)",
+        run: mget,
+        subcommands: &[],
+    },
+    Command {
+        name: "mset",
+        arity: -3,
+        flags: Flags::WRITE.union(Flags::DENYOOM),
+        keys: &[KeySpec {
+            find: Find::Range { last: -1, step: 2, limit: 0 },
+            ..KeySpec::at(1, &["OW", "update"])
+        }],
+        categories: &["string"],
+        tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
+        group: Group::String,
+        since: "1.0.1",
+        summary: "Sets several keys to strings, in one step.",
+        complexity: "O(N)",
+        run: mset,
+        subcommands: &[],
+    },
+    Command {
+        name: "msetnx",
+        arity: -3,
+        flags: Flags::WRITE.union(Flags::DENYOOM),
+        keys: &[KeySpec {
+            find: Find::Range { last: -1, step: 2, limit: 0 },
+            ..KeySpec::at(1, &["OW", "insert"])
+        }],
+        categories: &["string"],
+        tips: &["request_policy:multi_shard", "response_policy:agg_min"],
+        group: Group::String,
+        since: "1.0.1",
+        summary: "Sets several keys to strings if none of them exists.",
+        complexity: "O(N)",
+        run: msetnx,
+        subcommands: &[],
+    },
+    Command {
+        name: "psetex",
+        arity: 4,
+        flags: Flags::WRITE.union(Flags::DENYOOM),
+        keys: &[KeySpec::at(1, &["OW", "update"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "2.6.0",
+        summary: "Sets a key to a string that expires in milliseconds.",
+        complexity: "O(1)",
+        run: psetex,
         subcommands: &[],
     },
     Command {
         name: "set",
         arity: -3,
         flags: Flags::WRITE.union(Flags::DENYOOM),
-        keys: &[KeySpec { notes: "", flags: &["OW", "update"], begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 } }],
+        keys: &[KeySpec {
+            notes: "reads only with GET",
+            ..KeySpec::at(1, &["RW", "access", "update", "variable_flags"])
+        }],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -64,6 +175,76 @@ pub const COMMANDS: &[Command] = &[
         summary: "Sets a key to a string, whatever it held.",
         complexity: "O(1)",
         run: set,
+        subcommands: &[],
+    },
+    Command {
+        name: "setex",
+        arity: 4,
+        flags: Flags::WRITE.union(Flags::DENYOOM),
+        keys: &[KeySpec::at(1, &["OW", "update"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "2.0.0",
+        summary: "Sets a key to a string that expires in seconds.",
+        complexity: "O(1)",
+        run: setex,
+        subcommands: &[],
+    },
+    Command {
+        name: "setnx",
+        arity: 3,
+        flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+        keys: &[KeySpec::at(1, &["OW", "insert"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "1.0.0",
+        summary: "Sets a key to a string if it does not exist.",
+        complexity: "O(1)",
+        run: setnx,
+        subcommands: &[],
+    },
+    Command {
+        name: "setrange",
+        arity: 4,
+        flags: Flags::WRITE.union(Flags::DENYOOM),
+        keys: &[KeySpec::at(1, &["RW", "update"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "2.2.0",
+        summary: "Overwrites a part of the string at a key, which grows to hold it.",
+        complexity: "O(N)",
+        run: setrange,
+        subcommands: &[],
+    },
+    Command {
+        name: "strlen",
+        arity: 2,
+        flags: Flags::READONLY.union(Flags::FAST),
+        keys: &[KeySpec::at(1, &["RO"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "2.2.0",
+        summary: "Returns the length of the string at a key.",
+        complexity: "O(1)",
+        run: strlen,
+        subcommands: &[],
+    },
+    Command {
+        name: "substr",
+        arity: 4,
+        flags: Flags::READONLY,
+        keys: &[KeySpec::at(1, &["RO", "access"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "1.0.0",
+        summary: "Returns a part of the string at a key; the old name of GETRANGE.",
+        complexity: "O(N)",
+        run: getrange,
         subcommands: &[],
     },
 ];
@@ -74,7 +255,36 @@ fn get(c: &mut Call<'_, '_>) -> Result<(), Error> {
     Ok(())
 }
 
+fn mget(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let keys = c.args.slice(1..);
+    c.reply.array(keys.len());
+    for key in keys {
+        match c.keys.value(key) {
+            Some(Value::String(text)) => c.reply.bulk(text),
+            _ => c.reply.null(),
+        }
+    }
+    Ok(())
+}
+
+fn strlen(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let len = c.keys.string(&c.args[1])?.map_or(0, <[u8]>::len);
+    c.reply.int(len as i64);
+    Ok(())
+}
+
+fn getrange(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let (first, last) = (integer(&c.args[2])?, integer(&c.args[3])?);
+    let text = c.keys.string(&c.args[1])?.unwrap_or_default();
+    let is_reversed = first < 0 && last < 0 && first > last;
+    c.reply.bulk(if is_reversed { b"" } else { &text[clip(first, last, text.len())] });
+    Ok(())
+}
+
 fn set(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    if c.args.len() > 3 {
+        return set_with_options(c);
+    }
     let key = &c.args[1];
     c.keys.apply(key, &Change::Assign(&c.args[2]));
     c.keys.notify(EventClass::STRING, "set", key);
@@ -82,28 +292,241 @@ fn set(c: &mut Call<'_, '_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn incr(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    add(c, 1)
-}
-
-fn incrby(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    let amount = integer(&c.args[2])?;
-    add(c, amount)
-}
-
-fn add(c: &mut Call<'_, '_>, amount: i64) -> Result<(), Error> {
-    let key = &c.args[1];
-    let held = match c.keys.string(key)? {
-        Some(text) => number::parse_i64(text).ok_or(Error::NOT_INTEGER)?,
-        None => 0,
+fn set_with_options(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let args = c.args;
+    let (key, value) = (&args[1], &args[2]);
+    let options = SetOptions::parse(args)?;
+    let at_ms = match options.expiry {
+        Some(expiry) => expiry.at_ms(c.keys.now_ms(), "set")?,
+        None => None,
     };
-    let total = held.checked_add(amount).ok_or(Error::new("ERR increment or decrement would overflow"))?;
-    if c.keys.counts_per_origin() {
-        c.keys.add(key, None, Kind::String, Amount::Int(amount.into()));
-    } else {
-        c.keys.apply(key, &Change::Value(itoa::Buffer::new().format(total).as_bytes()));
+    if options.get {
+        let held = c.keys.string(key)?;
+        c.reply.bulk_opt(held);
     }
-    c.keys.notify(EventClass::STRING, "incrby", key);
-    c.reply.int(total);
+    if options.if_exists.is_some_and(|wanted| wanted != c.keys.exists(key)) {
+        if !options.get {
+            c.reply.null();
+        }
+        return Ok(());
+    }
+    if options.expiry == Some(Expiry::Keep) {
+        assign_keeping_expiry(c, key, value);
+    } else {
+        assign(c, key, value, at_ms);
+    }
+    if !options.get {
+        c.reply.ok();
+    }
     Ok(())
+}
+
+#[derive(Default)]
+struct SetOptions<'a> {
+    /// XX: true, NX: false.
+    if_exists: Option<bool>,
+    get: bool,
+    expiry: Option<Expiry<'a>>,
+}
+
+impl<'a> SetOptions<'a> {
+    fn parse(args: Args<'a>) -> Result<Self, Error> {
+        let mut options = SetOptions::default();
+        let mut rest = args.slice(3..).iter();
+        while let Some(word) = rest.next() {
+            if is(word, "nx") && options.if_exists != Some(true) {
+                options.if_exists = Some(false);
+            } else if is(word, "xx") && options.if_exists != Some(false) {
+                options.if_exists = Some(true);
+            } else if is(word, "get") {
+                options.get = true;
+            } else {
+                let expiry = Expiry::parse(word, &mut rest, options.expiry);
+                options.expiry = Some(expiry.filter(|e| *e != Expiry::Persist).ok_or(Error::SYNTAX)?);
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Sets a key to a string that expires at `at_ms`, even if that is past: then it is dead everywhere at once.
+fn assign(c: &mut Call<'_, '_>, key: &[u8], value: &[u8], at_ms: Option<u64>) {
+    c.keys.apply(key, &Change::Assign(value));
+    c.keys.notify(EventClass::STRING, "set", key);
+    if at_ms.is_some() {
+        c.keys.apply(key, &Change::Expire(at_ms, Kind::String));
+        c.keys.notify(EventClass::GENERIC, "expire", key);
+    }
+}
+
+/// A string keeps its expiry by itself; one that replaces another type takes its expiry over.
+fn assign_keeping_expiry(c: &mut Call<'_, '_>, key: &[u8], value: &[u8]) {
+    if c.keys.peek(key).is_none_or(|held| held.kind() == Kind::String) {
+        c.keys.apply(key, &Change::Value(value));
+    } else {
+        let at_ms = c.keys.expires_at_ms(key);
+        c.keys.apply(key, &Change::Assign(value));
+        if at_ms.is_some() {
+            c.keys.apply(key, &Change::Expire(at_ms, Kind::String));
+        }
+    }
+    c.keys.notify(EventClass::STRING, "set", key);
+}
+
+fn setex(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    set_expiring(c, Expiry::InSeconds(c.args.get(2).expect("arity 4")), "setex")
+}
+
+fn psetex(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    set_expiring(c, Expiry::InMillis(c.args.get(2).expect("arity 4")), "psetex")
+}
+
+fn set_expiring(c: &mut Call<'_, '_>, expiry: Expiry<'_>, command: &str) -> Result<(), Error> {
+    let args = c.args;
+    let at_ms = expiry.at_ms(c.keys.now_ms(), command)?;
+    assign(c, &args[1], &args[3], at_ms);
+    c.reply.ok();
+    Ok(())
+}
+
+fn setnx(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let args = c.args;
+    let is_new = !c.keys.exists(&args[1]);
+    if is_new {
+        assign(c, &args[1], &args[2], None);
+    }
+    c.reply.int(is_new.into());
+    Ok(())
+}
+
+fn mset(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    if c.args.len().is_multiple_of(2) {
+        return Err(Error::wrong_arity("mset"));
+    }
+    assign_pairs(c);
+    c.reply.ok();
+    Ok(())
+}
+
+fn msetnx(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    if c.args.len().is_multiple_of(2) {
+        return Err(Error::wrong_arity("msetnx"));
+    }
+    let are_new = !c.args.iter().skip(1).step_by(2).any(|key| c.keys.exists(key));
+    if are_new {
+        assign_pairs(c);
+    }
+    c.reply.int(are_new.into());
+    Ok(())
+}
+
+fn assign_pairs(c: &mut Call<'_, '_>) {
+    let mut rest = c.args.slice(1..).iter();
+    while let (Some(key), Some(value)) = (rest.next(), rest.next()) {
+        assign(c, key, value, None);
+    }
+}
+
+fn getset(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let args = c.args;
+    let held = c.keys.string(&args[1])?;
+    c.reply.bulk_opt(held);
+    assign(c, &args[1], &args[2], None);
+    Ok(())
+}
+
+fn getdel(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let args = c.args;
+    let held = c.keys.string(&args[1])?;
+    c.reply.bulk_opt(held);
+    delete(c, &args[1]);
+    Ok(())
+}
+
+fn delete(c: &mut Call<'_, '_>, key: &[u8]) {
+    if c.keys.delete(key) {
+        c.keys.notify(EventClass::GENERIC, "del", key);
+    }
+}
+
+fn getex(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let args = c.args;
+    let (key, now_ms) = (&args[1], c.keys.now_ms());
+    let expiry = getex_option(args)?;
+    let Some(text) = c.keys.string(key)? else {
+        c.reply.null();
+        return Ok(());
+    };
+    c.reply.bulk(text);
+    let Some(expiry) = expiry else { return Ok(()) };
+    match expiry.at_ms(now_ms, "getex")? {
+        Some(at_ms) if at_ms <= now_ms => delete(c, key),
+        Some(at_ms) => {
+            c.keys.expire(key, Some(at_ms));
+            c.keys.notify(EventClass::GENERIC, "expire", key);
+        }
+        None if c.keys.expires_at_ms(key).is_some() => {
+            c.keys.expire(key, None);
+            c.keys.notify(EventClass::GENERIC, "persist", key);
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+fn getex_option(args: Args<'_>) -> Result<Option<Expiry<'_>>, Error> {
+    let mut option = None;
+    let mut rest = args.slice(2..).iter();
+    while let Some(word) = rest.next() {
+        let expiry = Expiry::parse(word, &mut rest, option);
+        option = Some(expiry.filter(|e| *e != Expiry::Keep).ok_or(Error::SYNTAX)?);
+    }
+    Ok(option)
+}
+
+fn append(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let (key, tail) = (&c.args[1], &c.args[2]);
+    let held = c.keys.string_to_change(key)?.unwrap_or_default();
+    check_len(c, held.len(), tail.len())?;
+    let text = [held, tail].concat();
+    c.keys.apply(key, &Change::Value(&text));
+    c.keys.notify(EventClass::STRING, "append", key);
+    c.reply.int(text.len() as i64);
+    Ok(())
+}
+
+fn setrange(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let (key, part) = (&c.args[1], &c.args[3]);
+    let first = integer(&c.args[2])?;
+    let first = usize::try_from(first).map_err(|_| Error::new("ERR offset is out of range"))?;
+    let held = c.keys.string_to_change(key)?.unwrap_or_default();
+    if part.is_empty() {
+        c.reply.int(held.len() as i64);
+        return Ok(());
+    }
+    check_len(c, first, part.len())?;
+    let end = first + part.len();
+    let mut text = padded(held, end);
+    text[first..end].copy_from_slice(part);
+    c.keys.apply(key, &Change::Value(&text));
+    c.keys.notify(EventClass::STRING, "setrange", key);
+    c.reply.int(text.len() as i64);
+    Ok(())
+}
+
+fn check_len(c: &Call<'_, '_>, len: usize, more: usize) -> Result<(), Error> {
+    if is_len_allowed(c.engine, (len as u64).saturating_add(more as u64)) {
+        Ok(())
+    } else {
+        Err(Error::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)"))
+    }
+}
+
+/// A copy of a string, filled up with zeros to at least `len_min`.
+pub(super) fn padded(text: &[u8], len_min: usize) -> Vec<u8> {
+    let len = text.len().max(len_min);
+    let mut copy = Vec::with_capacity(len);
+    copy.extend_from_slice(text);
+    copy.resize(len, 0);
+    copy
 }

@@ -72,7 +72,7 @@ pub const COMMANDS: &[Command] = &[
         name: "watch",
         arity: -2,
         flags: Flags::NOSCRIPT.union(Flags::LOADING).union(Flags::STALE).union(Flags::FAST).union(Flags::ALLOW_BUSY),
-        keys: &[KeySpec::from(1, &["RO"])],
+        keys: &[KeySpec::to_end(1, 1, &["RO"])],
         categories: &["transaction"],
         tips: &[],
         group: Group::Transactions,

@@ -228,19 +228,33 @@ impl Command {
 }
 
 impl KeySpec {
-    /// One key, at this argument.
-    pub const fn one(at: usize, flags: &'static [&'static str]) -> Self {
-        KeySpec { notes: "", flags, begin: Begin::Index(at), find: Find::Range { last: 0, step: 1, limit: 0 } }
+    /// The first argument, read.
+    pub const READ_1: KeySpec = KeySpec::at(1, &["RO", "access"]);
+    /// The first argument, read and changed.
+    pub const UPDATE_1: KeySpec = KeySpec::at(1, &["RW", "access", "update"]);
+    /// The first argument, overwritten.
+    pub const OVERWRITE_1: KeySpec = KeySpec::at(1, &["OW", "update"]);
+
+    /// One key, at an argument.
+    pub const fn at(index: usize, flags: &'static [&'static str]) -> Self {
+        KeySpec {
+            notes: "",
+            flags,
+            begin: Begin::Index(index),
+            find: Find::Range { last: 0, step: 1, limit: 0 },
+        }
     }
 
-    /// Keys from this argument to the last one.
-    pub const fn from(first: usize, flags: &'static [&'static str]) -> Self {
-        KeySpec { notes: "", flags, begin: Begin::Index(first), find: Find::Range { last: -1, step: 1, limit: 0 } }
+    /// Every `step`th argument from `index` to the last.
+    pub const fn to_end(index: usize, step: usize, flags: &'static [&'static str]) -> Self {
+        let find = Find::Range { last: -1, step, limit: 0 };
+        KeySpec { notes: "", flags, begin: Begin::Index(index), find }
     }
 
-    /// As many keys as the number at this argument says, right behind it.
-    pub const fn counted(at: usize, flags: &'static [&'static str]) -> Self {
-        KeySpec { notes: "", flags, begin: Begin::Index(at), find: Find::Count { at: 0, first: 1, step: 1 } }
+    /// As many keys as the number at an argument says, right behind it.
+    pub const fn counted(index: usize, flags: &'static [&'static str]) -> Self {
+        let find = Find::Count { at: 0, first: 1, step: 1 };
+        KeySpec { notes: "", flags, begin: Begin::Index(index), find }
     }
 
     fn each_key(&self, args: Args<'_>, mut each: impl FnMut(usize)) -> bool {

@@ -12,17 +12,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 use crate::clock::{NTP64, Stamp};
+use crate::link::frame::Swaps;
 use crate::store::digest;
 
 /// Databases a swap may name. A peer's swap beyond is ignored: no node has that many.
 pub const DATABASES_MAX: u32 = 1 << 16;
 
-/// All swaps there were: what a joining node is sent.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Swaps {
+/// The swaps there were.
+#[derive(Debug, Default)]
+struct Log {
     /// The newest swap in the base.
     until: Option<Stamp>,
     /// The keyspace behind each database as of `until`; databases beyond its end show the keyspace of their number.
@@ -31,7 +31,7 @@ pub struct Swaps {
     since: BTreeMap<Stamp, (u32, u32)>,
 }
 
-impl Swaps {
+impl Log {
     fn mapping(&self) -> Vec<u32> {
         let mut spaces = self.base.clone();
         for &(a, b) in self.since.values() {
@@ -40,8 +40,10 @@ impl Swaps {
         spaces
     }
 
-    fn is_settled(&self, stamp: Stamp) -> bool {
-        self.until.is_some_and(|until| stamp <= until)
+    fn insert(&mut self, stamp: Stamp, a: u32, b: u32) {
+        if a.max(b) < DATABASES_MAX && self.until.is_none_or(|until| stamp > until) {
+            self.since.insert(stamp, (a, b));
+        }
     }
 }
 
@@ -50,6 +52,13 @@ fn swap(spaces: &mut Vec<u32>, a: u32, b: u32) {
         spaces.push(spaces.len() as u32);
     }
     spaces.swap(a as usize, b as usize);
+}
+
+/// Whether the numbers are the first ones in some order, as a base's must be.
+fn is_permutation(spaces: &[u32]) -> bool {
+    let mut sorted = spaces.to_vec();
+    sorted.sort_unstable();
+    sorted.iter().zip(0..DATABASES_MAX).all(|(space, db)| *space == db) && spaces.len() <= DATABASES_MAX as usize
 }
 
 /// A database shows another keyspace than before.
@@ -66,7 +75,7 @@ pub struct Moved {
 pub struct Databases {
     /// The mapping of this node's databases: what commands read.
     spaces: Box<[AtomicU32]>,
-    swaps: Mutex<Swaps>,
+    swaps: Mutex<Log>,
 }
 
 impl Databases {
@@ -96,45 +105,42 @@ impl Databases {
     /// Merges one swap; the whole keyspace must be locked. Returns what changed for this node's databases: nothing
     /// for a swap known already.
     pub fn merge_swap(&self, stamp: Stamp, a: u32, b: u32) -> Vec<Moved> {
-        let mut swaps = self.swaps.lock();
-        if a.max(b) >= DATABASES_MAX || swaps.is_settled(stamp) {
-            return Vec::new();
-        }
-        swaps.since.insert(stamp, (a, b));
-        self.adopt(&swaps.mapping())
+        let mut log = self.swaps.lock();
+        log.insert(stamp, a, b);
+        self.adopt(&log.mapping())
     }
 
     /// Merges all swaps another node has; the whole keyspace must be locked.
     pub fn merge(&self, theirs: &Swaps) -> Vec<Moved> {
-        let mut ours = self.swaps.lock();
-        if theirs.until > ours.until && theirs.base.len() <= DATABASES_MAX as usize {
-            ours.until = theirs.until;
-            ours.base.clone_from(&theirs.base);
-            let until = ours.until;
-            ours.since.retain(|stamp, _| Some(*stamp) > until);
+        let mut log = self.swaps.lock();
+        if theirs.until > log.until && is_permutation(&theirs.base) {
+            log.until = theirs.until;
+            log.base.clone_from(&theirs.base);
+            log.since.retain(|stamp, _| Some(*stamp) > theirs.until);
         }
-        for (&stamp, &(a, b)) in &theirs.since {
-            if a.max(b) < DATABASES_MAX && !ours.is_settled(stamp) {
-                ours.since.insert(stamp, (a, b));
-            }
-        }
-        self.adopt(&ours.mapping())
+        theirs.since.iter().for_each(|(stamp, a, b)| log.insert(*stamp, *a, *b));
+        self.adopt(&log.mapping())
     }
 
     /// All swaps there were, for another node.
     pub fn swaps(&self) -> Swaps {
-        self.swaps.lock().clone()
+        let log = self.swaps.lock();
+        Swaps {
+            until: log.until,
+            base: log.base.clone(),
+            since: log.since.iter().map(|(stamp, (a, b))| (*stamp, *a, *b)).collect(),
+        }
     }
 
     /// Replays what nothing can come before any more into the base.
     pub fn settle(&self, stable: NTP64) {
-        let mut swaps = self.swaps.lock();
-        while let Some(entry) = swaps.since.first_entry()
+        let mut log = self.swaps.lock();
+        while let Some(entry) = log.since.first_entry()
             && entry.key().time <= stable
         {
             let (stamp, (a, b)) = entry.remove_entry();
-            swap(&mut swaps.base, a, b);
-            swaps.until = Some(stamp);
+            swap(&mut log.base, a, b);
+            log.until = Some(stamp);
         }
     }
 

@@ -23,8 +23,10 @@ use super::session::Watch;
 use super::stats::Stats;
 use crate::clock::{NTP64, Stamp};
 use crate::link::batch::{BatchWriter, Record};
+use crate::link::frame::{Cursor, Swaps};
 use crate::link::outbox::Slot;
 use crate::store::delta::{Amount, Change, Kind};
+use crate::store::digest;
 use crate::store::entry::{Entry, Value};
 use crate::store::hash::Hash;
 use crate::store::list::List;
@@ -253,6 +255,18 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The string at a key, for a command that changes it: such lookups are neither hits nor misses.
+    ///
+    /// # Errors
+    /// If it holds another type.
+    pub fn string_to_change(&self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
     /// The list at a key.
     pub fn list(&mut self, key: &[u8]) -> Result<Option<&List>, Error> {
         match self.value(key) {
@@ -283,6 +297,27 @@ impl<'e> Keyspace<'e> {
     /// The hash at a key.
     pub fn hash(&mut self, key: &[u8]) -> Result<Option<&Hash>, Error> {
         match self.value(key) {
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(hash)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The set at a key that is about to be written: neither a hit or miss nor an access.
+    ///
+    /// # Errors
+    /// If it holds another type; likewise below.
+    pub fn peek_set(&self, key: &[u8]) -> Result<Option<&Set>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::Set(set)) => Ok(Some(set)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The hash at a key that is about to be written.
+    pub fn peek_hash(&self, key: &[u8]) -> Result<Option<&Hash>, Error> {
+        match self.peek(key) {
             None => Ok(None),
             Some(Value::Hash(hash)) => Ok(Some(hash)),
             Some(_) => Err(Error::WRONG_TYPE),
@@ -450,9 +485,20 @@ impl<'e> Keyspace<'e> {
         self.dirty += 1;
     }
 
-    /// Merges a swap; the whole keyspace must be locked. Keys somebody waits for are then served.
+    /// Merges a swap; the whole keyspace must be locked.
     pub(super) fn merge_swap(&mut self, stamp: Stamp, a: u32, b: u32) {
         let moved = self.engine.databases.merge_swap(stamp, a, b);
+        self.follow(&moved);
+    }
+
+    /// Merges all swaps a peer has; the whole keyspace must be locked.
+    pub(super) fn merge_swaps(&mut self, swaps: &Swaps) {
+        let moved = self.engine.databases.merge(swaps);
+        self.follow(&moved);
+    }
+
+    /// Has clients follow databases that show other keyspaces now. Keys they wait for are served from there.
+    fn follow(&mut self, moved: &[Moved]) {
         let (engine, now_ms) = (self.engine, self.now.unix_ms);
         let Locks::All(cells) = &mut self.locks else { panic!("a swap holds every range") };
         for cell in cells.iter_mut().filter(|_| !moved.is_empty()) {
@@ -461,8 +507,8 @@ impl<'e> Keyspace<'e> {
                     [from, to].iter().any(|space| exists(engine, &cell.shard, **space, key, now_ms))
                 })
             });
-            cell.follow(&moved);
-            for Moved { to, .. } in &moved {
+            cell.follow(moved);
+            for Moved { to, .. } in moved {
                 let awaited = cell.waiting.keys(*to);
                 let found = awaited.filter(|key| exists(engine, &cell.shard, *to, key, now_ms));
                 self.ready.extend(found.map(|key| (*to, key.to_vec())));
@@ -555,9 +601,67 @@ impl<'e> Keyspace<'e> {
     pub(super) fn finish(&mut self) -> bool {
         self.locks = Locks::None;
         match self.batch.take() {
-            Some((mut slot, batch, first)) => batch.finish(first, &mut slot.bytes),
+            Some((mut slot, batch, first)) => {
+                let filled = batch.finish(first, &mut slot.bytes);
+                if filled {
+                    self.engine.outbox.fill();
+                }
+                filled
+            }
             None => false,
         }
+    }
+
+    /// Merges one delta of a peer, whose effects on local clients are those of a local write.
+    pub(super) fn merge_remote(&mut self, space: u32, key: &[u8], stamp: Stamp, change: &Change<'_>) -> bool {
+        let hash = self.engine.hash(key);
+        let cx = self.engine.shard_context();
+        let used_at = (self.now.unix_ms / 1000) as u32;
+        let cell = self.locks.cell_mut(hash.range());
+        let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
+        if merged.changed {
+            cell.touch_key(space, key);
+            if cell.is_awaited(space, key, change) {
+                self.ready.push((space, key.to_vec()));
+            }
+        }
+        if merged.reassert {
+            self.assert_own_sums(space, key);
+        }
+        merged.changed
+    }
+
+    /// Tells the peers this node's sums of a key anew, after one was split.
+    fn assert_own_sums(&mut self, space: u32, key: &[u8]) {
+        let own = self.stamp().origin;
+        let hash = self.engine.hash(key);
+        let Some((slot, batch, _)) = &mut self.batch else { return };
+        if let Some(entry) = self.locks.cell(hash.range()).shard.get(space, key, hash) {
+            entry.own_sums(own, |change| {
+                let stamp = match &change {
+                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+                    _ => return,
+                };
+                batch.change(space, key, stamp, &change, &mut slot.bytes);
+            });
+        }
+    }
+
+    /// Flushes a keyspace as of a peer's stamp; the whole keyspace must be locked.
+    pub(super) fn flush_remote(&mut self, space: u32, stamp: Stamp) -> Vec<crate::store::shard::Flushed> {
+        let cx = self.engine.shard_context();
+        let Locks::All(cells) = &mut self.locks else { panic!("a flush holds every range") };
+        let mut flushed = Vec::new();
+        let mut split: Vec<Vec<u8>> = Vec::new();
+        let (engine, now_ms) = (self.engine, self.now.unix_ms);
+        for cell in cells.iter_mut() {
+            cell.touch_keys(|held, key| held == space && exists(engine, &cell.shard, space, key, now_ms));
+            flushed.push(cell.shard.flush(space, stamp, cx, |entry| split.push(entry.key().to_vec())));
+        }
+        for key in split {
+            self.assert_own_sums(space, &key);
+        }
+        flushed
     }
 
     fn open_batch(&mut self) {
@@ -630,4 +734,53 @@ fn is_removal(change: &Change<'_>) -> bool {
         change,
         Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) | Change::ItemRemove(_)
     )
+}
+
+/// What resync does under a range's lock.
+impl Keyspace<'_> {
+    /// Whether a register is held; see [`Entry::holds`].
+    pub(super) fn holds(&self, space: u32, key: &[u8], change: &Change<'_>) -> bool {
+        let hash = self.engine.hash(key);
+        match self.locks.cell(hash.range()).shard.get(space, key, hash) {
+            Some(entry) => entry.holds(change),
+            None => Entry::blank(key).holds(change),
+        }
+    }
+
+    /// Drops the registers of keys between two places that `is_gone` names.
+    pub(super) fn forget_absent(
+        &mut self,
+        range: usize,
+        from: Cursor,
+        to: Cursor,
+        is_gone: impl Fn(u32, &[u8], Stamp, &Change<'_>) -> bool,
+    ) {
+        let shard = &self.locks.cell(range).shard;
+        let mut gone: Vec<(u32, Vec<u8>)> = Vec::new();
+        for space in from.space..shard.spaces().min(to.space.saturating_add(1)) {
+            for entry in shard.entries(space) {
+                let at = Cursor { space, hash: digest::hash(entry.key()) };
+                let mut any = false;
+                if at >= from && at < to {
+                    entry.registers(|stamp, change| any |= is_gone(space, entry.key(), stamp, &change));
+                }
+                if any {
+                    gone.push((space, entry.key().to_vec()));
+                }
+            }
+        }
+        for (space, key) in gone {
+            let hash = self.engine.hash(&key);
+            let cell = self.locks.cell_mut(range);
+            cell.touch_key(space, &key);
+            cell.shard.update(space, &key, hash, |entry| {
+                let before = entry.clone();
+                before.registers(|stamp, change| {
+                    if is_gone(space, &key, stamp, &change) {
+                        entry.forget(&change);
+                    }
+                });
+            });
+        }
+    }
 }

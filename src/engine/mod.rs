@@ -21,6 +21,9 @@ pub mod error;
 pub mod keyspace;
 pub mod notify;
 pub mod pubsub;
+pub mod ranges;
+pub mod registers;
+pub mod replication;
 pub mod session;
 pub mod stats;
 mod upkeep;
@@ -37,6 +40,7 @@ use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
 use crate::config::{Access, Config};
+use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::Reply;
@@ -180,6 +184,10 @@ pub struct Engine {
     replicating: AtomicBool,
     /// Peers are configured or were met: amounts are kept per origin.
     active: AtomicBool,
+    /// Follows a primary: no client may write.
+    follower: AtomicBool,
+    /// Has not reached its primary yet.
+    fresh_follower: AtomicBool,
     /// Batches on their way into sequence.
     pub outbox: Outbox,
     stats: Box<[Stats]>,
@@ -195,6 +203,12 @@ pub struct Engine {
     next_client_id: AtomicU64,
     /// Subscriptions.
     pub pubsub: pubsub::Registry,
+    /// The node among its peers.
+    pub mesh: Mutex<Mesh>,
+    /// Tasks of links to be woken when the outbox fills.
+    link_wakers: replication::Wakers,
+    /// Cluster-wide registers.
+    pub registers: registers::Registers,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
     /// Keys past their expiry are removed without being asked for; DEBUG SET-ACTIVE-EXPIRE.
@@ -219,14 +233,17 @@ impl Engine {
         for command in tables.iter().flat_map(|table| table.iter()) {
             commands.insert(command.name, command);
         }
+        let mesh = replication::mesh_for(origin, &config);
         Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
             hasher,
             clock: Clock::new(origin, floor),
             databases: Databases::new(config.databases),
             stable: AtomicU64::new(u64::MAX),
-            replicating: AtomicBool::new(false),
-            active: AtomicBool::new(config.active_replica || !config.peer.is_empty()),
+            replicating: AtomicBool::new(replication::is_wanted(&config)),
+            active: AtomicBool::new(replication::is_wanted(&config)),
+            follower: AtomicBool::new(replication::is_follower(&config)),
+            fresh_follower: AtomicBool::new(false),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
             commands,
@@ -236,6 +253,9 @@ impl Engine {
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
             pubsub: pubsub::Registry::default(),
+            mesh: Mutex::new(mesh),
+            link_wakers: replication::Wakers::default(),
+            registers: registers::Registers::default(),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
             active_expire: AtomicBool::new(true),
             upkeep_range: AtomicUsize::new(0),
@@ -328,6 +348,9 @@ impl Engine {
                 self.full_name(command, name)
             )
             .into());
+        }
+        if command.is_write() && self.is_follower() && self.config.read().replica_read_only {
+            return Err(Error::new("READONLY You can't write against a read only replica."));
         }
         if session.transaction.is_some() && command.flags.contains(Flags::NO_MULTI) {
             return Err(Error::new("ERR Command not allowed inside a transaction"));
@@ -443,7 +466,7 @@ impl Engine {
     }
 
     /// Serves waiting clients, closes the batch and publishes events.
-    fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
+    pub(crate) fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
         if keys.dirty > 0 {
             Stats::add(&self.stats(thread).changes, keys.dirty);
         }
@@ -538,12 +561,17 @@ impl Engine {
 
     /// A new connection.
     pub fn connect(&self, addr: String, local_addr: String, now: Now, thread: usize) -> Session {
-        let id = self.next_client_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id();
         let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms));
         self.clients.insert(id, client.clone());
         Stats::add(&self.stats(thread).connections, 1);
         let authenticated = self.password.read().is_empty();
         Session::new(client, authenticated)
+    }
+
+    /// A number for a client or a link, never used twice.
+    pub fn next_id(&self) -> u64 {
+        self.next_client_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A connection is gone: its subscriptions, watches and queues go with it.
@@ -618,10 +646,14 @@ impl Engine {
         self.replicating.load(Ordering::SeqCst)
     }
 
-    /// From the first peer on: writes go to the outbox and removals leave tombstones.
+    /// From the first peer on: writes go to the outbox and removals leave tombstones. What was written before was
+    /// told to nobody, so peers must pull it.
     pub fn start_replicating(&self) {
+        let mut mesh = self.mesh.lock();
         self.active.store(true, Ordering::SeqCst);
-        self.replicating.store(true, Ordering::SeqCst);
+        if !self.replicating.swap(true, Ordering::SeqCst) && self.clock.last().0 > 0 {
+            mesh.count_untold(NTP64(0));
+        }
     }
 
     /// Whether partners are configured or were met.

@@ -1,54 +1,69 @@
-//! An engine and connections without sockets, for unit tests.
+//! A server of one test, without sockets: commands in and replies out as text.
 
 use super::session::Session;
 use super::{Engine, Flow, Now, Seeds};
 use crate::clock::{NTP64, NodeId, Origin};
 use crate::command::TABLES;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::resp::args::OwnedArgs;
+use crate::resp::reply::Protocol;
 
-/// A server whose time stands still until it is told otherwise.
-pub(crate) struct Node {
+/// An engine and one connection to it. Time stands still unless the test moves it.
+pub(crate) struct Fixture {
     pub(crate) engine: Engine,
-    /// In Unix milliseconds.
+    pub(crate) session: Session,
     pub(crate) now_ms: u64,
 }
 
-impl Node {
-    /// A server with these lines as its configuration.
-    pub(crate) fn new(directives: &str) -> Self {
-        let config = Config::parse(&config::of_text("test", directives)).expect("a valid configuration");
+impl Fixture {
+    /// A server without partners.
+    pub(crate) fn new() -> Self {
         let origin = Origin::new(NodeId::new(1 << 24), 1);
-        let engine = Engine::new(origin, NTP64(0), 1, Seeds([1, 2, 3, 4]), config, TABLES);
-        Node { engine, now_ms: 1_700_000_000_000 }
+        let engine = Engine::new(origin, NTP64(0), 1, Seeds([1, 2, 3, 4]), Config::default(), TABLES);
+        let now_ms = 1_700_000_000_000;
+        let session = engine.connect("test:1".into(), "test:2".into(), now(now_ms), 0);
+        Fixture { engine, session, now_ms }
     }
 
-    pub(crate) fn now(&self) -> Now {
-        Now::from_unix_ns(u128::from(self.now_ms) * 1_000_000)
+    /// A server that writes for partners: per-origin sums, batches, tombstones.
+    pub(crate) fn replicating() -> Self {
+        let fixture = Self::new();
+        fixture.engine.start_replicating();
+        fixture
     }
 
-    /// A new connection.
-    pub(crate) fn connect(&self) -> Session {
-        self.engine.connect("127.0.0.1:1".into(), "127.0.0.1:2".into(), self.now(), 0)
+    /// Replies are in this protocol from now on.
+    pub(crate) fn speak(mut self, protocol: Protocol) -> Self {
+        self.session.protocol = protocol;
+        self
     }
 
-    /// Runs a command, its arguments separated by blanks, and what it is to be followed by.
-    pub(crate) fn run(&self, session: &mut Session, line: &str) -> (String, Flow) {
-        let args: OwnedArgs = line.split(' ').collect();
+    /// The reply to a command, whose arguments are divided by spaces, with line ends shown as spaces.
+    pub(crate) fn run(&mut self, command: &str) -> String {
+        self.run_args(&command.split(' ').map(str::as_bytes).collect::<Vec<_>>())
+    }
+
+    /// The reply to a command, likewise.
+    pub(crate) fn run_args(&mut self, args: &[&[u8]]) -> String {
+        let args: OwnedArgs = args.iter().collect();
         let mut out = Vec::new();
-        let flow = self.engine.execute(session, args.args(), &mut out, self.now(), 0);
-        (String::from_utf8_lossy(&out).into_owned(), flow)
+        let flow = self.engine.execute(&mut self.session, args.args(), &mut out, now(self.now_ms), 0);
+        assert!(matches!(flow, Flow::Continue | Flow::Close | Flow::Blocked(..)), "{flow:?}");
+        String::from_utf8_lossy(&out).trim_end().replace("\r\n", " ")
     }
 
-    /// The reply to a command, its lines separated by blanks: `*2 $1 a :1`.
-    pub(crate) fn reply(&self, session: &mut Session, line: &str) -> String {
-        self.run(session, line).0.trim_end().replace("\r\n", " ")
+    /// Checks the reply to a command.
+    #[track_caller]
+    pub(crate) fn check(&mut self, command: &str, expected: &str) {
+        assert_eq!(self.run(command), expected, "{command}");
     }
 
-    /// Panics if the replies of one connection to a row of commands are not those expected.
-    pub(crate) fn check(&self, session: &mut Session, exchange: &[(&str, &str)]) {
-        for (line, expected) in exchange {
-            assert_eq!(self.reply(session, line), *expected, "{line}");
-        }
+    /// Number of changes made since the start.
+    pub(crate) fn changes(&self) -> u64 {
+        self.engine.total(|stats| &stats.changes)
     }
+}
+
+fn now(unix_ms: u64) -> Now {
+    Now::from_unix_ns(u128::from(unix_ms) * 1_000_000)
 }

@@ -167,4 +167,21 @@ impl<'a> Batch<'a> {
         }
         Ok(())
     }
+
+    /// The newest time of a stamp in it, its own sums included.
+    ///
+    /// # Errors
+    /// If the records are malformed.
+    pub fn newest(&self) -> Result<Option<NTP64>, Malformed> {
+        let mut newest = self.time;
+        self.each(|record| match record {
+            Record::Time(time) => newest = newest.max(time),
+            Record::Stamp(stamp) => newest = newest.max(stamp.time),
+            Record::Change(Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added)) => {
+                newest = newest.max(added.last);
+            }
+            _ => {}
+        })?;
+        Ok(Some(newest))
+    }
 }

@@ -6,6 +6,8 @@
 //! was taken under a slot's lock before the visit, so its batch is there. What is stamped later stays for the
 //! next time. Hence batches leave in stamp order, and the reading is a watermark.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use parking_lot::{Mutex, MutexGuard};
 
 use super::batch::HEADER_BYTES;
@@ -26,6 +28,8 @@ struct PaddedSlot(Mutex<Slot>);
 #[derive(Debug)]
 pub struct Outbox {
     slots: Box<[PaddedSlot]>,
+    /// Something was put into a slot since the last drain.
+    filled: AtomicBool,
 }
 
 /// Batches in stamp order.
@@ -40,7 +44,7 @@ pub struct Drained {
 impl Outbox {
     /// An outbox for so many threads.
     pub fn new(threads: usize) -> Self {
-        Outbox { slots: (0..threads.max(1)).map(|_| PaddedSlot::default()).collect() }
+        Outbox { slots: (0..threads.max(1)).map(|_| PaddedSlot::default()).collect(), filled: AtomicBool::new(false) }
     }
 
     /// The slot of a thread. Held until the batch is written.
@@ -48,9 +52,22 @@ impl Outbox {
         self.slots[thread % self.slots.len()].0.lock()
     }
 
+    /// Notes that a batch was put into a slot.
+    pub fn fill(&self) {
+        if !self.filled.load(Ordering::Relaxed) {
+            self.filled.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether a batch was put into a slot since the last drain.
+    pub fn is_filled(&self) -> bool {
+        self.filled.load(Ordering::SeqCst)
+    }
+
     /// Takes the batches up to the present, and returns the watermark they reach: no later batch carries a
     /// stamp at or below it. Waits for commands that are writing right now.
     pub fn drain(&self, clock: &Clock, into: &mut Drained) -> NTP64 {
+        self.filled.store(false, Ordering::SeqCst);
         let watermark = clock.last();
         let mut runs: Vec<Vec<u8>> = Vec::new();
         for slot in &self.slots {

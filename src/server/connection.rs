@@ -4,14 +4,15 @@
 //! replies at once. It reads no further while replies wait for a slow reader, so a client holds at most one read buffer, one
 //! command's reply beyond [`FLUSH_BYTES`] and its mailbox.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::time::now;
@@ -28,6 +29,13 @@ const READ_BYTES: usize = 16 * 1024;
 const RESERVE_BYTES_MAX: usize = 1024 * 1024;
 /// Replies are written when so many bytes wait, though requests are left.
 const FLUSH_BYTES: usize = 256 * 1024;
+
+/// How a connection ends.
+enum End {
+    Closed,
+    /// It goes on as a peer's link.
+    Link,
+}
 
 /// What woke the task.
 enum Wake {
@@ -49,7 +57,13 @@ pub async fn serve(engine: Arc<Engine>, mut stream: TcpStream, thread: usize) {
         parser: Parser::new(),
     };
     // A connection that breaks is closed like one that ends.
-    let _ = connection.run(&mut stream, &mut session).await;
+    let end = connection.run(&mut stream, &mut session).await;
+    let input = std::mem::take(&mut connection.input);
+    let id = session.client.id;
+    if matches!(end, Ok(End::Link)) {
+        let seen_host = stream.peer_addr().map_or(String::new(), |peer| peer.ip().to_string());
+        super::peer::run(engine.clone(), stream, id, None, seen_host, input, thread).await;
+    }
     engine.disconnect(&mut session);
 }
 
@@ -62,10 +76,10 @@ struct Connection<'e> {
 }
 
 impl Connection<'_> {
-    async fn run(&mut self, stream: &mut TcpStream, session: &mut Session) -> io::Result<()> {
+    async fn run(&mut self, stream: &mut TcpStream, session: &mut Session) -> io::Result<End> {
         loop {
             match self.wait(stream, session).await? {
-                Wake::Closed => return Ok(()),
+                Wake::Closed => return Ok(End::Closed),
                 Wake::Read | Wake::Pushed => {}
             }
             loop {
@@ -73,11 +87,13 @@ impl Connection<'_> {
                 if let Some(Flow::Sleep(ms)) = flow {
                     tokio::time::sleep(Duration::from_millis(ms)).await;
                 }
+                self.engine.wake_links();
                 self.flush(stream).await?;
                 match flow {
                     Some(Flow::Continue | Flow::Sleep(_)) => continue,
                     None => break,
-                    Some(Flow::Close | Flow::Link | Flow::Shutdown) => return Ok(()),
+                    Some(Flow::Close | Flow::Shutdown) => return Ok(End::Closed),
+                    Some(Flow::Link) => return Ok(End::Link),
                     Some(Flow::WaitReplicas { .. }) => {
                         Reply::new(&mut self.output, session.protocol).int(0);
                     }
@@ -87,13 +103,13 @@ impl Connection<'_> {
                 }
             }
             if session.client.flags().intersects(ClientFlags::KILLED | ClientFlags::CLOSE_AFTER_REPLY) {
-                return Ok(());
+                return Ok(End::Closed);
             }
         }
     }
 
     /// Waits for bytes from the client, for bytes pushed to it, or for its end.
-    async fn wait(&mut self, stream: &TcpStream, session: &Session) -> io::Result<Wake> {
+    async fn wait(&mut self, stream: &mut TcpStream, session: &Session) -> io::Result<Wake> {
         let (input, output) = (&mut self.input, &mut self.output);
         poll_fn(|cx| {
             if session.client.take_pushed(output, cx.waker()) {
@@ -102,18 +118,12 @@ impl Connection<'_> {
             if session.client.flags().contains(ClientFlags::KILLED) {
                 return Poll::Ready(Ok(Wake::Closed));
             }
-            loop {
-                std::task::ready!(stream.poll_read_ready(cx))?;
-                if input.capacity() - input.len() < READ_BYTES / 4 {
-                    input.reserve(READ_BYTES);
-                }
-                return match stream.try_read_buf(input) {
-                    Ok(0) => Poll::Ready(Ok(Wake::Closed)),
-                    Ok(_) => Poll::Ready(Ok(Wake::Read)),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => Poll::Ready(Err(error)),
-                };
+            if input.capacity() - input.len() < READ_BYTES / 4 {
+                input.reserve(READ_BYTES);
             }
+            // Unlike `try_read`, this knows that a short read has emptied the socket, and saves asking again.
+            let read = pin!(stream.read_buf(input)).poll(cx);
+            read.map_ok(|count| if count == 0 { Wake::Closed } else { Wake::Read })
         })
         .await
     }

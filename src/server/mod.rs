@@ -6,5 +6,6 @@
 
 pub mod connection;
 pub mod listener;
+pub mod peer;
 pub mod start;
 pub mod time;

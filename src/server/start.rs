@@ -58,6 +58,7 @@ fn serve(engine: Arc<Engine>, listener: std::net::TcpListener, thread: usize) ->
         let listener = tokio::net::TcpListener::from_std(listener)?;
         if thread == 0 {
             tokio::spawn(upkeep(engine.clone(), thread));
+            tokio::spawn(super::peer::supervise(engine.clone(), thread));
         }
         listener::accept(engine, listener, thread).await;
         Ok(())

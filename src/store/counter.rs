@@ -43,6 +43,16 @@ impl Sums {
         self.0.iter().map(|sum| &sum.added)
     }
 
+    /// Whether an origin has added something.
+    pub fn has(&self, origin: Origin) -> bool {
+        self.iter().any(|added| added.origin == origin)
+    }
+
+    /// Drops an origin's register.
+    pub fn forget(&mut self, origin: Origin) {
+        self.0.retain(|sum| sum.added.origin != origin);
+    }
+
     /// The newest stamp in them.
     pub fn stamp(&self) -> Stamp {
         self.iter().map(Added::stamp).max().unwrap_or(Stamp::NEVER)
@@ -230,6 +240,15 @@ impl TextCounter {
         split
     }
 
+    /// Drops an origin's register, or the base.
+    pub fn forget(&mut self, origin: Option<Origin>) {
+        match origin {
+            Some(origin) => self.sums.forget(origin),
+            None => self.base = None,
+        }
+        self.refresh();
+    }
+
     /// See [`Sums::after_adding`].
     pub fn after_adding(&self, amount: Amount, stamp: Stamp, clear: Stamp) -> Option<Added> {
         self.sums.after_adding(amount, stamp, self.floor(clear))
@@ -350,6 +369,16 @@ impl Score {
         }
         let floor = self.floor(clear);
         self.rebase(floor, own)
+    }
+
+    /// See [`TextCounter::forget`].
+    pub fn forget(&mut self, origin: Option<Origin>) {
+        match (origin, &mut self.sums) {
+            (Some(origin), Some(sums)) => sums.forget(origin),
+            (Some(_), None) => {}
+            (None, _) => self.base = None,
+        }
+        self.refresh();
     }
 
     /// See [`Sums::after_adding`].

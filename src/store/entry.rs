@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::counter::TextCounter;
-use super::delta::{Added, Amount, Change, Element, ElementRef, Kind, Pos};
+use super::delta::{Added, Amount, Change, Element, ElementRef, Kind};
 use super::digest;
 use super::hash::{FieldRegisters, Hash};
 use super::list::List;
@@ -432,21 +432,58 @@ impl Entry {
         }
     }
 
-    /// Removes the registers `gone` names, without leaving tombstones: for resync, where absence on the other
-    /// side is the deletion. Called with the stamp of each element, of the clear and of the expiry.
-    pub fn retain(&mut self, own: Origin, mut keep: impl FnMut(&RegisterId<'_>, Stamp) -> bool) {
-        match &mut self.state {
-            State::Cleared(_) => {}
-            State::Plain(stamp, _) => {
-                if !keep(&RegisterId::Text, *stamp) {
-                    self.state = State::Cleared(Stamp::NEVER);
-                }
+    /// Whether the register that `change` writes is held, in whatever version: an element, a base, an origin's
+    /// sum, an expiry. True for what has no presence (clears and removals).
+    pub fn holds(&self, change: &Change<'_>) -> bool {
+        match (&self.state, change) {
+            (_, Change::Clear | Change::Kind(_) | Change::Expire(None, _)) => true,
+            (_, Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) | Change::ItemRemove(_)) => true,
+            (State::Cleared(_), _) => false,
+            (State::Plain(..), change) => matches!(change, Change::Assign(_) | Change::Value(_)),
+            (State::Object(object), Change::Expire(Some(_), _)) => {
+                object.expiry.is_some_and(|expiry| expiry.at_ms.is_some())
             }
-            State::Object(object) => {
-                object.retain(own, keep);
-                self.simplify(true);
-            }
+            (State::Object(object), change) => match (&object.body, change) {
+                (Body::String(text), Change::Assign(_) | Change::Value(_)) => text.base().is_some(),
+                (Body::String(text), Change::Sum(added)) => text.sums().has(added.origin),
+                (Body::Hash(hash), Change::Field(name, _)) => hash.has_base(name),
+                (Body::Hash(hash), Change::FieldSum(name, added)) => hash.own_sum(name, added.origin).is_some(),
+                (Body::Set(set), Change::Member(member)) => set.contains(member),
+                (Body::Zset(zset), Change::Score(member, _)) => zset.has_base(member),
+                (Body::Zset(zset), Change::ScoreSum(member, added)) => zset.own_sum(member, added.origin).is_some(),
+                (Body::List(list), Change::Item(pos, _) | Change::ItemValue(pos, _)) => list.has(pos),
+                _ => false,
+            },
         }
+    }
+
+    /// Drops the register that `change` writes, leaving no tombstone: for resync, where absence on the other side is
+    /// the deletion.
+    pub fn forget(&mut self, change: &Change<'_>) {
+        match (&mut self.state, change) {
+            (State::Plain(..), Change::Assign(_) | Change::Value(_)) => self.state = State::Cleared(Stamp::NEVER),
+            (State::Cleared(_) | State::Plain(..), _) => {}
+            (State::Object(object), Change::Expire(Some(_), _)) => {
+                object.expiry = None;
+                object.buried = false;
+            }
+            (State::Object(object), change) => match (&mut object.body, change) {
+                (Body::String(text), Change::Assign(_) | Change::Value(_)) => text.forget(None),
+                (Body::String(text), Change::Sum(added)) => text.forget(Some(added.origin)),
+                (Body::Hash(hash), Change::Field(name, _)) => hash.forget(name, None),
+                (Body::Hash(hash), Change::FieldSum(name, added)) => hash.forget(name, Some(added.origin)),
+                (Body::Set(set), Change::Member(member)) => {
+                    set.remove(member, Stamp::new(NTP64(u64::MAX), Origin::NONE));
+                }
+                (Body::Zset(zset), Change::Score(member, _)) => zset.forget(member, None),
+                (Body::Zset(zset), Change::ScoreSum(member, added)) => zset.forget(member, Some(added.origin)),
+                (Body::List(list), Change::Item(pos, _) | Change::ItemValue(pos, _)) => {
+                    list.remove(pos);
+                }
+                _ => {}
+            },
+        }
+        self.simplify(true);
     }
 
     /// Panics if an invariant of the module's head does not hold. Walks the whole value.
@@ -486,6 +523,7 @@ impl Entry {
         let State::Object(object) = &mut self.state else { return };
         if !keep_tombstones {
             object.tombstones = None;
+            object.clear = Stamp::NEVER;
             object.expiry = object.expiry.filter(|expiry| expiry.at_ms.is_some());
             if !object.body.is_alive() {
                 self.state = State::Cleared(Stamp::NEVER);
@@ -506,23 +544,6 @@ impl Entry {
             Body::String(_) | Body::List(_) | Body::Set(_) | Body::Zset(_) | Body::Hash(_) => {}
         }
     }
-}
-
-/// Which register of a key [`Entry::retain`] asks about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RegisterId<'a> {
-    /// The string.
-    Text,
-    /// A field.
-    Field(&'a [u8]),
-    /// A set member.
-    Member(&'a [u8]),
-    /// A sorted set member.
-    Score(&'a [u8]),
-    /// A list item.
-    Item(&'a Pos),
-    /// The key's expiry.
-    Expiry,
 }
 
 impl Object {
@@ -813,13 +834,15 @@ impl Object {
             self.body = Body::None;
             self.written = Stamp::NEVER;
         }
-        if self.clear.time <= stable
-            && let Body::String(text) = &self.body
-            && text.sums().is_empty()
-            && text.base().is_some_and(|(stamp, _)| stamp.time <= stable)
-        {
-            // Nothing can come between the clear and the value any more.
-            self.clear = text.stamp();
+        if self.clear.time <= stable {
+            // Nothing can come that it would kill. A string whose value is settled too may become plain.
+            self.clear = match &self.body {
+                Body::String(text) if text.sums().is_empty() => match text.base() {
+                    Some((stamp, _)) if stamp.time <= stable && self.expiry.is_none() => stamp,
+                    _ => Stamp::NEVER,
+                },
+                _ => Stamp::NEVER,
+            };
         }
     }
 
@@ -828,7 +851,8 @@ impl Object {
     }
 
     fn has_collectable(&self) -> bool {
-        self.tombstones.is_some()
+        self.clear != Stamp::NEVER
+            || self.tombstones.is_some()
             || !self.body.is_alive()
             || self.expiry.is_some_and(|expiry| expiry.at_ms.is_none())
             || self.is_buried()
@@ -883,63 +907,6 @@ impl Object {
         }
         if let Some(expiry) = self.expiry {
             each(expiry.stamp, Change::Expire(expiry.at_ms, expiry.kind));
-        }
-    }
-
-    fn retain(&mut self, own: Origin, mut keep: impl FnMut(&RegisterId<'_>, Stamp) -> bool) {
-        match &mut self.body {
-            Body::None => {}
-            Body::String(text) => {
-                if text.is_alive() && !keep(&RegisterId::Text, text.stamp()) {
-                    self.body = Body::None;
-                    self.written = Stamp::NEVER;
-                }
-            }
-            Body::List(list) => {
-                let gone: Vec<_> = list
-                    .iter()
-                    .filter(|item| !keep(&RegisterId::Item(item.pos()), item.stamp()))
-                    .map(|item| item.pos().clone())
-                    .collect();
-                gone.iter().for_each(|pos| {
-                    list.remove(pos);
-                });
-            }
-            Body::Set(set) => {
-                let gone: Vec<(Box<[u8]>, Stamp)> = set
-                    .registers()
-                    .filter(|(member, stamp)| !keep(&RegisterId::Member(member), *stamp))
-                    .map(|(member, stamp)| (member.into(), stamp))
-                    .collect();
-                gone.iter().for_each(|(member, stamp)| {
-                    set.remove(member, stamp.next());
-                });
-            }
-            Body::Zset(zset) => {
-                let gone: Vec<(Box<[u8]>, Stamp)> = zset
-                    .registers()
-                    .filter(|(member, score)| !keep(&RegisterId::Score(member), score.stamp()))
-                    .map(|(member, score)| (member.into(), score.stamp()))
-                    .collect();
-                gone.iter().for_each(|(member, stamp)| {
-                    zset.remove(member, stamp.next(), own);
-                });
-            }
-            Body::Hash(hash) => {
-                let names: Vec<(Box<[u8]>, Stamp)> = hash
-                    .iter()
-                    .filter_map(|(name, _)| Some((name.into(), hash.stamp(name)?)))
-                    .collect();
-                for (name, stamp) in names {
-                    if !keep(&RegisterId::Field(&name), stamp) {
-                        hash.remove(&name, stamp.next(), own);
-                    }
-                }
-            }
-        }
-        if self.expiry.is_some_and(|expiry| expiry.at_ms.is_some() && !keep(&RegisterId::Expiry, expiry.stamp)) {
-            self.expiry = None;
-            self.buried = false;
         }
     }
 }

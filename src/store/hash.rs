@@ -78,6 +78,18 @@ impl Hash {
         self.fields.get(field).map(Field::text)
     }
 
+    /// Whether the hash has this field.
+    pub fn contains(&self, field: &[u8]) -> bool {
+        self.fields.contains_key(field)
+    }
+
+    /// Whether it has at most `fields_max` fields, and no field or value longer than `bytes_max`: what Redis keeps in
+    /// one block.
+    pub fn fits(&self, fields_max: usize, bytes_max: usize) -> bool {
+        let short = |(field, value): (&[u8], &[u8])| field.len() <= bytes_max && value.len() <= bytes_max;
+        self.len() <= fields_max && self.iter().all(short)
+    }
+
     /// The newest stamp of a field.
     pub fn stamp(&self, field: &[u8]) -> Option<Stamp> {
         self.fields.get(field).map(|field| match field {
@@ -162,7 +174,34 @@ impl Hash {
         }
     }
 
-    /// The own sum of a field.
+    /// Whether a field was set, not only added to.
+    pub(super) fn has_base(&self, name: &[u8]) -> bool {
+        match self.fields.get(name) {
+            Some(Field::Plain(..)) => true,
+            Some(Field::Counter(counter)) => counter.base().is_some(),
+            None => false,
+        }
+    }
+
+    /// Drops an origin's register of a field, or its base.
+    pub(super) fn forget(&mut self, name: &[u8], origin: Option<Origin>) {
+        let Some(field) = self.fields.get_mut(name) else { return };
+        self.digest = self.digest.wrapping_sub(field.term(name));
+        let alive = match field {
+            Field::Plain(..) => origin.is_some(),
+            Field::Counter(counter) => {
+                counter.forget(origin);
+                counter.is_alive()
+            }
+        };
+        if alive {
+            self.digest = self.digest.wrapping_add(field.term(name));
+        } else {
+            self.fields.swap_remove(name);
+        }
+    }
+
+    /// An origin's sum of a field.
     pub(super) fn own_sum(&self, name: &[u8], own: Origin) -> Option<Added> {
         match self.fields.get(name) {
             Some(Field::Counter(counter)) => counter.sums().iter().find(|added| added.origin == own).copied(),

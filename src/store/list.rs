@@ -67,6 +67,11 @@ impl List {
         self.items.iter()
     }
 
+    /// Whether an item is in the list.
+    pub fn has(&self, pos: &Pos) -> bool {
+        self.find(pos).is_ok()
+    }
+
     /// The items of a range of indices.
     ///
     /// # Panics

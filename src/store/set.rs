@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 
 use super::digest;
 use crate::clock::Stamp;
+use crate::resp::number;
 
 /// The members of a set. Dead ones are not here but in the object's tombstones.
 #[derive(Clone, Debug)]
@@ -30,6 +31,11 @@ impl Set {
     /// Whether it has this member.
     pub fn contains(&self, member: &[u8]) -> bool {
         self.members.contains_key(member)
+    }
+
+    /// Whether every member is an integer: what Redis keeps in one block, if there are not too many.
+    pub fn holds_integers(&self) -> bool {
+        self.iter().all(|member| number::parse_i64(member).is_some())
     }
 
     /// The stamp of the member's latest SADD.

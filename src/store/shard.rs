@@ -143,6 +143,15 @@ impl Shard {
         self.spaces.get(space as usize).map_or(0, |space| space.digest)
     }
 
+    /// The digest of the range over all keyspaces; zero if it holds nothing. An empty keyspace counts for nothing,
+    /// whether the node has it or not.
+    pub fn digest_of_all(&self) -> u64 {
+        (0..).zip(&self.spaces).fold(0, |sum: u64, (index, space): (u64, &Space)| match space.digest {
+            0 => sum,
+            held => sum.wrapping_add(digest::mix(held, index + 1)),
+        })
+    }
+
     /// Number of keyspaces that hold or held something.
     pub fn spaces(&self) -> u32 {
         self.spaces.len() as u32

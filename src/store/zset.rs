@@ -97,7 +97,19 @@ impl Zset {
         }
     }
 
-    /// The own sum of a member.
+    /// Whether a member's score was set, not only added to.
+    pub(super) fn has_base(&self, member: &[u8]) -> bool {
+        self.members.get(member).is_some_and(|score| score.base().is_some())
+    }
+
+    /// Drops an origin's register of a member, or its base.
+    pub(super) fn forget(&mut self, member: &[u8], origin: Option<Origin>) {
+        if self.members.contains_key(member) {
+            self.change(member, |held| held.forget(origin));
+        }
+    }
+
+    /// An origin's sum of a member.
     pub(super) fn own_sum(&self, member: &[u8], own: Origin) -> Option<Added> {
         self.members.get(member)?.sums().find(|added| added.origin == own).copied()
     }

@@ -67,7 +67,7 @@ impl Compare {
             Compare::Hello => hello(redis) == hello(subject),
             Compare::Encoding => match (Value::parse(redis), Value::parse(subject)) {
                 (Value::Bulk(one), Value::Bulk(other)) => {
-                    matches!(one.as_slice(), b"hashtable" | b"quicklist" | b"intset") && other == b"listpack"
+                    matches!(one.as_slice(), b"hashtable" | b"quicklist") && other == b"listpack"
                 }
                 _ => false,
             },

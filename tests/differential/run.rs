@@ -43,6 +43,7 @@ const PREAMBLE: &[&str] = &[
     "SADD t0 a b 3",
     "ZADD z0 1 a 2 b 3 c",
     "SADD t1 1 2 3",
+    "SET y8 x",
 ];
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -183,7 +184,12 @@ pub(crate) struct Duo {
 
 impl Duo {
     pub(crate) fn start() -> Duo {
-        Duo { redis: Server::redis(DIRECTIVES), subject: Server::start(DIRECTIVES) }
+        Duo::against(Server::start)
+    }
+
+    /// With a subject that is given the directives of both.
+    pub(crate) fn against(subject: impl FnOnce(&[&str]) -> Server) -> Duo {
+        Duo { redis: Server::redis(DIRECTIVES), subject: subject(DIRECTIVES) }
     }
 
     /// Plays an episode from an empty keyspace.

@@ -434,7 +434,7 @@ impl Filling<'_> {
             "key" => self.key(),
             // A sorted set whose scores are all 0: what ranges by name are of others is not defined.
             "lkey" => match self.random.chance(ASTRAY) {
-                true => self.one_of(&["y9", "s0", "l0"]),
+                true => self.one_of(&["y9", "y8"]),
                 false => self.one_of(&["y0", "y1", "y2"]),
             },
             // How many keys, and that many keys; now and then a wrong number.

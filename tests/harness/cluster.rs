@@ -387,11 +387,7 @@ fn listing(node: &Server) -> BTreeMap<(usize, Vec<u8>), String> {
             break;
         }
         let mut cursor = b"0".to_vec();
-        loop {
-            let Ok(Value::Array(page)) = client.try_cmd(&[b"SCAN".as_slice(), &cursor, b"COUNT", b"1000"])
-            else {
-                break;
-            };
+        while let Ok(Value::Array(page)) = client.try_cmd(&[b"SCAN".as_slice(), &cursor, b"COUNT", b"1000"]) {
             let [Value::Bulk(next), Value::Array(keys)] = page.as_slice() else { break };
             for key in keys {
                 if let Value::Bulk(name) = key {

@@ -1,0 +1,147 @@
+//! Numbers in strings.
+//!
+//! With partners, what is added travels and each origin's sum is a register of its own. Without, the whole new value is
+//! set: less memory, and floats round as in Redis. Either way the reply is what GET would answer.
+
+use super::parse::integer;
+use crate::engine::call::Call;
+use crate::engine::command::{Command, Flags, Group, KeySpec};
+use crate::engine::error::Error;
+use crate::engine::notify::EventClass;
+use crate::resp::long_double::LongDouble;
+use crate::resp::number;
+use crate::store::delta::{Amount, Change, Kind};
+
+/// The table.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "decr",
+        arity: 2,
+        flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "1.0.0",
+        summary: "Subtracts one from the integer at a key.",
+        complexity: "O(1)",
+        run: decr,
+        subcommands: &[],
+    },
+    Command {
+        name: "decrby",
+        arity: 3,
+        flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "1.0.0",
+        summary: "Subtracts an integer from the integer at a key.",
+        complexity: "O(1)",
+        run: decrby,
+        subcommands: &[],
+    },
+    Command {
+        name: "incr",
+        arity: 2,
+        flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "1.0.0",
+        summary: "Adds one to the integer at a key.",
+        complexity: "O(1)",
+        run: incr,
+        subcommands: &[],
+    },
+    Command {
+        name: "incrby",
+        arity: 3,
+        flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "1.0.0",
+        summary: "Adds an integer to the integer at a key.",
+        complexity: "O(1)",
+        run: incrby,
+        subcommands: &[],
+    },
+    Command {
+        name: "incrbyfloat",
+        arity: 3,
+        flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        categories: &["string"],
+        tips: &[],
+        group: Group::String,
+        since: "2.6.0",
+        summary: "Adds to the number at a key.",
+        complexity: "O(1)",
+        run: incrbyfloat,
+        subcommands: &[],
+    },
+];
+
+fn incr(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    add(c, 1)
+}
+
+fn decr(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    add(c, -1)
+}
+
+fn incrby(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let amount = integer(&c.args[2])?;
+    add(c, amount)
+}
+
+fn decrby(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let amount = integer(&c.args[2])?;
+    add(c, amount.checked_neg().ok_or(Error::new("ERR decrement would overflow"))?)
+}
+
+fn add(c: &mut Call<'_, '_>, amount: i64) -> Result<(), Error> {
+    let key = &c.args[1];
+    let held = match c.keys.string_to_change(key)? {
+        Some(text) => number::parse_i64(text).ok_or(Error::NOT_INTEGER)?,
+        None => 0,
+    };
+    let total = held.checked_add(amount).ok_or(Error::new("ERR increment or decrement would overflow"))?;
+    if c.keys.counts_per_origin() {
+        c.keys.add(key, None, Kind::String, Amount::Int(amount.into()));
+    } else {
+        c.keys.apply(key, &Change::Value(itoa::Buffer::new().format(total).as_bytes()));
+    }
+    c.keys.notify(EventClass::STRING, "incrby", key);
+    c.reply.int(total);
+    Ok(())
+}
+
+fn incrbyfloat(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let key = &c.args[1];
+    let held = match c.keys.string_to_change(key)? {
+        Some(text) => LongDouble::parse(text).ok_or(Error::NOT_FLOAT)?,
+        None => LongDouble::ZERO,
+    };
+    let amount = LongDouble::parse(&c.args[2]).ok_or(Error::NOT_FLOAT)?;
+    let total = held + amount;
+    if !total.is_finite() {
+        return Err(Error::new("ERR increment would produce NaN or Infinity"));
+    }
+    if c.keys.counts_per_origin() {
+        c.keys.add(key, None, Kind::String, Amount::Float(amount));
+        // The base plus the sum of amounts may round otherwise than the total above.
+        c.reply.bulk_opt(c.keys.string_to_change(key)?);
+    } else {
+        let mut text = Vec::new();
+        total.write(&mut text);
+        c.keys.apply(key, &Change::Value(&text));
+        c.reply.bulk(&text);
+    }
+    c.keys.notify(EventClass::STRING, "incrbyfloat", key);
+    Ok(())
+}

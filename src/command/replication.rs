@@ -1,0 +1,196 @@
+//! Partners: who they are, what the links are doing.
+//!
+//! REPLICAOF takes KeyDB's forms: an active node has several partners, a node that is not active follows one
+//! primary. MELD LINK is what nodes send each other on the client port.
+
+use super::parse::is;
+use crate::config::HostPort;
+use crate::engine::call::{Call, Outcome};
+use crate::engine::command::{Command, Flags, Group};
+use crate::engine::error::Error;
+use crate::link::frame::VERSION;
+use crate::resp::number;
+
+const REPLICAOF_FLAGS: Flags = Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::STALE);
+
+/// The table.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "replicaof",
+        arity: -3,
+        flags: REPLICAOF_FLAGS,
+        keys: &[],
+        categories: &[],
+        tips: &[],
+        group: Group::Server,
+        since: "5.0.0",
+        summary: "Adds a partner to an active node, or has a node follow a primary; NO ONE ends it.",
+        complexity: "O(1)",
+        run: replicaof,
+        subcommands: &[],
+    },
+    Command {
+        name: "slaveof",
+        arity: -3,
+        flags: REPLICAOF_FLAGS,
+        keys: &[],
+        categories: &[],
+        tips: &[],
+        group: Group::Server,
+        since: "1.0.0",
+        summary: "The older name of REPLICAOF.",
+        complexity: "O(1)",
+        run: replicaof,
+        subcommands: &[],
+    },
+];
+
+const OPERATOR: Flags = Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE);
+
+/// MELD LINK.
+pub const LINK: Command = Command {
+    name: "link",
+    arity: 3,
+    flags: OPERATOR.union(Flags::NO_MULTI),
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: Group::Meldis,
+    since: "0.1.0",
+    summary: "Makes this connection a peer's link. Sent by nodes, not by clients.",
+    complexity: "O(1)",
+    run: link,
+    subcommands: &[],
+};
+
+/// MELD PEERS.
+pub const PEERS: Command = Command {
+    name: "peers",
+    arity: 2,
+    flags: OPERATOR,
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: Group::Meldis,
+    since: "0.1.0",
+    summary: "Tells of every member: identity, address, link, lag and progress of collection.",
+    complexity: "O(N) with N the number of members",
+    run: peers,
+    subcommands: &[],
+};
+
+/// MELD RESYNC.
+pub const RESYNC: Command = Command {
+    name: "resync",
+    arity: 2,
+    flags: OPERATOR,
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: Group::Meldis,
+    since: "0.1.0",
+    summary: "Compares all ranges with every linked peer and pulls those that differ. Answers with how many peers.",
+    complexity: "O(N) with N the number of ranges, plus what differs",
+    run: resync,
+    subcommands: &[],
+};
+
+fn link(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    match number::parse_i64(&c.args[2]) {
+        Some(version) if version == i64::from(VERSION) => {}
+        _ => return Err(format!("ERR this node speaks version {VERSION} of the link protocol").into()),
+    }
+    c.reply.ok();
+    c.outcome = Outcome::Link;
+    Ok(())
+}
+
+fn replicaof(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let (partner, removes) = match c.args.len() {
+        3 if is(&c.args[1], "no") && is(&c.args[2], "one") => {
+            c.engine.replace_partners(Vec::new());
+            c.reply.ok();
+            return Ok(());
+        }
+        3 => (address(&c.args[1], &c.args[2])?, false),
+        4 if is(&c.args[1], "remove") => (address(&c.args[2], &c.args[3])?, true),
+        _ => return Err(Error::SYNTAX),
+    };
+    let (mut partners, several) = {
+        let config = c.engine.config.read();
+        (config.replicaof.clone(), config.active_replica && config.multi_master)
+    };
+    let known = partners.contains(&partner);
+    match (removes, known) {
+        (true, false) => return Err(Error::new("ERR Master not found")),
+        (true, true) => partners.retain(|held| *held != partner),
+        (false, true) => {
+            c.reply.simple("OK Already connected to specified master");
+            return Ok(());
+        }
+        (false, false) if several => partners.push(partner),
+        (false, false) => partners = vec![partner],
+    }
+    c.engine.replace_partners(partners);
+    c.reply.ok();
+    Ok(())
+}
+
+fn address(host: &[u8], port: &[u8]) -> Result<HostPort, Error> {
+    let invalid = || Error::new("ERR Invalid master port");
+    let port = number::parse_i64(port).and_then(|port| u16::try_from(port).ok()).ok_or_else(invalid)?;
+    Ok(HostPort { host: String::from_utf8_lossy(host).into_owned(), port })
+}
+
+fn resync(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let peers = c.engine.mesh.lock().ask_to_pull_from_all();
+    c.reply.int(peers as i64);
+    Ok(())
+}
+
+fn peers(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let now_ms = c.keys.now_ms();
+    let mesh = c.engine.mesh.lock();
+    let sequence = mesh.vector().of(mesh.own().origin).sequence;
+    let members: Vec<_> = mesh.members().collect();
+    c.reply.array(members.len());
+    for state in members {
+        let member = &state.member;
+        let link = mesh.link_to(member.origin.node());
+        let pull = mesh.pull().filter(|pull| link.is_some_and(|(id, _)| id == pull.link));
+        let state_name = match (link, pull) {
+            (None, _) => "down",
+            (Some((_, link)), _) if link.skewed => "clock_skew",
+            (Some(_), Some(_)) => "syncing",
+            (Some(_), None) => "up",
+        };
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let reply = &mut c.reply;
+        reply.map(11);
+        let text = |reply: &mut crate::resp::reply::Reply<'_>, name: &str, value: &str| {
+            reply.bulk(name.as_bytes());
+            reply.bulk(value.as_bytes());
+        };
+        text(reply, "node", &member.origin.node().to_string());
+        text(reply, "incarnation", &member.origin.incarnation().to_string());
+        text(reply, "address", &format!("{}:{}", member.host, member.port));
+        text(reply, "role", if member.follower { "replica" } else { "active" });
+        text(reply, "link", state_name);
+        let lag = link.map_or(0, |(_, link)| {
+            sequence.saturating_sub(link.vector.of(mesh.own().origin).sequence)
+        });
+        let fields = [
+            ("lag_batches", number(lag)),
+            ("merged_batches", number(mesh.vector().of(member.origin).sequence)),
+            ("silent_ms", number(now_ms.saturating_sub(state.seen_at_ms))),
+            ("sync_percent", pull.map_or(100, |pull| (pull.done * 100 / pull.total.max(1)) as i64)),
+            ("verified_at_ms", link.map_or(0, |(_, link)| number(link.verified_at_ms))),
+            ("differing_ranges", link.map_or(0, |(_, link)| link.differing_ranges as i64)),
+        ];
+        for (name, value) in fields {
+            reply.bulk(name.as_bytes());
+            reply.int(value);
+        }
+    }
+    Ok(())
+}

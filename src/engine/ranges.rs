@@ -1,0 +1,159 @@
+//! Ranges as state: what resync reads on one node and merges on the other.
+//!
+//! A range is read piece by piece, a few keys under its lock at a time, while writes go on. A piece is a batch
+//! of registers with their stamps, for all keys from one place in hash order up to another.
+//!
+//! Merging a piece needs no tombstones, because both sides know what the other has seen:
+//! - a register that came, is covered by this node's vector and is not held here was deleted here: ignored;
+//! - a register held here that did not come and is covered by the giver's vector was deleted there: dropped.
+//!
+//! Tombstones that still exist travel all the same: they stop writes that neither side has seen.
+
+use std::collections::HashMap;
+
+use super::keyspace::{Keyspace, Locks};
+use super::{Engine, Now};
+use crate::clock::{NTP64, Origin, Stamp};
+use crate::link::batch::{Batch, BatchWriter, Record};
+use crate::link::codec::Malformed;
+use crate::link::frame::Cursor;
+use crate::link::vector::Vector;
+use crate::store::delta::Change;
+use crate::store::entry::{Entry, MergeContext};
+use crate::store::shard::RANGES;
+
+/// Keys looked up at once in a range that is being read.
+const SCAN_COUNT: usize = 64;
+/// A piece ends when it has so many bytes.
+const PIECE_BYTES: usize = 128 * 1024;
+
+/// A piece of a range.
+#[derive(Debug, Default)]
+pub struct Piece {
+    /// A batch, or nothing if there are no keys in it.
+    pub records: Vec<u8>,
+    /// Where the next piece begins; `None` at the end of the range.
+    pub to: Option<Cursor>,
+}
+
+impl Engine {
+    /// The digest of every range that holds something.
+    pub fn range_digests(&self) -> Vec<(u16, u64)> {
+        let digests = (0..RANGES).map(|range| (range as u16, self.range_digest(range)));
+        digests.filter(|(_, digest)| *digest != 0).collect()
+    }
+
+    /// The digest of a range over all keyspaces; zero if it holds nothing.
+    pub fn range_digest(&self, range: usize) -> u64 {
+        self.cell(range).lock().shard.digest_of_all()
+    }
+
+    /// Ranges that differ from a peer's digests, and of the others those with tombstones.
+    pub fn compare_ranges(&self, theirs: &[(u16, u64)]) -> (Vec<u16>, Vec<u16>) {
+        let theirs: HashMap<u16, u64> = theirs.iter().copied().collect();
+        let (mut differ, mut graves) = (Vec::new(), Vec::new());
+        for range in 0..RANGES {
+            let ours = self.range_digest(range);
+            if ours != theirs.get(&(range as u16)).copied().unwrap_or(0) {
+                differ.push(range as u16);
+            } else if self.cell(range).lock().shard.graves() > 0 {
+                graves.push(range as u16);
+            }
+        }
+        (differ, graves)
+    }
+
+    /// Reads a piece of a range. With `graves` only keys that carry something collectable.
+    pub fn read_range(&self, range: usize, from: Cursor, graves: bool) -> Piece {
+        let mut piece = Piece::default();
+        let mut writer = BatchWriter::begin(Origin::NONE, &mut piece.records);
+        let mut at = from;
+        let cell = self.cell(range).lock();
+        piece.to = loop {
+            if at.space >= cell.shard.spaces() {
+                break None;
+            }
+            let include = |entry: &Entry| !graves || entry.has_collectable();
+            let (entries, next) = cell.shard.scan(at.space, at.hash, SCAN_COUNT, include);
+            for entry in entries {
+                entry.registers(|stamp, change| {
+                    writer.change(at.space, entry.key(), stamp, &change, &mut piece.records);
+                });
+            }
+            at = match next {
+                Some(hash) => Cursor { hash, ..at },
+                None => Cursor { space: at.space + 1, hash: 0 },
+            };
+            if piece.records.len() >= PIECE_BYTES {
+                break Some(at);
+            }
+        };
+        drop(cell);
+        writer.finish(NTP64(0), &mut piece.records);
+        piece
+    }
+
+    /// Merges a piece of a range; see the module's head. `own` and `theirs` are what this node and the giver have.
+    ///
+    /// # Errors
+    /// If the records are malformed; nothing is merged then.
+    pub fn merge_range(
+        &self,
+        range: usize,
+        (from, to): (Cursor, Option<Cursor>),
+        graves: bool,
+        records: &[u8],
+        (own, theirs): (&Vector, &Vector),
+        (now, thread): (Now, usize),
+    ) -> Result<(), Malformed> {
+        let mut changes: Vec<(u32, &[u8], Stamp, Change<'_>)> = Vec::new();
+        if let Some((batch, _)) = Batch::split(records)? {
+            let (mut at, mut stamp) = ((0, &[][..]), Stamp::NEVER);
+            batch.each(|record| match record {
+                Record::Key(space, key) => at = (space, key),
+                Record::Stamp(next) => stamp = next,
+                Record::Time(time) => stamp = Stamp::new(time, Origin::NONE),
+                Record::Change(change) => changes.push((at.0, at.1, stamp, change)),
+                Record::Flush(_) | Record::Swap(..) | Record::Register(..) => {}
+                Record::Publish(..) | Record::ShardPublish(..) => {}
+            })?;
+        }
+        let outside = |key: &[u8]| self.hash(key).range() != range;
+        if changes.iter().any(|(space, key, _, _)| outside(key) || *space >= self.databases()) {
+            return Err(crate::link::codec::malformed("a key outside the range asked for"));
+        }
+        let mut given: HashMap<(u32, &[u8]), Entry> = HashMap::new();
+        let cx = self.shard_context();
+        let merge =
+            MergeContext { own: cx.own, flush: Stamp::NEVER, keep_tombstones: true, hasher: cx.hasher };
+        for (space, key, stamp, change) in &changes {
+            let entry = given.entry((*space, key)).or_insert_with(|| Entry::blank(key));
+            entry.merge(*stamp, change, merge);
+            self.clock.observe(stamp.time);
+        }
+        let mut keys = Keyspace::new(self, Locks::One(range, self.cell(range).lock()), 0, now, thread);
+        for (space, key, stamp, change) in &changes {
+            if own.covers(identity_stamp(*stamp, change)) && !keys.holds(*space, key, change) {
+                continue;
+            }
+            keys.merge_remote(*space, key, *stamp, change);
+        }
+        if !graves {
+            let end = to.unwrap_or(Cursor { space: u32::MAX, hash: 0 });
+            keys.forget_absent(range, from, end, |space, key, stamp, change| {
+                let here = given.get(&(space, key)).is_some_and(|entry| entry.holds(change));
+                !here && theirs.covers(identity_stamp(stamp, change))
+            });
+        }
+        self.conclude(keys, thread);
+        Ok(())
+    }
+}
+
+/// The stamp that says whether a register was ever seen: of a list item, that of its placement.
+fn identity_stamp(stamp: Stamp, change: &Change<'_>) -> Stamp {
+    match change {
+        Change::Item(pos, _) | Change::ItemValue(pos, _) => pos.stamp(),
+        _ => stamp,
+    }
+}

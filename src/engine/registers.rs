@@ -1,0 +1,34 @@
+//! Cluster-wide registers: one value for all nodes, the latest stamp wins.
+
+use std::collections::BTreeMap;
+
+use parking_lot::RwLock;
+
+use crate::clock::Stamp;
+use crate::link::batch::Register;
+
+/// The registers that were ever set.
+#[derive(Debug, Default)]
+pub struct Registers(RwLock<BTreeMap<Register, (Stamp, Vec<u8>)>>);
+
+impl Registers {
+    /// Takes a value over if it is newer than the one held. Returns whether it was.
+    pub fn merge(&self, register: Register, stamp: Stamp, value: &[u8]) -> bool {
+        let mut registers = self.0.write();
+        if registers.get(&register).is_some_and(|(held, _)| *held >= stamp) {
+            return false;
+        }
+        registers.insert(register, (stamp, value.to_vec()));
+        true
+    }
+
+    /// The value of a register.
+    pub fn value(&self, register: Register) -> Option<Vec<u8>> {
+        self.0.read().get(&register).map(|(_, value)| value.clone())
+    }
+
+    /// All of them, for a node that joins.
+    pub fn all(&self) -> Vec<(Register, Stamp, Vec<u8>)> {
+        self.0.read().iter().map(|(register, (stamp, value))| (*register, *stamp, value.clone())).collect()
+    }
+}

@@ -1,0 +1,483 @@
+//! Replication: the engine's side of the links.
+//!
+//! The [`Mesh`] decides who gets what; here batches are sequenced out of the outbox, frames are taken apart, segments merged,
+//! ranges read and merged. Driven by the shell, or by the simulator, through five calls: [`Engine::link_open`],
+//! [`Engine::link_receive`], [`Engine::link_poll`], [`Engine::link_closed`] and [`Engine::link_tick`].
+//!
+//! Locks: the mesh is locked first, then slots and ranges; no command holds a slot or a range when it asks for
+//! the mesh.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::keyspace::{Keyspace, Locks};
+use super::stats::Stats;
+use super::{Engine, Now};
+use crate::clock::{NTP64, Origin, Stamp, ntp_span_ms, unix_ms_from_ntp};
+use crate::config::{Config, HostPort};
+use crate::link::backlog::Segment;
+use crate::link::batch::{Batch, Record, Register};
+use crate::link::codec::Malformed;
+use crate::link::frame::{self, Frame, Globals, Hello, Member};
+use crate::link::mesh::{Address, Event, Fault, LinkId, Mesh, Timing, Verdict};
+use crate::link::outbox::Drained;
+use crate::store::delta::Change;
+use crate::store::shard::RANGES;
+
+/// Between signs of life on a link.
+const HEARTBEAT_MS: u64 = 100;
+
+/// Whether a configuration asks for partners or a primary.
+pub fn is_wanted(config: &Config) -> bool {
+    config.active_replica || !config.peer.is_empty() || !config.replicaof.is_empty()
+}
+
+/// The mesh a configuration describes.
+pub fn mesh_for(origin: Origin, config: &Config) -> Mesh {
+    let (timing, backlog_bytes_max) = limits(config);
+    let mut mesh = Mesh::new(announcement(origin, config), timing, backlog_bytes_max);
+    for partner in config.replicaof.iter().chain(&config.peer) {
+        mesh.add_address((partner.host.clone(), partner.port));
+    }
+    mesh
+}
+
+fn limits(config: &Config) -> (Timing, usize) {
+    let timing = Timing {
+        heartbeat_ms: HEARTBEAT_MS,
+        timeout_ms: config.repl_timeout_s.saturating_mul(1000),
+        absence_ms: config.peer_max_absence_s.saturating_mul(1000),
+    };
+    (timing, usize::try_from(config.repl_backlog_size).unwrap_or(usize::MAX))
+}
+
+/// Whether a configuration has the node follow a primary.
+pub fn is_follower(config: &Config) -> bool {
+    !config.replicaof.is_empty() && !config.active_replica
+}
+
+fn announcement(origin: Origin, config: &Config) -> Member {
+    let host = config.replica_announce_ip.clone().or_else(|| config.cluster_announce_ip.clone()).unwrap_or_default();
+    let port = config.replica_announce_port.or(config.cluster_announce_port).unwrap_or(config.port);
+    Member { origin, host, port, follower: is_follower(config) }
+}
+
+/// Tasks of links that sleep until there is something to send.
+#[derive(Debug, Default)]
+pub struct Wakers {
+    /// Somebody sleeps.
+    armed: AtomicBool,
+    wakers: Mutex<Vec<(LinkId, Waker)>>,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// Taken.
+    Taken,
+    /// The peer's stamps are ahead of this node's clock: offer the same frame again later.
+    Held,
+}
+
+impl Engine {
+    /// A connection to a peer is there and authenticated. `dialed` is the address this node dialed, if it did;
+    /// `seen_host` the address the peer is seen under.
+    pub fn link_open(&self, id: LinkId, dialed: Option<Address>, seen_host: String, now: Now) {
+        self.start_replicating();
+        let mut mesh = self.mesh.lock();
+        if dialed.is_some() {
+            self.begin_following(&mut mesh);
+        }
+        mesh.open(id, dialed, seen_host, now.unix_ms);
+    }
+
+    /// Changes whom this node is linked with: partners of an active node, or the one primary it follows.
+    pub fn replace_partners(&self, partners: Vec<HostPort>) {
+        let announced = {
+            let mut config = self.config.write();
+            config.set_replicaof(partners);
+            announcement(self.clock.origin(), &config)
+        };
+        let partners: Vec<Address> = {
+            let config = self.config.read();
+            config.replicaof.iter().chain(&config.peer).map(|at| (at.host.clone(), at.port)).collect()
+        };
+        if !partners.is_empty() {
+            self.start_replicating();
+        }
+        let mut mesh = self.mesh.lock();
+        self.fresh_follower.store(announced.follower, Ordering::SeqCst);
+        self.follower.store(announced.follower, Ordering::SeqCst);
+        mesh.announce(announced.host, announced.port, announced.follower);
+        mesh.set_addresses(partners);
+    }
+
+    /// Whether this node follows a primary and takes no writes.
+    pub fn is_follower(&self) -> bool {
+        self.follower.load(Ordering::Relaxed)
+    }
+
+    /// A replica's data is its primary's: what it held before is dropped when it first reaches the primary.
+    fn begin_following(&self, mesh: &mut Mesh) {
+        if !self.fresh_follower.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        for range in 0..RANGES {
+            let old = std::mem::take(&mut self.cell(range).lock().shard);
+            drop(old);
+        }
+        mesh.reset_vector();
+    }
+
+    /// A connection to a peer has ended.
+    pub fn link_closed(&self, id: LinkId, fault: Fault, now: Now) {
+        self.link_wakers.wakers.lock().retain(|(held, _)| *held != id);
+        self.mesh.lock().closed(id, fault, now.unix_ms);
+    }
+
+    /// What happened on the links since this was last asked.
+    pub fn take_link_events(&self) -> Vec<Event> {
+        self.mesh.lock().take_events()
+    }
+
+    /// Why a link is to be closed, if it is.
+    pub fn link_fault(&self, id: LinkId) -> Option<Fault> {
+        match self.mesh.lock().link(id) {
+            Some(link) => link.fault.clone(),
+            None => Some(Fault::Closed),
+        }
+    }
+
+    /// Most bytes a frame's body may have on this link now.
+    pub fn link_body_bytes_max(&self, id: LinkId) -> usize {
+        match self.mesh.lock().link(id) {
+            Some(link) if link.peer.is_some() => frame::FRAME_BYTES_MAX,
+            _ => frame::HELLO_BYTES_MAX,
+        }
+    }
+
+    /// Bytes came over a link; to be told apart from silence.
+    pub fn link_heard(&self, id: LinkId, now: Now) {
+        self.mesh.lock().heard(id, now.unix_ms);
+    }
+
+    /// To be called at least every [`HEARTBEAT_MS`]: moves the clock and the stable time on, closes silent links.
+    pub fn link_tick(&self, now: Now) {
+        if !self.is_replicating() {
+            return;
+        }
+        let mut mesh = self.mesh.lock();
+        // A promise for the present: whatever this node writes from here on is stamped later.
+        self.clock.observe(now.ntp);
+        self.sequence(&mut mesh);
+        mesh.tick(now.unix_ms);
+        if let Some(id) = mesh.pull_due(now.unix_ms) {
+            mesh.begin_pull(id, self.range_digests(), now.unix_ms);
+        }
+        let stable = mesh.stable(now.unix_ms);
+        self.set_stable(stable);
+    }
+
+    /// Takes one whole frame of a link.
+    ///
+    /// # Errors
+    /// Why the link is to be closed.
+    pub fn link_receive(&self, id: LinkId, bytes: &[u8], now: Now, thread: usize) -> Result<Received, Fault> {
+        let (frame, tail) = frame::read(bytes).map_err(Fault::Frame)?;
+        let mut mesh = self.mesh.lock();
+        let known = mesh.link(id).ok_or(Fault::Closed)?.peer.is_some();
+        if !known && !matches!(frame, Frame::Hello(_)) {
+            return Err(Fault::Unexpected("something before Hello"));
+        }
+        match frame {
+            Frame::Hello(hello) => self.receive_hello(&mut mesh, id, hello, now)?,
+            Frame::Segment { origin, first, count, watermark } => {
+                let segment = Segment { first, count, watermark, batches: bytes::Bytes::new() };
+                return self.receive_segment(&mut mesh, id, origin, segment, tail, now, thread);
+            }
+            Frame::Heartbeat(heartbeat) => {
+                mesh.heartbeat(id, heartbeat)?;
+                let stable = mesh.stable(now.unix_ms);
+                self.set_stable(stable);
+            }
+            Frame::Ask => mesh.asked(id),
+            Frame::Members(members) => mesh.told_of(members, now.unix_ms),
+            Frame::Gap => {
+                if mesh.told_of_gap(id) {
+                    mesh.begin_pull(id, self.range_digests(), now.unix_ms);
+                }
+            }
+            Frame::PullBegin(digests) => {
+                self.sequence(&mut mesh);
+                let globals = self.globals();
+                // The vector was fixed before the first digest is compared: what is written from here on is sent.
+                let (ranges, graves) = self.compare_ranges(&digests);
+                mesh.give(id, ranges, graves, globals);
+            }
+            Frame::Differs { vector, ranges, graves, globals } => {
+                let ahead = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.stamps());
+                if self.is_ahead(&mut mesh, id, ahead.map(|stamp| stamp.time).max(), now) {
+                    return Ok(Received::Held);
+                }
+                if mesh.differs(id, vector, &ranges, &graves) {
+                    self.merge_globals(&globals, now, thread);
+                }
+            }
+            Frame::Pull { range, from, graves } => mesh.requested(id, range, from, graves)?,
+            Frame::Chunk { range, from, to, graves } => {
+                let Some(theirs) = mesh.pull().filter(|pull| pull.link == id).and_then(|pull| pull.vector.clone())
+                else {
+                    return Ok(Received::Taken);
+                };
+                let newest = newest_time(tail).map_err(frame::FrameError::from)?;
+                if self.is_ahead(&mut mesh, id, newest, now) {
+                    return Ok(Received::Held);
+                }
+                let own = mesh.vector().clone();
+                self.merge_range(range.into(), (from, to), graves, tail, (&own, &theirs), (now, thread))
+                    .map_err(frame::FrameError::from)?;
+                mesh.pulled(id, range, to, graves, tail.len());
+            }
+            Frame::Bye => mesh.leaving(id),
+        }
+        Ok(Received::Taken)
+    }
+
+    fn receive_hello(&self, mesh: &mut Mesh, id: LinkId, hello: Hello, now: Now) -> Result<(), Fault> {
+        mesh.hello(id, hello, now.unix_ms)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn receive_segment(
+        &self,
+        mesh: &mut Mesh,
+        id: LinkId,
+        origin: Origin,
+        segment: Segment,
+        batches: &[u8],
+        now: Now,
+        thread: usize,
+    ) -> Result<Received, Fault> {
+        if segment.count == 0 || segment.first == 0 {
+            return Err(Fault::Unexpected("an empty Segment"));
+        }
+        let skip = match mesh.judge(origin, segment.first, segment.count)? {
+            Verdict::Repeat => return Ok(Received::Taken),
+            Verdict::Merge { skip } => skip,
+        };
+        let malformed = |error: Malformed| Fault::Frame(error.into());
+        let mut rest = batches;
+        let mut number = segment.first;
+        while let Some((batch, behind)) = Batch::split(rest).map_err(malformed)? {
+            if number >= segment.first + skip {
+                let newest = batch.newest().map_err(malformed)?;
+                if self.is_ahead(mesh, id, newest, now) {
+                    if number > segment.first {
+                        let taken = batches.len() - rest.len();
+                        let part = Segment {
+                            count: number - segment.first,
+                            watermark: NTP64(0),
+                            batches: bytes::Bytes::copy_from_slice(&batches[..taken]),
+                            ..segment
+                        };
+                        mesh.merged(origin, part);
+                    }
+                    return Ok(Received::Held);
+                }
+                self.merge_batch(origin, &batch, now, thread).map_err(malformed)?;
+            }
+            rest = behind;
+            number += 1;
+        }
+        if number != segment.first + segment.count {
+            return Err(Fault::Unexpected("a Segment of another length than it says"));
+        }
+        let kept = if mesh.members().count() > 1 { bytes::Bytes::copy_from_slice(batches) } else { bytes::Bytes::new() };
+        mesh.merged(origin, Segment { batches: kept, ..segment });
+        Ok(Received::Taken)
+    }
+
+    /// Whether a time is further ahead than `max-clock-drift` allows: then the link holds.
+    fn is_ahead(&self, mesh: &mut Mesh, id: LinkId, newest: Option<NTP64>, now: Now) -> bool {
+        let drift_ms = self.config.read().max_clock_drift_ms;
+        let limit = now.ntp.0.saturating_add(ntp_span_ms(drift_ms));
+        let ahead = newest.filter(|time| time.0 > limit);
+        mesh.set_skewed(id, ahead.map(|time| unix_ms_from_ntp(time).saturating_sub(now.unix_ms)));
+        ahead.is_some()
+    }
+
+    /// Applies one batch of a peer: visible on this node in one step.
+    ///
+    /// # Errors
+    /// If it is malformed; nothing is merged then.
+    pub fn merge_batch(&self, origin: Origin, batch: &Batch<'_>, now: Now, thread: usize) -> Result<(), Malformed> {
+        let mut records: SmallVec<[Record<'_>; 8]> = SmallVec::new();
+        let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
+        let (mut whole, mut newest, mut foreign) = (false, NTP64(0), false);
+        batch.each(|record| {
+            match &record {
+                Record::Time(time) => newest = newest.max(*time),
+                Record::Stamp(stamp) => newest = newest.max(stamp.time),
+                Record::Key(space, key) => {
+                    foreign |= *space >= self.databases();
+                    ranges.push(self.hash(key).range());
+                }
+                Record::Flush(space) => {
+                    foreign |= *space >= self.databases();
+                    whole = true;
+                }
+                Record::Swap(a, b) => {
+                    foreign |= *a.max(b) >= self.databases();
+                    whole = true;
+                }
+                Record::Change(_) | Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {}
+            }
+            records.push(record);
+        })?;
+        if foreign {
+            return Err(crate::link::codec::malformed("a database this node does not have: raise `databases`"));
+        }
+        let locks = if whole { Locks::all(self) } else { Locks::of(self, &mut ranges) };
+        // Before anyone can see the data: what is written after seeing it is stamped later.
+        self.clock.observe(newest);
+        let mut keys = Keyspace::new(self, locks, 0, now, thread);
+        let (mut stamp, mut at) = (Stamp::new(batch.time, origin), (0, &[][..]));
+        let mut garbage = Vec::new();
+        let mut messages: SmallVec<[Record<'_>; 2]> = SmallVec::new();
+        for record in records {
+            match record {
+                Record::Time(time) => stamp = Stamp::new(time, origin),
+                Record::Stamp(other) => stamp = other,
+                Record::Key(space, key) => at = (space, key),
+                Record::Change(change) => {
+                    let stamp = match &change {
+                        Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+                        _ => stamp,
+                    };
+                    if keys.merge_remote(at.0, at.1, stamp, &change) {
+                        Stats::add(&self.stats(thread).merged, 1);
+                    }
+                }
+                Record::Flush(space) => garbage.extend(keys.flush_remote(space, stamp)),
+                Record::Swap(a, b) => keys.merge_swap(stamp, a, b),
+                Record::Register(register, value) => self.merge_register(register, stamp, value),
+                Record::Publish(..) | Record::ShardPublish(..) => messages.push(record),
+            }
+        }
+        self.conclude(keys, thread);
+        drop(garbage);
+        for message in messages {
+            match message {
+                Record::Publish(channel, message) => {
+                    self.pubsub.publish(channel, message);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn merge_register(&self, register: Register, stamp: Stamp, value: &[u8]) {
+        self.registers.merge(register, stamp, value);
+    }
+
+    /// What a pulling peer needs besides ranges.
+    fn globals(&self) -> Globals {
+        let cell = self.cell(0).lock();
+        let flushes = (0..cell.shard.spaces())
+            .map(|space| (space, cell.shard.flushed_at(space)))
+            .filter(|(_, stamp)| *stamp != Stamp::NEVER)
+            .collect();
+        drop(cell);
+        Globals { flushes, swaps: self.databases.swaps(), registers: self.registers.all() }
+    }
+
+    fn merge_globals(&self, globals: &Globals, now: Now, thread: usize) {
+        for (register, stamp, value) in &globals.registers {
+            self.clock.observe(stamp.time);
+            self.merge_register(*register, *stamp, value);
+        }
+        if let Some(newest) = globals.swaps.stamps().max() {
+            self.clock.observe(newest.time);
+            let mut keys = Keyspace::new(self, Locks::all(self), 0, now, thread);
+            keys.merge_swaps(&globals.swaps);
+            self.conclude(keys, thread);
+        }
+        let flushes = globals.flushes.iter().filter(|(space, _)| *space < self.databases());
+        for (space, stamp) in flushes {
+            self.clock.observe(stamp.time);
+            let mut keys = Keyspace::new(self, Locks::all(self), 0, now, thread);
+            let garbage = keys.flush_remote(*space, *stamp);
+            self.conclude(keys, thread);
+            drop(garbage);
+        }
+    }
+
+    /// Moves complete batches of this node from the outbox into its sequence.
+    fn sequence(&self, mesh: &mut Mesh) {
+        let mut drained = Drained::default();
+        let watermark = self.outbox.drain(&self.clock, &mut drained);
+        mesh.sequence(drained.count, drained.bytes, watermark);
+    }
+
+    /// Sequences what was written, and returns the number of the last batch: what WAIT waits for.
+    pub fn sequence_now(&self) -> u64 {
+        let mut mesh = self.mesh.lock();
+        self.sequence(&mut mesh);
+        mesh.ask_all();
+        mesh.vector().of(self.clock.origin()).sequence
+    }
+
+    /// Appends what a link has to send next. Returns whether there is more; if not, the task sleeps until woken
+    /// or until the next heartbeat.
+    pub fn link_poll(&self, id: LinkId, now: Now, out: &mut Vec<u8>) -> bool {
+        let mut mesh = self.mesh.lock();
+        self.sequence(&mut mesh);
+        mesh.poll(id, now.unix_ms, out);
+        if let Some((range, from, graves)) = mesh.next_request(id) {
+            // Everything the piece may hold is sequenced behind it or sent already; the mesh stays unlocked for others.
+            drop(mesh);
+            let piece = self.read_range(range.into(), from, graves);
+            frame::write(&Frame::Chunk { range, from, to: piece.to, graves }, &piece.records, out);
+            return true;
+        }
+        mesh.wants_to_send(id) || self.outbox.is_filled()
+    }
+
+    /// Has a link's task woken when there is something to send.
+    pub fn link_sleep(&self, id: LinkId, waker: &Waker) {
+        let mut wakers = self.link_wakers.wakers.lock();
+        match wakers.iter_mut().find(|(held, _)| *held == id) {
+            Some((_, held)) => held.clone_from(waker),
+            None => wakers.push((id, waker.clone())),
+        }
+        self.link_wakers.armed.store(true, Ordering::SeqCst);
+        drop(wakers);
+        if self.outbox.is_filled() {
+            self.wake_links();
+        }
+    }
+
+    /// Wakes the tasks of links if something was written. Called once per read buffer.
+    pub fn wake_links(&self) {
+        if self.outbox.is_filled() && self.link_wakers.armed.swap(false, Ordering::SeqCst) {
+            self.wake_all_links();
+        }
+    }
+
+    /// Wakes the tasks of links, whatever was written.
+    pub fn wake_all_links(&self) {
+        self.link_wakers.wakers.lock().iter().for_each(|(_, waker)| waker.wake_by_ref());
+    }
+}
+
+/// The newest time in a piece of a range.
+fn newest_time(records: &[u8]) -> Result<Option<NTP64>, Malformed> {
+    match Batch::split(records)? {
+        Some((batch, _)) => batch.newest(),
+        None => Ok(None),
+    }
+}

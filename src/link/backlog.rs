@@ -1,0 +1,117 @@
+//! The backlog: batches kept for peers that may ask for them, up to a number of bytes.
+//!
+//! Batches lie in segments as they were sequenced or received, per origin without gap. When the limit is
+//! reached the oldest segment of all goes; a peer that needs it pulls ranges instead.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::clock::{NTP64, Origin};
+
+/// Consecutive batches of one origin.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Segment {
+    /// The number of the first.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+    /// The origin's promise behind the last.
+    pub watermark: NTP64,
+    /// The batches.
+    pub batches: Bytes,
+}
+
+impl Segment {
+    /// The number of the last batch.
+    pub fn last(&self) -> u64 {
+        self.first + self.count - 1
+    }
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Backlog {
+    segments: BTreeMap<Origin, VecDeque<Segment>>,
+    /// Whose segment was added when, oldest first: the order of eviction.
+    order: VecDeque<Origin>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Backlog {
+    /// A backlog of at most so many bytes of batches; the newest segment is kept whatever its size.
+    pub fn new(bytes_max: usize) -> Self {
+        Backlog { segments: BTreeMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    /// Changes the limit.
+    pub fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        self.evict();
+    }
+
+    /// Bytes of batches held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a segment behind the others of its origin. One that leaves a gap replaces what was there.
+    pub fn push(&mut self, origin: Origin, segment: Segment) {
+        let held = self.segments.entry(origin).or_default();
+        if held.back().is_some_and(|last| last.last() + 1 != segment.first) {
+            self.bytes -= held.drain(..).map(|segment| segment.batches.len()).sum::<usize>();
+            self.order.retain(|of| *of != origin);
+        }
+        self.bytes += segment.batches.len();
+        self.order.push_back(origin);
+        held.push_back(segment);
+        self.evict();
+    }
+
+    /// The number of the oldest batch held of an origin.
+    pub fn first(&self, origin: Origin) -> Option<u64> {
+        self.segments.get(&origin)?.front().map(|segment| segment.first)
+    }
+
+    /// The segments of an origin that hold batches behind number `after`, oldest first.
+    pub fn after(&self, origin: Origin, after: u64) -> impl Iterator<Item = &Segment> {
+        let segments = self.segments.get(&origin);
+        let from = segments.map_or(0, |held| held.partition_point(|segment| segment.last() <= after));
+        segments.into_iter().flat_map(move |held| held.range(from..))
+    }
+
+    fn evict(&mut self) {
+        while self.bytes > self.bytes_max && self.order.len() > 1 {
+            let Some(origin) = self.order.pop_front() else { return };
+            if let Some(segment) = self.segments.get_mut(&origin).and_then(VecDeque::pop_front) {
+                self.bytes -= segment.batches.len();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::NodeId;
+
+    fn segment(first: u64, count: u64, bytes: usize) -> Segment {
+        Segment { first, count, watermark: NTP64(first), batches: Bytes::from(vec![0; bytes]) }
+    }
+
+    #[test]
+    fn the_oldest_goes_when_it_is_full_and_a_gap_starts_anew() {
+        let origin = Origin::new(NodeId::new(1 << 24), 1);
+        let mut backlog = Backlog::new(100);
+        for n in 0..10 {
+            backlog.push(origin, segment(1 + 2 * n, 2, 40));
+        }
+        assert_eq!(backlog.first(origin), Some(17));
+        assert_eq!(backlog.bytes(), 80);
+        assert_eq!(backlog.after(origin, 17).map(|segment| segment.first).collect::<Vec<_>>(), [17, 19]);
+        assert_eq!(backlog.after(origin, 18).map(|segment| segment.first).collect::<Vec<_>>(), [19]);
+        backlog.push(origin, segment(50, 1, 500));
+        assert_eq!((backlog.first(origin), backlog.bytes()), (Some(50), 500));
+    }
+}

@@ -1,0 +1,271 @@
+//! Frames: what peers say to each other, as bytes.
+//!
+//! ```text
+//! offset  size  meaning
+//! 0       4     length of the body, little-endian
+//! 4       4     CRC-32 of the body
+//! 8       len   body: a [`Frame`] in the codec's form; behind a Segment or Chunk, its batches or records as they are
+//! ```
+//! The first frame each side sends is a [`Hello`] of [`VERSION`]. A frame that is too long, has another checksum
+//! or does not decode ends the link; the next one starts from the vectors, so nothing is lost.
+
+use serde::{Deserialize, Serialize};
+
+use super::batch::{BATCH_BYTES_MAX, Register};
+use super::codec::{self, Malformed};
+use super::vector::Vector;
+use crate::clock::{NTP64, NodeId, Origin, Stamp};
+
+/// Version of the protocol. Peers of another version are refused.
+pub const VERSION: u16 = 1;
+/// Bytes before the body.
+pub const HEADER_BYTES: usize = 8;
+/// Most bytes of a body.
+pub const FRAME_BYTES_MAX: usize = BATCH_BYTES_MAX + (1 << 20);
+/// Most bytes of a body before the peer's Hello was taken.
+pub const HELLO_BYTES_MAX: usize = 1 << 20;
+
+/// A member of the cluster as nodes tell each other.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Its latest life.
+    pub origin: Origin,
+    /// Where it can be reached.
+    pub host: String,
+    /// And on which port.
+    pub port: u16,
+    /// It only follows, as a replica.
+    pub follower: bool,
+}
+
+/// Who a peer is and what it has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`VERSION`].
+    pub version: u16,
+    /// The sender. Its host is empty if it announces none: then it is the address it is seen under.
+    pub sender: Member,
+    /// What it has.
+    pub vector: Vector,
+    /// Other members it knows.
+    pub members: Vec<Member>,
+}
+
+/// What a node knows of all members' progress, passed on to those not linked with them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Floor {
+    /// Whose progress.
+    pub node: NodeId,
+    /// It has merged every write stamped at or below.
+    pub floor: NTP64,
+    /// It said so in its own stream at this watermark.
+    pub at: NTP64,
+}
+
+/// A sign of life with progress.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// What the sender has.
+    pub vector: Vector,
+    /// Progress of all members it knows of, itself included.
+    pub floors: Vec<Floor>,
+    /// The nodes it is linked with.
+    pub linked: Vec<NodeId>,
+    /// It is pulling ranges and may answer with old data.
+    pub syncing: bool,
+}
+
+/// The swaps of databases a node knows of.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Swaps {
+    /// The newest swap that `base` stands for.
+    pub until: Option<Stamp>,
+    /// The keyspace behind each database as of then; behind those it does not name, the keyspace of their number.
+    pub base: Vec<u32>,
+    /// The swaps since: databases that changed places.
+    pub since: Vec<(Stamp, u32, u32)>,
+}
+
+impl Swaps {
+    /// When databases changed places, as far as it says.
+    pub fn stamps(&self) -> impl Iterator<Item = Stamp> + '_ {
+        self.until.into_iter().chain(self.since.iter().map(|(stamp, _, _)| *stamp))
+    }
+}
+
+/// What is not in ranges, sent at the start of a resync.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Globals {
+    /// When each keyspace was flushed.
+    pub flushes: Vec<(u32, Stamp)>,
+    /// Databases that changed places.
+    pub swaps: Swaps,
+    /// Cluster-wide registers.
+    pub registers: Vec<(Register, Stamp, Vec<u8>)>,
+}
+
+/// One frame.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Frame {
+    /// First on both sides.
+    Hello(Hello),
+    /// Batches of an origin, from number `first` on; they follow the frame. `watermark` holds behind the last.
+    Segment {
+        /// Whose.
+        origin: Origin,
+        /// The number of the first batch.
+        first: u64,
+        /// How many.
+        count: u64,
+        /// The origin's promise behind them.
+        watermark: NTP64,
+    },
+    /// A sign of life.
+    Heartbeat(Heartbeat),
+    /// The receiver is asked for a heartbeat at once.
+    Ask,
+    /// Members the receiver may not know.
+    Members(Vec<Member>),
+    /// The sender no longer has what the receiver lacks: the receiver should pull.
+    Gap,
+    /// The sender pulls: the digest of each range it holds something in.
+    PullBegin(Vec<(u16, u64)>),
+    /// Answer: what differs.
+    Differs {
+        /// What the giver had before it read the first range.
+        vector: Vector,
+        /// Ranges to be pulled whole.
+        ranges: Vec<u16>,
+        /// Ranges of which tombstones are to be pulled.
+        graves: Vec<u16>,
+        /// What is not in ranges.
+        globals: Globals,
+    },
+    /// Asks for a piece of a range.
+    Pull {
+        /// Which range.
+        range: u16,
+        /// From which place on.
+        from: Cursor,
+        /// Only what carries tombstones.
+        graves: bool,
+    },
+    /// A piece of a range: all keys from a place up to another. Records follow the frame.
+    Chunk {
+        /// Which range.
+        range: u16,
+        /// From which place on.
+        from: Cursor,
+        /// Up to which place; `None`: the end of the range.
+        to: Option<Cursor>,
+        /// Only what carries tombstones.
+        graves: bool,
+    },
+    /// The sender is about to stop.
+    Bye,
+}
+
+/// A place in a range: keyspace, then unkeyed hash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The keyspace.
+    pub space: u32,
+    /// The hash.
+    pub hash: u64,
+}
+
+/// Bytes that are no frame: the peer's fault, ends the link.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Longer than allowed.
+    #[error("a frame of {0} bytes is too long")]
+    TooLong(usize),
+    /// Damaged on the way.
+    #[error("a frame has a wrong checksum")]
+    Checksum,
+    /// Nonsense.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// Appends a frame with what follows it.
+pub fn write(frame: &Frame, tail: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    codec::encode(frame, out);
+    out.extend_from_slice(tail);
+    let body = start + HEADER_BYTES;
+    let (length, checksum) = ((out.len() - body) as u32, crc32fast::hash(&out[body..]));
+    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    out[start + 4..body].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Length of the first frame in a buffer, header included; `None` while the header is incomplete.
+///
+/// # Errors
+/// If the body would be longer than `body_bytes_max`.
+pub fn length(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, FrameError> {
+    let Some(header) = bytes.get(..4) else { return Ok(None) };
+    let body = u32::from_le_bytes(header.try_into().expect("four bytes")) as usize;
+    if body > body_bytes_max {
+        return Err(FrameError::TooLong(body));
+    }
+    Ok(Some(HEADER_BYTES + body))
+}
+
+/// Reads one whole frame, and what follows it in its body.
+///
+/// # Errors
+/// If it is damaged or no frame.
+pub fn read(bytes: &[u8]) -> Result<(Frame, &[u8]), FrameError> {
+    let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(FrameError::Checksum)?;
+    if crc32fast::hash(body) != u32::from_le_bytes(header[4..].try_into().expect("four bytes")) {
+        return Err(FrameError::Checksum);
+    }
+    let (frame, length) = codec::decode(body)?;
+    Ok((frame, &body[length..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment() -> Frame {
+        Frame::Segment { origin: Origin::new(NodeId::new(1 << 24), 2), first: 7, count: 1, watermark: NTP64(9) }
+    }
+
+    #[test]
+    fn a_frame_reads_as_written_and_every_flipped_bit_is_noticed() {
+        let mut bytes = Vec::new();
+        write(&segment(), b"batches", &mut bytes);
+        assert_eq!(length(&bytes, FRAME_BYTES_MAX), Ok(Some(bytes.len())));
+        assert_eq!(read(&bytes), Ok((segment(), &b"batches"[..])));
+        for bit in HEADER_BYTES * 8..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read(&damaged), Err(FrameError::Checksum));
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_incomplete_or_an_error() {
+        let mut bytes = Vec::new();
+        write(&segment(), b"batches", &mut bytes);
+        for end in 0..bytes.len() {
+            match length(&bytes[..end], FRAME_BYTES_MAX) {
+                Ok(None) => assert!(end < 4),
+                Ok(Some(length)) => assert!(length > end),
+                Err(error) => panic!("{error}"),
+            }
+            assert!(read(&bytes[..end]).is_err());
+        }
+        assert_eq!(length(&u32::MAX.to_le_bytes(), HELLO_BYTES_MAX), Err(FrameError::TooLong(u32::MAX as usize)));
+    }
+
+    #[test]
+    fn the_bytes_of_a_frame_are_those_drawn() {
+        let mut bytes = Vec::new();
+        write(&Frame::Gap, b"", &mut bytes);
+        assert_eq!(bytes, [1, 0, 0, 0, 0x02, 0x1b, 0x68, 0xa2, 5]);
+    }
+}

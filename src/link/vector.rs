@@ -1,0 +1,89 @@
+//! Version vectors: what a node has of every origin.
+//!
+//! A node has an origin's batches without gap up to a sequence number, and with them the origin's *watermark*: its
+//! promise that no later batch carries a stamp at or below it. A write is *covered* by a vector when its stamp
+//! is at or below its origin's watermark there: whoever has that vector has merged the write.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{NTP64, NodeId, Origin, Stamp};
+
+/// How much there is of one origin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// The last batch, counted from one; zero for none.
+    pub sequence: u64,
+    /// No later batch carries a stamp at or below it.
+    pub watermark: NTP64,
+}
+
+impl Progress {
+    /// Nothing.
+    pub const NONE: Progress = Progress { sequence: 0, watermark: NTP64(0) };
+}
+
+/// See the module's head.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Vector(BTreeMap<Origin, Progress>);
+
+impl Vector {
+    /// How much there is of an origin.
+    pub fn of(&self, origin: Origin) -> Progress {
+        self.0.get(&origin).copied().unwrap_or(Progress::NONE)
+    }
+
+    /// All origins known.
+    pub fn iter(&self) -> impl Iterator<Item = (Origin, Progress)> + '_ {
+        self.0.iter().map(|(origin, progress)| (*origin, *progress))
+    }
+
+    /// Whether whoever has this vector has merged the write.
+    pub fn covers(&self, stamp: Stamp) -> bool {
+        self.of(stamp.origin).watermark >= stamp.time
+    }
+
+    /// Takes over what is further.
+    pub fn advance(&mut self, origin: Origin, progress: Progress) {
+        let held = self.0.entry(origin).or_insert(Progress::NONE);
+        held.sequence = held.sequence.max(progress.sequence);
+        held.watermark = held.watermark.max(progress.watermark);
+    }
+
+    /// Takes over a watermark promised by a node that has `progress`, if all it covers is here.
+    pub fn promise(&mut self, origin: Origin, progress: Progress) {
+        let held = self.of(origin);
+        if held.sequence >= progress.sequence && progress.watermark > held.watermark {
+            self.advance(origin, Progress { sequence: held.sequence, ..progress });
+        }
+    }
+
+    /// Takes over what is further of every origin.
+    pub fn join(&mut self, other: &Vector) {
+        other.iter().for_each(|(origin, progress)| self.advance(origin, progress));
+    }
+
+    /// The latest incarnation known of a node.
+    pub fn latest(&self, node: NodeId) -> Option<Origin> {
+        self.0.keys().copied().filter(|origin| origin.node() == node).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_holds_only_for_whoever_has_all_it_covers() {
+        let origin = Origin::new(NodeId::new(1 << 24), 1);
+        let mut vector = Vector::default();
+        vector.advance(origin, Progress { sequence: 3, watermark: NTP64(30) });
+        vector.promise(origin, Progress { sequence: 4, watermark: NTP64(50) });
+        assert_eq!(vector.of(origin).watermark, NTP64(30));
+        vector.promise(origin, Progress { sequence: 2, watermark: NTP64(50) });
+        assert_eq!(vector.of(origin), Progress { sequence: 3, watermark: NTP64(50) });
+        assert!(vector.covers(Stamp::new(NTP64(50), origin)));
+        assert!(!vector.covers(Stamp::new(NTP64(51), origin)));
+    }
+}

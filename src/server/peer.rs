@@ -1,0 +1,263 @@
+//! Links on sockets: dialing peers, upgrading accepted connections, moving frames.
+//!
+//! All links live on thread 0. A link's task writes what [`Engine::link_poll`] gives it, hands whole frames to
+//! [`Engine::link_receive`], and sleeps until the socket, the outbox or the next heartbeat wakes it. It holds at most
+//! one burst of output and one incoming frame.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+
+use super::time::now;
+use crate::engine::Engine;
+use crate::engine::replication::Received;
+use crate::link::frame::{self, VERSION};
+use crate::link::mesh::{Address, Fault, LinkId};
+use crate::resp::reply::{Protocol, Reply};
+
+/// How often timers are looked at.
+const TICK: Duration = Duration::from_millis(20);
+/// For each step of dialing.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bytes asked of the socket at once.
+const READ_BYTES: usize = 64 * 1024;
+/// Rounds before other tasks of the thread get their turn.
+const ROUNDS_MAX: usize = 16;
+
+/// Keeps the clock, the stable time and the links going, and dials whoever is not linked.
+pub async fn supervise(engine: Arc<Engine>, thread: usize) {
+    let mut tick = ticking(TICK);
+    loop {
+        tick.tick().await;
+        let now = now();
+        engine.link_tick(now);
+        report(&engine);
+        for address in engine.mesh.lock().dials_due(now.unix_ms) {
+            tokio::spawn(dial(engine.clone(), address, thread));
+        }
+    }
+}
+
+fn ticking(period: Duration) -> Interval {
+    let mut tick = interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
+}
+
+/// Logs what happened on the links.
+fn report(engine: &Engine) {
+    use crate::link::mesh::Event;
+    for event in engine.take_link_events() {
+        match event {
+            Event::Up(node) => tracing::info!("Link to node {node} is up"),
+            Event::Down(node, fault) => tracing::warn!("Link to node {node} is down: {fault}"),
+            Event::Leaving(node) => tracing::info!("Node {node} is about to stop"),
+            Event::PullStarted(node, ranges) => {
+                tracing::info!("Resync from node {node} started: {ranges} ranges differ");
+            }
+            Event::PullProgress(node, done, total) => {
+                tracing::info!("Resync from node {node}: {}% ({done} of {total} ranges)", done * 100 / total.max(1));
+            }
+            Event::PullDone(node) => tracing::info!("Resync from node {node} is complete"),
+            Event::Skewed(node, ms) => tracing::warn!(
+                "Clock skew: node {node} is {ms} ms ahead; its changes are held until the clocks agree within \
+                 max-clock-drift. Check time synchronisation on both hosts"
+            ),
+            Event::Unskewed(node) => tracing::info!("Clock skew of node {node} is over: its changes are taken"),
+        }
+    }
+}
+
+async fn dial(engine: Arc<Engine>, address: Address, thread: usize) {
+    match connect(&engine, &address).await {
+        Ok(stream) => {
+            let id = engine.next_id();
+            let seen_host = stream.peer_addr().map_or(String::new(), |peer| peer.ip().to_string());
+            run(engine, stream, id, Some(address), seen_host, BytesMut::new(), thread).await;
+        }
+        Err(error) => {
+            tracing::debug!("Dialing {}:{} failed: {error}", address.0, address.1);
+            engine.mesh.lock().dial_failed(&address, now().unix_ms);
+        }
+    }
+}
+
+/// Connects, authenticates like a client, and asks for the upgrade. Names are resolved anew each time.
+async fn connect(engine: &Engine, (host, port): &Address) -> io::Result<TcpStream> {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let mut stream = timeout(DIAL_TIMEOUT, TcpStream::connect((host.as_str(), *port))).await.map_err(late)??;
+    stream.set_nodelay(true)?;
+    let (user, password) = {
+        let config = engine.config.read();
+        (config.masteruser.clone(), config.masterauth.clone())
+    };
+    let version = VERSION.to_string();
+    let mut requests: Vec<Vec<&str>> = Vec::new();
+    if let Some(password) = &password {
+        requests.push(match &user {
+            Some(user) => vec!["AUTH", user, password],
+            None => vec!["AUTH", password],
+        });
+    }
+    requests.push(vec!["MELD", "LINK", &version]);
+    for request in requests {
+        let mut bytes = Vec::new();
+        let mut writer = Reply::new(&mut bytes, Protocol::Resp2);
+        writer.array(request.len());
+        request.iter().for_each(|word| writer.bulk(word.as_bytes()));
+        stream.write_all(&bytes).await?;
+        let answer = timeout(DIAL_TIMEOUT, read_line(&mut stream)).await.map_err(late)??;
+        if answer != "+OK" {
+            tracing::warn!("{host}:{port} refused the link: {answer}");
+            return Err(io::Error::other(answer));
+        }
+    }
+    Ok(stream)
+}
+
+/// Reads a line byte by byte: what follows it belongs to the link.
+async fn read_line(stream: &mut TcpStream) -> io::Result<String> {
+    let mut line = Vec::new();
+    while line.len() < 1024 {
+        match stream.read_u8().await? {
+            b'\n' => break,
+            byte => line.push(byte),
+        }
+    }
+    Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+}
+
+/// Runs a link to its end. `input` is what the peer sent behind its request to upgrade.
+pub async fn run(
+    engine: Arc<Engine>,
+    stream: TcpStream,
+    id: LinkId,
+    dialed: Option<Address>,
+    seen_host: String,
+    input: BytesMut,
+    thread: usize,
+) {
+    engine.link_open(id, dialed, seen_host, now());
+    let mut wire =
+        Wire { engine: &engine, stream, id, thread, input, output: Vec::new(), written: 0, held: false, tick: ticking(TICK) };
+    let fault = poll_fn(|cx| wire.poll(cx)).await;
+    engine.link_closed(id, fault, now());
+}
+
+struct Wire<'e> {
+    engine: &'e Engine,
+    stream: TcpStream,
+    id: LinkId,
+    thread: usize,
+    input: BytesMut,
+    output: Vec<u8>,
+    /// How much of the output the socket has taken.
+    written: usize,
+    /// The next frame is from the future: nothing is read until its time has come.
+    held: bool,
+    tick: Interval,
+}
+
+impl Wire<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        for _ in 0..ROUNDS_MAX {
+            if let Some(fault) = self.engine.link_fault(self.id) {
+                return Poll::Ready(fault);
+            }
+            let mut progress = self.tick.poll_tick(cx).is_ready();
+            match self.step(cx) {
+                Ok(moved) => progress |= moved,
+                Err(fault) => return Poll::Ready(fault),
+            }
+            if !progress {
+                if self.output.is_empty() {
+                    self.engine.link_sleep(self.id, cx.waker());
+                }
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One round of reading, merging and writing. Returns whether anything moved.
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        let mut moved = self.read(cx)?;
+        if self.output.is_empty() {
+            moved |= self.engine.link_poll(self.id, now(), &mut self.output);
+        }
+        while self.written < self.output.len() {
+            match self.stream.poll_write_ready(cx) {
+                Poll::Pending => break,
+                Poll::Ready(ready) => ready.map_err(|_| Fault::Closed)?,
+            }
+            match self.stream.try_write(&self.output[self.written..]) {
+                Ok(count) => {
+                    self.written += count;
+                    moved = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(_) => return Err(Fault::Closed),
+            }
+        }
+        if self.written == self.output.len() {
+            self.written = 0;
+            self.output.clear();
+            if self.output.capacity() > 4 * 1024 * 1024 {
+                self.output = Vec::new();
+            }
+        }
+        Ok(moved)
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        let mut moved = self.receive()?;
+        if self.held {
+            return Ok(moved);
+        }
+        match self.stream.poll_read_ready(cx) {
+            Poll::Pending => return Ok(moved),
+            Poll::Ready(ready) => ready.map_err(|_| Fault::Closed)?,
+        }
+        self.input.reserve(READ_BYTES);
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => return Err(Fault::Closed),
+            Ok(_) => {
+                self.engine.link_heard(self.id, now());
+                moved = true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => moved = true,
+            Err(_) => return Err(Fault::Closed),
+        }
+        self.receive()?;
+        Ok(moved)
+    }
+
+    /// Hands over the whole frames there are.
+    fn receive(&mut self) -> Result<bool, Fault> {
+        let mut moved = false;
+        loop {
+            let body_bytes_max = self.engine.link_body_bytes_max(self.id);
+            let length = match frame::length(&self.input, body_bytes_max)? {
+                Some(length) if length <= self.input.len() => length,
+                _ => return Ok(moved),
+            };
+            match self.engine.link_receive(self.id, &self.input[..length], now(), self.thread)? {
+                Received::Taken => self.input.advance(length),
+                Received::Held => {
+                    self.held = true;
+                    return Ok(false);
+                }
+            }
+            self.held = false;
+            moved = true;
+        }
+    }
+}
