@@ -58,7 +58,8 @@ fn swap(spaces: &mut Vec<u32>, a: u32, b: u32) {
 fn is_permutation(spaces: &[u32]) -> bool {
     let mut sorted = spaces.to_vec();
     sorted.sort_unstable();
-    sorted.iter().zip(0..DATABASES_MAX).all(|(space, db)| *space == db) && spaces.len() <= DATABASES_MAX as usize
+    sorted.iter().zip(0..DATABASES_MAX).all(|(space, db)| *space == db)
+        && spaces.len() <= DATABASES_MAX as usize
 }
 
 /// A database shows another keyspace than before.
