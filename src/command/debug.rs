@@ -2,7 +2,7 @@
 
 use sha1_smol::Sha1;
 
-use super::help::reply_help;
+use super::family;
 use super::object::{encoding_of, refcount_of};
 use super::parse::is;
 use crate::engine::call::{Call, Outcome};
@@ -54,7 +54,7 @@ fn debug(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn help(c: &mut Call<'_, '_>) {
-    reply_help(
+    family::help(
         c,
         &[
             ("DIGEST", "A hash of all databases, Redis's way: equal data, equal hash."),

@@ -174,7 +174,7 @@ fn expire_at(c: &mut Call<'_, '_>, time: Time) -> Result<(), Error> {
         .checked_mul(time.unit_ms)
         .and_then(|ms| ms.checked_add(from_ms))
         .ok_or_else(|| Error::from(format!("ERR invalid expire time in '{}' command", time.name)))?;
-    let exists = c.keys.look(key).is_some();
+    let exists = c.keys.find(key).is_some();
     if !exists || !condition.holds(c.keys.expires_at_ms(key), at_ms) {
         c.reply.int(0);
         return Ok(());
@@ -235,7 +235,7 @@ impl Condition {
 
 fn persist(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let key = &c.args[1];
-    let persisted = c.keys.look(key).is_some() && c.keys.expires_at_ms(key).is_some();
+    let persisted = c.keys.find(key).is_some() && c.keys.expires_at_ms(key).is_some();
     if persisted {
         c.keys.expire(key, None);
         c.keys.notify(EventClass::GENERIC, "persist", key);

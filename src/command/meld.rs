@@ -6,9 +6,9 @@
 
 use std::ops::ControlFlow;
 
-use super::help::reply_help;
+use super::family;
 use super::parse::is;
-use super::replication;
+use super::{meld_allowlist, replication};
 use crate::clock::{Stamp, unix_ms_from_ntp};
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
@@ -29,11 +29,12 @@ pub const COMMANDS: &[Command] = &[Command {
     since: "1.0.0",
     summary: "What Redis has no command for.",
     complexity: "Depends on subcommand",
-    run: help,
+    run: family::container,
     subcommands: SUBCOMMANDS,
 }];
 
 const SUBCOMMANDS: &[Command] = &[
+    meld_allowlist::ALLOWLIST,
     replication::LINK,
     replication::PEERS,
     replication::RESYNC,
@@ -82,7 +83,7 @@ const SUBCOMMANDS: &[Command] = &[
 ];
 
 fn help(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    reply_help(
+    family::help(
         c,
         &[
             ("DIGEST [RANGES]", "A hash of all that this node holds, or of each range that holds something."),

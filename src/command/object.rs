@@ -6,7 +6,7 @@
 //! answers `raw` for a short string that was appended to or had bits set, and `hashtable`, `skiplist` for a
 //! collection that was once larger.
 
-use super::help::reply_help;
+use super::family;
 use crate::config::Config;
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
@@ -26,7 +26,7 @@ pub const COMMANDS: &[Command] = &[Command {
     since: "2.2.3",
     summary: "Looks into how a value is stored.",
     complexity: "Depends on subcommand",
-    run: help,
+    run: family::container,
     subcommands: &[
         Command {
             name: "encoding",
@@ -123,7 +123,7 @@ const SHARED_INTEGERS: i64 = 10_000;
 const SHARED: i64 = i32::MAX as i64;
 
 fn help(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    reply_help(
+    family::help(
         c,
         &[
             ("ENCODING <key>", "How Redis would store the value at the key."),

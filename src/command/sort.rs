@@ -189,7 +189,7 @@ fn sorted<'k>(keys: &'k Keyspace<'_>, key: &[u8], options: &Options<'_>) -> Resu
             }
             set.iter().collect()
         }
-        Some(Value::Zset(zset)) => zset.order().from(0).map(|ranked| &*ranked.member).collect(),
+        Some(Value::Zset(zset)) => zset.order().range(0..zset.len()).map(|ranked| &*ranked.member).collect(),
         Some(Value::String(_) | Value::Hash(_)) => return Err(Error::WRONG_TYPE),
     };
     if by == By::Nothing {

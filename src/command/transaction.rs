@@ -4,7 +4,7 @@
 //! runs with the ranges of all queued commands and of all watched keys locked, so nobody sees half of it, and a watched
 //! key cannot change between the check and the commands.
 
-use crate::engine::call::{Call, Outcome};
+use crate::engine::call::{Blocking, Call, Outcome};
 use crate::engine::client::ClientFlags;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
@@ -173,7 +173,7 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
     for (command, args) in &transaction.queue {
         c.keys.next_command();
         c.keys.select(c.session.db);
-        let (outcome, garbage) = c.engine.call(c.session, command, args.args(), c.keys, &mut replies, true);
+        let (outcome, garbage) = c.engine.call(c.session, command, args.args(), c.keys, &mut replies, Blocking::Denied);
         c.garbage.extend(garbage);
         match outcome {
             Outcome::Done | Outcome::Block(_) | Outcome::WaitReplicas { .. } => {}
