@@ -126,6 +126,11 @@ impl RankedList {
         self.chunks.get(at)?.get(place)
     }
 
+    /// The entries from a rank up.
+    pub fn from(&self, rank: usize) -> impl DoubleEndedIterator<Item = &Ranked> {
+        self.range(rank..self.len)
+    }
+
     /// The entries at these ranks, cut to those there are.
     pub fn range(&self, ranks: Range<usize>) -> impl DoubleEndedIterator<Item = &Ranked> {
         let end = ranks.end.min(self.len);
