@@ -739,3 +739,46 @@ fn lpos(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn insertions_between_the_two_newest_items_never_end() {
+        let mut server = Fixture::new();
+        server.check("RPUSH l first last", ":2");
+        for n in 0..200 {
+            let (place, pivot) = match n {
+                0 => ("BEFORE", "last".to_owned()),
+                _ if n % 2 == 0 => ("BEFORE", (n - 1).to_string()),
+                _ => ("AFTER", (n - 1).to_string()),
+            };
+            server.check(&format!("LINSERT l {place} {pivot} {n}"), &format!(":{}", n + 3));
+        }
+        let left = (0..200).step_by(2).map(|n| n.to_string());
+        let right = (1..200).step_by(2).rev().map(|n| n.to_string());
+        let items: Vec<String> =
+            ["first".into()].into_iter().chain(left).chain(right).chain(["last".into()]).collect();
+        let reply: Vec<String> = items.iter().map(|item| format!("${} {item}", item.len())).collect();
+        server.check("LRANGE l 0 -1", &format!("*202 {}", reply.join(" ")));
+    }
+
+    #[test]
+    fn what_changes_nothing_has_no_effect() {
+        let mut server = Fixture::replicating();
+        server.check("RPUSH l a b c", ":3");
+        let before = server.changes();
+        for (command, reply) in [
+            ("LTRIM l 0 -1", "+OK"),
+            ("LREM l 0 nosuch", ":0"),
+            ("LPOP l 0", "*0"),
+            ("LINSERT l BEFORE nosuch x", ":-1"),
+            ("LPUSHX nosuch x", ":0"),
+            ("LMOVE nosuch l LEFT LEFT", "$-1"),
+        ] {
+            server.check(command, reply);
+            assert_eq!(server.changes(), before, "{command}");
+        }
+    }
+}

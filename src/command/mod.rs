@@ -5,6 +5,7 @@
 //! [`pick`].
 
 pub mod parse;
+pub mod family;
 pub mod scan;
 pub mod pick;
 pub mod string;
@@ -22,6 +23,9 @@ pub mod lcs;
 pub mod bitmap;
 pub mod bitfield;
 pub mod connection;
+pub mod pubsub;
+pub mod cluster;
+pub mod meld_allowlist;
 pub mod replication;
 
 use crate::engine::command::Command;
@@ -43,6 +47,8 @@ pub const TABLES: &[&[Command]] = &[
     bitmap::COMMANDS,
     bitfield::COMMANDS,
     connection::COMMANDS,
+    pubsub::COMMANDS,
+    cluster::COMMANDS,
     replication::COMMANDS,
     MELD,
 ];
@@ -59,5 +65,5 @@ const MELD: &[Command] = &[Command {
     summary: "",
     complexity: "",
     run: |_| Ok(()),
-    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC],
+    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC, meld_allowlist::ALLOWLIST],
 }];

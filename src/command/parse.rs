@@ -120,11 +120,6 @@ impl<'a> Expiry<'a> {
             .ok_or_else(|| invalid_expire_time(command))?;
         Ok(u64::try_from(at_ms).ok())
     }
-
-    /// Whether it names a point in time, which may be past.
-    pub fn is_absolute(self) -> bool {
-        matches!(self, Expiry::AtSeconds(_) | Expiry::AtMillis(_))
-    }
 }
 
 /// The part of `len` things from `first` to `last`, negative ones counted from the end, cut to what there is. As Redis cuts
@@ -145,7 +140,6 @@ pub fn is_len_allowed(engine: &Engine, len: u64) -> bool {
 mod tests {
     use super::*;
     use crate::resp::args::OwnedArgs;
-    use crate::resp::request::{Limits, Parser};
 
     #[test]
     fn ranges_are_clipped() {
@@ -161,5 +155,38 @@ mod tests {
         check(0, -1, 0, 0..0);
         check(i64::MIN, i64::MAX, 3, 0..3);
         check(i64::MAX, i64::MIN, 3, 0..0);
+    }
+
+    #[test]
+    fn expiry_options_exclude_each_other_but_may_be_repeated() {
+        let check = |text: &str, expected: Option<Option<u64>>| {
+            let args: OwnedArgs = text.split(' ').collect();
+            let mut rest = args.args().iter();
+            let mut option = None;
+            let mut is_refused = false;
+            while let Some(word) = rest.next() {
+                let next = Expiry::parse(word, &mut rest, option);
+                is_refused |= next.is_none();
+                option = next;
+            }
+            let at_ms = option.and_then(|option| option.at_ms(5000, "set").ok());
+            assert_eq!(if is_refused { None } else { at_ms }, expected, "{text}");
+        };
+        check("EX 10", Some(Some(15_000)));
+        check("px 10", Some(Some(5010)));
+        check("EXAT 10", Some(Some(10_000)));
+        check("PXAT 10", Some(Some(10)));
+        check("KeepTTL", Some(None));
+        check("EX 10 ex 20", Some(Some(25_000)));
+        check("EX 10 PX 10", None);
+        check("PERSIST EX 10", None);
+        check("EX", None);
+        check("EX 0", None);
+        check("EX -1", None);
+        check("EX ten", None);
+        check("EX 9223372036854775", None);
+        check("EXAT 9223372036854775", Some(Some(9_223_372_036_854_775_000)));
+        check("PX 9223372036854775807", None);
+        check("NX", None);
     }
 }

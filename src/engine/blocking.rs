@@ -478,6 +478,60 @@ mod tests {
         a.check("pusher", "LLEN l", ":0");
     }
 
+    /// Runs commands as EXEC does: under one set of locks, as one batch.
+    fn execute_all(server: &mut Server, commands: &[&str]) -> String {
+        let (engine, client) = (&server.engine, server.clients[0].1.client.clone());
+        let mut keys = Keyspace::new(engine, Locks::all(engine), 0, NOW, 0);
+        let (mut session, mut out) = (Session::new(client, true), Vec::new());
+        for command in commands {
+            let args: OwnedArgs = command.split(' ').collect();
+            let found = engine.find(&args.args()[0]).expect("the command exists");
+            keys.next_command();
+            let (outcome, _) =
+                engine.call(&mut session, found, args.args(), &mut keys, &mut out, Blocking::Denied);
+            assert!(matches!(outcome, Outcome::Done));
+        }
+        engine.conclude(keys, 0);
+        text(&out)
+    }
+
+    #[test]
+    fn a_transaction_serves_when_it_ends_the_first_key_first() {
+        let mut server = Server::new(1);
+        server.check("waiting", "BLPOP a b 0", "waits");
+        assert_eq!(
+            execute_all(&mut server, &["LPUSH b 1", "LPUSH b 2", "LPOP b", "LPUSH a 3"]),
+            ":1 :2 $1 2 :1"
+        );
+        server.check_answers(&[("waiting", "*2 $1 b $1 1")]);
+        server.check("pusher", "LPOP a", "$1 3");
+        server.check("waiting", "BLPOP a 0", "waits");
+        assert_eq!(execute_all(&mut server, &["LPUSH a 1", "LTRIM a 1 0"]), ":1 +OK");
+        server.check_answers(&[("waiting", "waits")]);
+    }
+
+    #[test]
+    fn a_transaction_does_not_wait() {
+        let mut server = Server::new(1);
+        server.check("client", "LLEN a", ":0");
+        let commands =
+            ["BLPOP a 0", "BLMPOP 0 1 a LEFT", "BLMOVE a b LEFT LEFT 0", "BRPOPLPUSH a b 0", "BZPOPMIN a 0"];
+        assert_eq!(execute_all(&mut server, &commands), "*-1 *-1 $-1 $-1 *-1");
+        assert!(server.is_quiet());
+    }
+
+    #[test]
+    fn a_copied_list_serves_like_a_pushed_one() {
+        let mut server = Server::new(1);
+        server.check("pusher", "RPUSH source 1 2", ":2");
+        server.check("waiting", "BLPOP l 0", "waits");
+        let mut keys = Keyspace::new(&server.engine, Locks::all(&server.engine), 0, NOW, 0);
+        keys.copy(b"source", 0, b"l");
+        server.engine.conclude(keys, 0);
+        server.check_answers(&[("waiting", "*2 $1 l $1 1")]);
+        server.check("pusher", "LRANGE l 0 -1", "*1 $1 2");
+    }
+
     #[test]
     fn a_database_that_takes_anothers_place_serves_who_waits_there() {
         let mut server = Server::new(1);

@@ -55,6 +55,8 @@ bitflags! {
         const WHOLE_KEYSPACE = 1 << 17;
         /// Not awaited by CLIENT REPLY rules and RESP2 subscribers: allowed while subscribed.
         const SUBSCRIBED = 1 << 18;
+        /// On the way to a link: allowed to a member's address that is not on the allowlist.
+        const LINKING = 1 << 19;
     }
 }
 
@@ -224,6 +226,11 @@ impl Command {
 }
 
 impl KeySpec {
+    /// Whether these arguments name keys; those of SPUBLISH and the like are only routed by slot.
+    pub fn is_key(&self) -> bool {
+        !self.flags.contains(&"not_key")
+    }
+
     /// The first argument, read.
     pub const READ_1: KeySpec = KeySpec::at(1, &["RO", "access"]);
     /// The first argument, read and changed.

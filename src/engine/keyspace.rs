@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::error::Error;
 use super::notify::{Event, EventClass};
 use super::{Cell, Engine, Now};
+use super::pubsub::Scope;
 use crate::clock::{NTP64, Stamp};
 use crate::link::batch::{BatchWriter, Record};
 use crate::link::frame::Cursor;
@@ -104,6 +105,10 @@ pub struct Keyspace<'e> {
     /// Databases and keys that got something a blocked client may be waiting for.
     pub(super) ready: SmallVec<[(u32, Vec<u8>); 2]>,
     pub(super) events: Vec<Event>,
+    /// Messages for subscribers, sent with the events.
+    pub(super) messages: Vec<(Scope, Vec<u8>, Vec<u8>)>,
+    /// Whether the running command only reads: a key it misses is an event.
+    pub(super) tells_misses: bool,
     /// Number of changes made.
     pub dirty: u64,
     /// Whether reads leave the key's access time alone.
@@ -123,6 +128,8 @@ impl<'e> Keyspace<'e> {
             batch: None,
             ready: SmallVec::new(),
             events: Vec::new(),
+            messages: Vec::new(),
+            tells_misses: false,
             dirty: 0,
             no_touch: false,
         }
@@ -208,6 +215,10 @@ impl<'e> Keyspace<'e> {
             None => None,
         };
         stats.count_lookup(found.is_some());
+        if found.is_none() && self.tells_misses && self.engine.notifies(EventClass::KEY_MISS) {
+            let (class, db) = (EventClass::KEY_MISS, self.db);
+            self.events.push(Event { class, event: "keymiss", db, key: key.to_vec() });
+        }
         found
     }
 
@@ -510,6 +521,11 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// Queues a message for the subscribers of a channel, to be sent once the locks are released.
+    pub fn publish(&mut self, scope: Scope, channel: &[u8], message: &[u8]) {
+        self.messages.push((scope, channel.to_vec(), message.to_vec()));
+    }
+
     /// All cells, when the whole keyspace is locked.
     pub fn cells(&self) -> &[MutexGuard<'e, Cell>] {
         match &self.locks {
@@ -564,6 +580,13 @@ impl<'e> Keyspace<'e> {
         if !self.ready.iter().any(|(db, held)| *db == self.db && held == key) {
             self.ready.push((self.db, key.to_vec()));
         }
+    }
+
+    /// Whether a key of a keyspace exists, for what a peer's change is called.
+    pub(super) fn is_there(&self, space: u32, key: &[u8]) -> bool {
+        let hash = self.engine.hash(key);
+        let entry = self.locks.cell(hash.range()).shard.get(space, key, hash);
+        entry.is_some_and(|entry| entry.value_at(self.now.unix_ms).is_some())
     }
 
     /// Merges one delta of a peer, whose effects on local clients are those of a local write.
@@ -639,6 +662,7 @@ impl<'e> Keyspace<'e> {
         };
         let (space, used_at) = (self.space, (self.now.unix_ms / 1000) as u32);
         let cx = self.engine.shard_context();
+        let tells_new = self.engine.notifies(EventClass::NEW) && !self.exists(key);
         let cell = self.locks.cell_mut(hash.range());
         let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
         if !merged.changed {
@@ -650,6 +674,9 @@ impl<'e> Keyspace<'e> {
         }
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, stamp, change, &mut slot.bytes);
+        }
+        if tells_new && self.exists(key) {
+            self.notify(EventClass::NEW, "new", key);
         }
         true
     }
@@ -663,6 +690,7 @@ impl<'e> Keyspace<'e> {
             Some(at_ms) if at_ms <= self.now.unix_ms && entry.value().is_some() => {
                 let dead_as_of = Stamp::instant(at_ms).max(entry.stamp().next());
                 self.merge(key, hash, Some(dead_as_of), &Change::Clear);
+                self.notify(EventClass::EXPIRED, "expired", key);
             }
             _ if entry.value().is_none() && expiry.at_ms.is_some() && !is_removal(change) => {
                 self.merge(key, hash, None, &Change::Expire(None, expiry.kind));

@@ -12,27 +12,33 @@
 //! # Cost of a command
 //! Lookup by name, one or two hashes of the key, one uncontended lock per range, the command's own work.
 
+pub mod allowlist;
 pub mod blocking;
 pub mod call;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod error;
 pub mod keyspace;
 pub mod notify;
+mod ownership;
 pub mod pubsub;
 pub mod ranges;
 pub mod registers;
 pub mod replication;
 pub mod session;
 pub mod stats;
+mod step_back;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use hashbrown::HashMap;
+use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
@@ -44,13 +50,16 @@ use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::Reply;
 use crate::store::delta::Change;
 use crate::store::shard::{KeyHash, RANGES, Shard, ShardContext};
+use allowlist::{Admission, Allowlist};
 use blocking::{Waiter, Waiting};
 use call::{Blocking, Call, Outcome};
 use client::{Client, ClientFlags};
+use cluster::Topology;
 use command::{Command, Flags};
 use error::Error;
 use keyspace::{Keyspace, Locks};
-use notify::EventClass;
+use notify::{Event, EventClass};
+use pubsub::Scope;
 use session::{ReplyMode, Session};
 use stats::Stats;
 
@@ -169,6 +178,8 @@ pub struct Engine {
     active: AtomicBool,
     /// Follows a primary: no client may write.
     follower: AtomicBool,
+    /// When the links were first looked after, in Unix milliseconds.
+    first_tick_ms: AtomicU64,
     /// Has not reached its primary yet.
     fresh_follower: AtomicBool,
     /// Batches on their way into sequence.
@@ -188,6 +199,10 @@ pub struct Engine {
     waits_begun: AtomicU64,
     /// Subscriptions.
     pub pubsub: pubsub::Registry,
+    /// The members, and who owns the slots in the eyes of cluster clients.
+    pub topology: RwLock<Topology>,
+    /// Addresses clients may come from. Locked after slots, before nothing but the configuration.
+    pub allowlist: RwLock<Allowlist>,
     /// The node among its peers.
     pub mesh: Mutex<Mesh>,
     /// Tasks of links to be woken when the outbox fills.
@@ -220,24 +235,27 @@ impl Engine {
             hasher,
             clock: Clock::new(origin, floor),
             spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
-            stable: AtomicU64::new(u64::MAX),
+            stable: AtomicU64::new(if replication::is_wanted(&config) { 0 } else { u64::MAX }),
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
             fresh_follower: AtomicBool::new(false),
+            first_tick_ms: AtomicU64::new(0),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
             commands,
             password: RwLock::new(config.requirepass.clone().unwrap_or_default().into_bytes()),
             notify: AtomicU32::new(config.notify_keyspace_events.bits().into()),
-            config: RwLock::new(config),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
             waits_begun: AtomicU64::new(0),
             pubsub: pubsub::Registry::default(),
+            topology: RwLock::new(Topology::new(origin.node())),
+            allowlist: RwLock::new(Allowlist::configured(config.allowlist.clone())),
             mesh: Mutex::new(mesh),
             link_wakers: replication::Wakers::default(),
             registers: registers::Registers::default(),
+            config: RwLock::new(config),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
         }
     }
@@ -246,6 +264,10 @@ impl Engine {
     pub fn execute(&self, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>, now: Now, thread: usize) -> Flow {
         let Some(name) = args.get(0) else { return Flow::Continue };
         Stats::add(&self.stats(thread).commands, 1);
+        if session.is_subscriber() {
+            // What was published before this command comes before its reply.
+            session.client.take_mailbox(out);
+        }
         let start = out.len();
         let flow = match self.admit(session, name, args) {
             Ok(command) => self.run(session, command, args, out, now, thread),
@@ -287,6 +309,9 @@ impl Engine {
         }
         if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
             return Err(Error::new("NOAUTH Authentication required."));
+        }
+        if session.client.flags().contains(ClientFlags::LINK_ONLY) && !command.flags.intersects(LINK_ONLY_FLAGS) {
+            return Err(allowlist::LINK_ONLY);
         }
         self.admit_state(session, command, name)?;
         Ok(command)
@@ -359,6 +384,7 @@ impl Engine {
     ) -> (Outcome, Vec<crate::store::shard::Flushed>) {
         let start = out.len();
         let protocol = session.protocol;
+        keys.tells_misses = command.flags.contains(Flags::READONLY);
         let mut call = Call {
             engine: self,
             args,
@@ -390,8 +416,9 @@ impl Engine {
             Stats::add(&self.stats(thread).changes, keys.dirty);
         }
         keys.finish();
-        for event in std::mem::take(&mut keys.events) {
-            self.publish_event(&event);
+        self.publish_events(&keys.events);
+        for (scope, channel, message) in &keys.messages {
+            self.deliver(*scope, channel, message);
         }
     }
 
@@ -416,7 +443,11 @@ impl Engine {
         if command.flags.contains(Flags::WHOLE_KEYSPACE) {
             return false;
         }
-        command.each_key(args, |index, _| ranges.push(self.hash(&args[index]).range()))
+        command.each_key(args, |index, spec| {
+            if spec.is_key() {
+                ranges.push(self.hash(&args[index]).range());
+            }
+        })
     }
 
     /// A new connection.
@@ -520,7 +551,13 @@ impl Engine {
     pub fn start_replicating(&self) {
         let mut mesh = self.mesh.lock();
         self.active.store(true, Ordering::SeqCst);
-        if !self.replicating.swap(true, Ordering::SeqCst) && self.clock.last().0 > 0 {
+        if self.replicating.load(Ordering::SeqCst) {
+            return;
+        }
+        // Before the first tombstone is written: it stays until the links say that it may go.
+        self.set_stable(NTP64(0));
+        self.replicating.store(true, Ordering::SeqCst);
+        if self.clock.last().0 > 0 {
             mesh.count_untold(NTP64(0));
         }
     }
@@ -566,19 +603,96 @@ impl Engine {
         self.notify.store(classes.bits().into(), Ordering::Relaxed);
     }
 
-    fn publish_event(&self, event: &notify::Event) {
+    /// Publishes keyspace events to the channels that `notify-keyspace-events` asks for. Nothing may be locked.
+    pub fn publish_events(&self, events: &[Event]) {
         let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
-        if set.contains(EventClass::KEYSPACE) {
-            let mut channel = format!("__keyspace@{}__:", event.db).into_bytes();
-            channel.extend_from_slice(&event.key);
-            self.pubsub.publish(&channel, event.event.as_bytes());
+        for Event { event, db, key, .. } in events.iter().filter(|event| set.contains(event.class)) {
+            if set.contains(EventClass::KEYSPACE) {
+                let mut channel = format!("__keyspace@{db}__:").into_bytes();
+                channel.extend_from_slice(key);
+                self.pubsub.publish(&channel, event.as_bytes());
+            }
+            if set.contains(EventClass::KEYEVENT) {
+                self.pubsub.publish(format!("__keyevent@{db}__:{event}").as_bytes(), key);
+            }
         }
-        if set.contains(EventClass::KEYEVENT) {
-            let channel = format!("__keyevent@{}__:{}", event.db, event.event);
-            self.pubsub.publish(channel.as_bytes(), &event.key);
+    }
+
+    /// Whether any event is published: else a peer's batch needs no [`notify::PeerEvents`].
+    pub fn notifies_anything(&self) -> bool {
+        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
+        set.intersects(EventClass::KEYSPACE | EventClass::KEYEVENT)
+    }
+
+    /// Hands a message to this node's subscribers of a channel or shard channel. Returns how many there were.
+    pub fn deliver(&self, scope: Scope, channel: &[u8], message: &[u8]) -> usize {
+        match scope {
+            Scope::Channel | Scope::Pattern => self.pubsub.publish(channel, message),
+            Scope::Shard => self.pubsub.publish_to_shard(channel, message),
+        }
+    }
+
+    /// What a connection from an address may do; `None` is a Unix socket.
+    pub fn admission(&self, ip: Option<IpAddr>) -> Admission {
+        self.admission_under(self.allowlist.read().blocks(), ip)
+    }
+
+    /// What it could do if these blocks were the allowlist.
+    pub(crate) fn admission_under(&self, blocks: &[IpNet], ip: Option<IpAddr>) -> Admission {
+        let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return Admission::Full };
+        if blocks.is_empty() {
+            let has_password = !self.password.read().is_empty();
+            let is_open = ip.is_loopback() || has_password || !self.config.read().protected_mode;
+            return if is_open { Admission::Full } else { Admission::Protected };
+        }
+        if allowlist::covers(blocks, ip) {
+            Admission::Full
+        } else if self.topology.read().is_member_address(ip) || self.is_configured_partner(ip) {
+            Admission::LinkOnly
+        } else {
+            Admission::Refused
+        }
+    }
+
+    /// Whether a partner is configured by this address. Names are the link layer's to look up.
+    fn is_configured_partner(&self, ip: IpAddr) -> bool {
+        let is_it = |host: &str| host.parse::<IpAddr>().is_ok_and(|partner| partner.to_canonical() == ip);
+        self.config.read().equals().any(|partner| is_it(&partner.host))
+    }
+
+    /// Decides about a new connection, once it is among [`Self::clients`]: a change of the list before that has not
+    /// seen it, a change after that closes it. Returns whether it may stay.
+    pub fn admit_client(&self, client: &Client) -> bool {
+        match self.admission(client.ip()) {
+            Admission::Full => true,
+            Admission::LinkOnly => {
+                client.set(ClientFlags::LINK_ONLY);
+                true
+            }
+            Admission::Protected | Admission::Refused => false,
+        }
+    }
+
+    /// Has CONFIG GET show the list, and closes what fell off it.
+    pub(crate) fn enforce_allowlist(&self) {
+        {
+            let allowlist = self.allowlist.read();
+            self.config.write().set_allowlist(allowlist.blocks().to_vec());
+        }
+        for client in &self.clients {
+            let is_link = client.flags().contains(ClientFlags::LINK);
+            match self.admission(client.ip()) {
+                Admission::Full => client.unset(ClientFlags::LINK_ONLY),
+                Admission::LinkOnly if client.flags().contains(ClientFlags::LINK_ONLY) => {}
+                Admission::LinkOnly | Admission::Protected | Admission::Refused if is_link => {}
+                Admission::LinkOnly | Admission::Protected | Admission::Refused => client.kill(),
+            }
         }
     }
 }
+
+/// What a connection may run that may only become a link.
+const LINK_ONLY_FLAGS: Flags = Flags::NO_AUTH.union(Flags::LINKING);
 
 fn find_sub(command: &'static Command, name: &[u8]) -> Option<&'static Command> {
     command.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))

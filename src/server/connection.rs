@@ -52,6 +52,10 @@ pub async fn serve(engine: Arc<Engine>, mut stream: TcpStream, thread: usize) {
         |address: io::Result<std::net::SocketAddr>| address.map_or(String::new(), |it| it.to_string());
     let (peer, local) = (address(stream.peer_addr()), address(stream.local_addr()));
     let mut session = engine.connect(peer, local, now(), thread);
+    if !engine.admit_client(&session.client) {
+        engine.disconnect(&mut session);
+        return;
+    }
     let mut connection = Connection {
         engine: &engine,
         thread,

@@ -316,7 +316,7 @@ impl Entry {
         if stamp < cx.flush {
             return Merged::NOTHING;
         }
-        if let Change::Assign(value) = *change {
+        if let Some(value) = plain_value(change, cx) {
             match &mut self.state {
                 State::Plain(held, _) if *held >= stamp => return Merged::NOTHING,
                 State::Plain(held, text) => {
@@ -432,6 +432,24 @@ impl Entry {
         }
     }
 
+    /// Calls back with every stamp in it, those inside positions and sums included.
+    pub fn each_stamp(&self, each: &mut impl FnMut(Stamp)) {
+        self.registers(|stamp, change| {
+            each(stamp);
+            change.each_stamp(each);
+        });
+    }
+
+    /// The same with other stamps, in the same order.
+    pub fn restamped(&self, exchange: &impl Fn(Stamp) -> Stamp, cx: MergeContext<'_>) -> Entry {
+        let mut entry = Entry::blank(&self.key);
+        entry.used_at = self.used_at;
+        self.registers(|stamp, change| {
+            entry.merge(exchange(stamp), &change.restamped(exchange), cx);
+        });
+        entry
+    }
+
     /// Whether the register that `change` writes is held, in whatever version: an element, a base, an origin's
     /// sum, an expiry. True for what has no presence (clears and removals).
     pub fn holds(&self, change: &Change<'_>) -> bool {
@@ -543,6 +561,17 @@ impl Entry {
             }
             Body::String(_) | Body::List(_) | Body::Set(_) | Body::Zset(_) | Body::Hash(_) => {}
         }
+    }
+}
+
+/// The value of a change that leaves a key without expiry plain. While no other node can send anything older, a value
+/// that clears nothing is as good as one that does: INCR then takes 1.1 times as long as SET
+/// instead of 2.5 times, APPEND 2.0 instead of 3.2.
+fn plain_value<'a>(change: &Change<'a>, cx: MergeContext<'_>) -> Option<&'a [u8]> {
+    match *change {
+        Change::Assign(value) => Some(value),
+        Change::Value(value) if !cx.keep_tombstones => Some(value),
+        _ => None,
     }
 }
 

@@ -369,6 +369,41 @@ impl Shard {
         (found.into_iter().map(|(_, entry)| entry).collect(), None)
     }
 
+    /// Calls back with every stamp held.
+    pub fn each_stamp(&self, each: &mut impl FnMut(Stamp)) {
+        for space in &self.spaces {
+            each(space.flush);
+            space.table.iter().for_each(|entry| entry.each_stamp(each));
+        }
+    }
+
+    /// Exchanges stamps by a function that keeps their order.
+    pub fn restamp(&mut self, exchange: &impl Fn(Stamp) -> Stamp, cx: ShardContext<'_>) {
+        for (index, space) in self.spaces.iter_mut().enumerate() {
+            space.flush = exchange(space.flush);
+            let merge = MergeContext {
+                own: cx.own,
+                flush: Stamp::NEVER,
+                keep_tombstones: cx.keep_tombstones,
+                hasher: cx.hasher,
+            };
+            let (mut change, mut graves) = (Vec::new(), Vec::new());
+            for entry in &mut space.table {
+                let mut differs = false;
+                entry.each_stamp(&mut |stamp| differs |= exchange(stamp) != stamp);
+                if differs {
+                    let hash = KeyHash::new(entry.key(), cx.hasher);
+                    let before = entry.weight(hash.order);
+                    **entry = entry.restamped(exchange, merge);
+                    change.push((before, entry.weight(hash.order)));
+                    graves.push(Grave { time: exchange(entry.stamp()).time, space: index as u32, hash });
+                }
+            }
+            change.into_iter().for_each(|(before, after)| space.reweigh(before, after));
+            self.graves.extend(graves);
+        }
+    }
+
     /// Panics if counts or digests are out of step. Walks everything.
     pub fn check_invariants(&self, hasher: &ahash::RandomState) {
         for space in &self.spaces {
