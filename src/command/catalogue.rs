@@ -389,7 +389,7 @@ fn keys_of(c: &Call<'_, '_>) -> Result<Vec<(usize, &'static KeySpec)>, Error> {
         _ => Some(known),
     });
     let Some(Known { command, .. }) = known else { return Err(Error::new("ERR Invalid command specified")) };
-    if command.keys.is_empty() {
+    if !command.keys.iter().any(KeySpec::is_key) {
         return Err(Error::new("ERR The command has no key arguments"));
     }
     if !command.takes(args.len()) {

@@ -799,7 +799,8 @@ impl Engine {
 
     /// Whether cluster clients are served: `cluster-emulation`.
     pub fn emulates_cluster(&self) -> bool {
-        self.config.read().cluster_emulation.unwrap_or(self.is_active())
+        let config = self.config.read();
+        self.topology.read().emulates(&config)
     }
 
     /// How many threads run commands.
