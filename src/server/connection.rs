@@ -159,13 +159,17 @@ impl Connection<'_> {
             }
             loop {
                 let flow = self.execute(session);
+                if let Some(Flow::Sleep(ms)) = flow {
+                    let until = now().unix_ms.saturating_add(ms);
+                    self.idle(stream, session, Some(until), || false).await?;
+                }
                 self.engine.wake_links();
                 if self.is_reply_too_long(session) {
                     return Ok(End::Closed);
                 }
                 self.flush(stream, session).await?;
                 match flow {
-                    Some(Flow::Continue) => continue,
+                    Some(Flow::Continue | Flow::Sleep(_)) => continue,
                     None => break,
                     Some(Flow::Close) => return Ok(End::Closed),
                     Some(Flow::Shutdown) => {
@@ -174,10 +178,6 @@ impl Connection<'_> {
                         return Ok(End::Closed);
                     }
                     Some(Flow::Link) => return Ok(End::Link),
-                    Some(Flow::Sleep(ms)) => {
-                        let until = now().unix_ms.saturating_add(ms);
-                        self.idle(stream, session, Some(until), || false).await?;
-                    }
                     Some(Flow::Paused) => {
                         let pause = &self.engine.clone().pause;
                         let is_over = || pause.at(now().unix_ms).is_none();

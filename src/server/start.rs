@@ -245,8 +245,7 @@ fn finish(runtime: &Runtime, shell: &Shell) {
 
 /// Partners hear that this node goes, before its clients do.
 async fn take_leave(shell: &Shell) {
-    shell.engine.mesh.lock().say_bye();
-    shell.engine.wake_all_links();
+    shell.engine.hand_over(time::now(), 0);
     tokio::time::sleep(LEAVE).await;
 }
 
