@@ -197,7 +197,10 @@ impl Shard {
                 *live -= 1;
                 *volatile -= usize::from(before.volatile);
                 *digest = digest.wrapping_sub(before.digest);
-                self.graves.push_back(Grave { time: Stamp::instant(at_ms).time, space: index, hash });
+                if !entry.in_grave {
+                    entry.in_grave = true;
+                    self.graves.push_back(Grave { time: Stamp::instant(at_ms).time, space: index, hash });
+                }
             }
             return (None, before.live);
         }
