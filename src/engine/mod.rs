@@ -21,6 +21,7 @@ pub mod error;
 pub mod keyspace;
 pub mod notify;
 pub mod pubsub;
+mod planted;
 pub mod ranges;
 pub mod registers;
 pub mod replication;
@@ -40,6 +41,7 @@ use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
 use crate::config::{Access, Config};
+use crate::faults::Faults;
 use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
@@ -211,6 +213,8 @@ pub struct Engine {
     pub registers: registers::Registers,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
+    /// Bugs planted by tests.
+    faults: Faults,
     /// Keys past their expiry are removed without being asked for; DEBUG SET-ACTIVE-EXPIRE.
     active_expire: AtomicBool,
     /// The range [`Self::tick`] goes on from.
@@ -257,6 +261,7 @@ impl Engine {
             link_wakers: replication::Wakers::default(),
             registers: registers::Registers::default(),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
+            faults: Faults::empty(),
             active_expire: AtomicBool::new(true),
             upkeep_range: AtomicUsize::new(0),
         }

@@ -26,6 +26,7 @@ use super::backlog::{Backlog, Segment};
 use super::frame::{self, Cursor, Floor, Frame, Heartbeat, Hello, Member, VERSION};
 use super::vector::{Progress, Vector};
 use crate::clock::{NTP64, NodeId, Origin};
+use crate::faults::Faults;
 
 /// Number of a link on this node; never used twice.
 pub type LinkId = u64;
@@ -224,6 +225,9 @@ pub struct Mesh {
     dials: BTreeMap<Address, Dial>,
     pull: Option<Pull>,
     events: Vec<Event>,
+    /// Bugs planted by tests.
+    #[doc(hidden)]
+    pub faults: Faults,
 }
 
 impl Mesh {
@@ -239,6 +243,7 @@ impl Mesh {
             dials: BTreeMap::new(),
             pull: None,
             events: Vec::new(),
+            faults: Faults::empty(),
         }
     }
 
@@ -667,6 +672,9 @@ impl Mesh {
         if origin == self.own.origin {
             return Ok(Verdict::Repeat);
         }
+        if self.faults.contains(Faults::REPEATS) {
+            return Ok(Verdict::Merge { skip: 0 });
+        }
         let mut have = self.vector.of(origin).sequence;
         if let Some(pull) = &self.pull && pull.vector.is_some() {
             have = have.max(pull.shadow.of(origin).sequence);
@@ -952,6 +960,9 @@ impl Mesh {
         let Some(pull) = self.pull.as_mut().filter(|pull| pull.link == id) else { return };
         pull.asked = pull.asked.saturating_sub(1);
         pull.bytes += bytes as u64;
+        if self.faults.contains(Faults::EARLY_VECTOR) {
+            self.vector.join(&pull.shadow);
+        }
         match to {
             Some(cursor) => pull.todo.push_front((range, cursor, graves)),
             None => pull.done += 1,
