@@ -792,7 +792,7 @@ impl Mesh {
             if after >= have || origin == peer.origin || self.arrives_by_itself(link, origin) {
                 continue;
             }
-            if self.backlog.first(origin).is_none_or(|first| first > after + 1) {
+            if !self.backlog.has(origin, after + 1) {
                 gap = true;
                 continue;
             }
@@ -833,7 +833,7 @@ impl Mesh {
                 after < progress.sequence
                     && origin != peer.origin
                     && !self.arrives_by_itself(link, origin)
-                    && self.backlog.first(origin).is_some_and(|first| first <= after + 1)
+                    && self.backlog.has(origin, after + 1)
             })
     }
 

@@ -16,8 +16,8 @@ type Register = (Origin, u32, Vec<u8>, Option<Vec<u8>>);
 #[derive(Default)]
 pub struct History {
     batches: BTreeMap<Origin, BTreeMap<u64, Vec<u8>>>,
-    /// What clients added, in order. Sums say totals only.
-    amounts: BTreeMap<Register, VecDeque<Amount>>,
+    /// What clients added, in order, whatever the keyspace. Sums say totals only.
+    amounts: BTreeMap<(Origin, Vec<u8>, Option<Vec<u8>>), VecDeque<Amount>>,
 }
 
 /// Effects in stamp order, and what cannot be judged.
@@ -62,8 +62,8 @@ impl History {
     }
 
     /// A client has added to a number.
-    pub fn added(&mut self, origin: Origin, space: u32, key: &[u8], element: Option<&[u8]>, amount: Amount) {
-        let register = (origin, space, key.to_vec(), element.map(<[u8]>::to_vec));
+    pub fn added(&mut self, origin: Origin, key: &[u8], element: Option<&[u8]>, amount: Amount) {
+        let register = (origin, key.to_vec(), element.map(<[u8]>::to_vec));
         self.amounts.entry(register).or_default().push_back(amount);
     }
 
@@ -104,7 +104,8 @@ impl History {
                             if held.is_some_and(|held| held.last >= added.last) {
                                 return; // asserted anew
                             }
-                            let amount = amounts.get_mut(&register).and_then(VecDeque::pop_front);
+                            let number = (*origin, at.1.to_vec(), register.3.clone());
+                            let amount = amounts.get_mut(&number).and_then(VecDeque::pop_front);
                             let amount = amount.unwrap_or_else(|| panic!("nobody added to {register:?}"));
                             effects.push((added.stamp(), Step::Add(at.0, at.1, change, amount)));
                         }

@@ -171,7 +171,7 @@ impl Load {
             let reply = world.command(node, session, &[b"EXEC".to_vec()]);
             let Some(outcomes) = outcomes(&reply) else { return };
             for (line, succeeded) in lines.iter().zip(outcomes) {
-                note(world, node, session, line, succeeded);
+                note(world, node, line, succeeded);
             }
         } else {
             let line = self.line(&mut world.random);
@@ -187,17 +187,16 @@ pub fn run(world: &mut World, node: usize, session: usize, line: &[Vec<u8>]) -> 
         let words: Vec<_> = line.iter().map(|word| String::from_utf8_lossy(word)).collect();
         println!("{:>9} n{node} {} -> {:?}", world.now_us, words.join(" "), String::from_utf8_lossy(&reply));
     }
-    note(world, node, session, line, !reply.starts_with(b"-"));
+    note(world, node, line, !reply.starts_with(b"-"));
     reply
 }
 
-fn note(world: &mut World, node: usize, session: usize, line: &[Vec<u8>], succeeded: bool) {
+fn note(world: &mut World, node: usize, line: &[Vec<u8>], succeeded: bool) {
     let engine = world.engine(node);
     if !succeeded || !engine.is_active() {
         return;
     }
-    let db = world.nodes[node].sessions[session].db;
-    let (origin, space) = (engine.clock.origin(), engine.space_of(db));
+    let origin = engine.clock.origin();
     let int = |text: &[u8]| Amount::Int(number::parse_i64(text).expect("drawn as a number").into());
     let score = |text: &[u8]| Amount::Score(number::parse_f64(text).expect("drawn as a number"));
     let (element, amount) = match (line[0].as_slice(), &line[1..]) {
@@ -214,7 +213,7 @@ fn note(world: &mut World, node: usize, session: usize, line: &[Vec<u8>], succee
         (b"ZADD", [_, incr, n, member]) if incr == b"INCR" => (Some(member.clone()), score(n)),
         _ => return,
     };
-    world.history.added(origin, space, &line[1], element.as_deref(), amount);
+    world.history.added(origin, &line[1], element.as_deref(), amount);
 }
 
 /// Which commands of a transaction succeeded; `None` if it did not run.

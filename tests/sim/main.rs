@@ -28,8 +28,10 @@ fn nodes_are_equal_after_every_storm() {
     let count = std::env::var("MELDIS_SEEDS").map_or(SEEDS, |count| count.parse().expect("MELDIS_SEEDS is a number"));
     let seeds: Vec<u64> = only.map_or_else(|| (1..=count).collect(), |seed| vec![seed]);
     let failed = storm::weather_all(&seeds, Faults::empty(), usize::MAX);
-    for (seed, report) in failed.iter().take(5) {
-        println!("{report}\nreplay: MELDIS_SEED={seed} cargo test --test sim nodes_are_equal -- --nocapture\n");
+    for (seed, report) in &failed {
+        let lines = if failed.len() == 1 { usize::MAX } else { 6 };
+        report.lines().take(lines).for_each(|line| println!("{line}"));
+        println!("replay: MELDIS_SEED={seed} cargo test --test sim nodes_are_equal -- --nocapture\n");
     }
     let seeds: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
     assert!(failed.is_empty(), "{} seeds failed: {seeds:?}", failed.len());

@@ -421,9 +421,11 @@ impl World {
         if let Some(fault) = engine.link_fault(link) {
             return Err(fault);
         }
-        let end = &mut self.connections[connection].ends[at];
+        let mut input = std::mem::take(&mut self.connections[connection].ends[at].input);
+        let mut held = false;
         loop {
-            let rest = &end.input[taken..];
+            let engine = self.nodes[node].engine.as_ref().expect("an open end has a node");
+            let rest = &input[taken..];
             let length = match frame::length(rest, engine.link_body_bytes_max(link))? {
                 Some(length) if length <= rest.len() => length,
                 _ => break,
@@ -436,14 +438,17 @@ impl World {
             }
             match engine.link_receive(link, &rest[..length], now, 0)? {
                 Received::Taken => taken += length,
-                Received::Held => {
-                    end.held = true;
-                    break;
-                }
+                Received::Held => held = true,
             }
-            end.held = false;
+            // Before another frame pushes it out of the backlog.
+            self.capture(node);
+            if held {
+                break;
+            }
         }
-        end.input.drain(..taken);
+        input.drain(..taken);
+        let end = &mut self.connections[connection].ends[at];
+        (end.input, end.held) = (input, held);
         let other_end = &self.connections[connection].ends[1 - at];
         let stalled = self.paths[other][node].stalled_until_us > now_us;
         if other_end.stream.closed_us.is_some_and(|at_us| at_us <= now_us)
