@@ -2,7 +2,7 @@
 
 use sha1_smol::Sha1;
 
-use super::help::reply_help;
+use super::family;
 use super::object::{encoding_of, refcount_of};
 use super::parse::is;
 use crate::engine::call::{Call, Outcome};
@@ -14,22 +14,25 @@ use crate::store::delta::Kind;
 use crate::store::entry::{Entry, Value};
 
 /// The table.
-pub const COMMANDS: &[Command] = &[
-    Command {
-        name: "debug",
-        arity: -2,
-        flags: Flags::ADMIN.union(Flags::PROTECTED).union(Flags::WHOLE_KEYSPACE).union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE),
-        keys: &[],
-        categories: &[],
-        tips: &[],
-        group: Group::Server,
-        since: "1.0.0",
-        summary: "Looks behind the scenes, for tests.",
-        complexity: "Depends on subcommand",
-        run: debug,
-        subcommands: &[],
-    },
-];
+pub const COMMANDS: &[Command] = &[Command {
+    name: "debug",
+    arity: -2,
+    flags: Flags::ADMIN
+        .union(Flags::PROTECTED)
+        .union(Flags::WHOLE_KEYSPACE)
+        .union(Flags::NOSCRIPT)
+        .union(Flags::LOADING)
+        .union(Flags::STALE),
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: Group::Server,
+    since: "1.0.0",
+    summary: "Looks behind the scenes, for tests.",
+    complexity: "Depends on subcommand",
+    run: debug,
+    subcommands: &[],
+}];
 
 fn debug(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (name, count) = (&c.args[1], c.args.len());
@@ -42,7 +45,8 @@ fn debug(c: &mut Call<'_, '_>) -> Result<(), Error> {
         _ if is(name, "digest-value") => digest_value(c),
         _ => {
             let name = String::from_utf8_lossy(name);
-            let text = format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP.");
+            let text =
+                format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP.");
             return Err(text.into());
         }
     }
@@ -50,7 +54,7 @@ fn debug(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn help(c: &mut Call<'_, '_>) {
-    reply_help(
+    family::help(
         c,
         &[
             ("DIGEST", "A hash of all databases, Redis's way: equal data, equal hash."),
@@ -212,5 +216,46 @@ fn type_number(kind: Kind) -> u32 {
 impl std::fmt::Display for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Access;
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn digests_are_those_of_redis() {
+        let mut node = Fixture::new();
+        node.engine.config.write().enable_debug_command = Access::Yes;
+        node.check("DEBUG DIGEST", &format!("+{}", "0".repeat(40)));
+        for command in ["SET s hello", "SET n 10 EX 1000", "HSET h a 1 b 2", "SADD t x y 3"] {
+            node.run(command);
+        }
+        node.run_args(&[b"SET", b"", b"empty"]);
+        // Told by redis-server 7.0.15 of the same data.
+        node.check("DEBUG DIGEST", "+11a3c0469077f1f7af353871090661f49471bcbc");
+        let values = [
+            "*5",
+            "+36b23a1456b2dce2c3ed252c456761301dba8060",
+            "+d79f35663055c5a8f1279d5fc2867763c3bbc76f",
+            "+6c8f22b3bf510fdcfd6122dd0f908a80e88243bf",
+            "+415a07507e2348d139f9fd645a024f6be569dd65",
+            "+0000000000000000000000000000000000000000",
+        ];
+        node.check("DEBUG DIGEST-VALUE s n h t nokey", &values.join(" "));
+        node.check("MOVE s 3", ":1");
+        node.check("DEBUG DIGEST", "+bf55f2d8c844c1cdcdf8e019211e2b67cfd897f2");
+    }
+
+    #[test]
+    fn debug_is_refused_unless_configured() {
+        let mut node = Fixture::new();
+        assert!(node.run("DEBUG DIGEST").starts_with("-ERR DEBUG command not allowed. If the "));
+        node.engine.config.write().enable_debug_command = Access::Local;
+        assert!(node.run("DEBUG DIGEST").starts_with("-ERR DEBUG command not allowed"));
+        let (now, local) = (crate::engine::Now::from_unix_ns(0), "[::1]:7".to_owned());
+        let mut local = node.engine.connect(local.clone(), local, now, 0);
+        assert!(node.run_on(&mut local, "DEBUG DIGEST").starts_with('+'));
     }
 }

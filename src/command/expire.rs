@@ -174,7 +174,7 @@ fn expire_at(c: &mut Call<'_, '_>, time: Time) -> Result<(), Error> {
         .checked_mul(time.unit_ms)
         .and_then(|ms| ms.checked_add(from_ms))
         .ok_or_else(|| Error::from(format!("ERR invalid expire time in '{}' command", time.name)))?;
-    let exists = c.keys.look(key).is_some();
+    let exists = c.keys.find(key).is_some();
     if !exists || !condition.holds(c.keys.expires_at_ms(key), at_ms) {
         c.reply.int(0);
         return Ok(());
@@ -235,7 +235,7 @@ impl Condition {
 
 fn persist(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let key = &c.args[1];
-    let persisted = c.keys.look(key).is_some() && c.keys.expires_at_ms(key).is_some();
+    let persisted = c.keys.find(key).is_some() && c.keys.expires_at_ms(key).is_some();
     if persisted {
         c.keys.expire(key, None);
         c.keys.notify(EventClass::GENERIC, "persist", key);
@@ -275,4 +275,53 @@ fn tell(c: &mut Call<'_, '_>, show: impl FnOnce(u64) -> u64) -> Result<(), Error
 
 fn to_seconds(ms: u64) -> u64 {
     ms.saturating_add(500) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn conditions_compare_with_the_expiry_held() {
+        let check = |options: &str, held_ms, holds| {
+            let args: crate::resp::args::OwnedArgs = options.split_whitespace().collect();
+            let condition = Condition::parse(args.args()).unwrap();
+            assert_eq!(condition.holds(held_ms, 100), holds, "{options} {held_ms:?}");
+        };
+        for (options, none, same, sooner, later) in [
+            ("", true, true, true, true),
+            ("nx", true, false, false, false),
+            ("XX", false, true, true, true),
+            ("gt", false, false, true, false),
+            ("LT", true, false, false, true),
+            ("XX LT", false, false, false, true),
+            ("XX GT", false, false, true, false),
+        ] {
+            check(options, None, none);
+            check(options, Some(100), same);
+            check(options, Some(99), sooner);
+            check(options, Some(101), later);
+        }
+    }
+
+    #[test]
+    fn a_key_given_the_expiry_it_died_by_once_more_expires_again() {
+        let mut node = Fixture::replicating();
+        let at_ms = node.now_ms + 10;
+        node.run("SET k 1");
+        node.run(&format!("PEXPIREAT k {at_ms}"));
+        node.now_ms += 10;
+        node.tick();
+        node.check("DBSIZE", ":0");
+        // As a peer would that had not seen it die.
+        let key = node.engine.hash(b"k");
+        let stamp = node.engine.clock.tick(crate::clock::NTP64(0));
+        let expiry = crate::store::delta::Change::Expire(Some(at_ms), crate::store::delta::Kind::String);
+        let cx = node.engine.shard_context();
+        node.engine.cell(key.range()).lock().shard.merge(0, b"k", key, stamp, &expiry, 0, cx);
+        node.tick();
+        node.check("DBSIZE", ":0");
+        node.check("MELD DIGEST RANGES", "*0");
+    }
 }

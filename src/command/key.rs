@@ -207,7 +207,7 @@ fn type_of(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn rename(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (from, to) = (&c.args[1], &c.args[2]);
-    if c.keys.value(from).is_none() {
+    if c.keys.find(from).is_none() {
         return Err(Error::NO_SUCH_KEY);
     }
     if from != to {
@@ -219,10 +219,10 @@ fn rename(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn renamenx(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (from, to) = (&c.args[1], &c.args[2]);
-    if c.keys.value(from).is_none() {
+    if c.keys.find(from).is_none() {
         return Err(Error::NO_SUCH_KEY);
     }
-    let free = from != to && c.keys.look(to).is_none();
+    let free = from != to && c.keys.find(to).is_none();
     if free {
         change_name(c);
     }
@@ -257,7 +257,7 @@ fn copy(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
     let found = c.keys.value(from).is_some();
     c.keys.select(to_db);
-    let copied = found && (replace || c.keys.look(to).is_none());
+    let copied = found && (replace || c.keys.find(to).is_none());
     c.keys.select(from_db);
     if copied {
         c.keys.copy(from, to_db, to);
@@ -275,9 +275,9 @@ fn move_key(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if from_db == to_db {
         return Err(Error::SAME_OBJECT);
     }
-    let found = c.keys.look(key).is_some();
+    let found = c.keys.find(key).is_some();
     c.keys.select(to_db);
-    let moved = found && c.keys.look(key).is_none();
+    let moved = found && c.keys.find(key).is_none();
     c.keys.select(from_db);
     if moved {
         c.keys.copy(key, to_db, key);

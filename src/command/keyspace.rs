@@ -284,7 +284,8 @@ fn check_flush_mode(c: &Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn swapdb(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    let number = |arg, error| number::parse_i64(arg).and_then(|number| i32::try_from(number).ok()).ok_or(error);
+    let number =
+        |arg, error| number::parse_i64(arg).and_then(|number| i32::try_from(number).ok()).ok_or(error);
     let a = number(&c.args[1], Error::new("ERR invalid first DB index"))?;
     let b = number(&c.args[2], Error::new("ERR invalid second DB index"))?;
     let in_range = |db| u32::try_from(db).ok().filter(|db| *db < c.engine.databases());
@@ -294,4 +295,127 @@ fn swapdb(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
     c.reply.ok();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::engine::testing::Fixture;
+
+    /// Scans to the end, with more keys coming in between; how often each name came.
+    fn scan_all(node: &mut Fixture, options: &str) -> BTreeMap<String, usize> {
+        let (mut found, mut cursor) = (BTreeMap::new(), "0".to_owned());
+        for round in 0.. {
+            let reply = node.run(&format!("SCAN {cursor}{options}"));
+            let words: Vec<&str> = reply.split(' ').collect();
+            for name in words[4..].iter().skip(1).step_by(2) {
+                *found.entry((*name).to_owned()).or_default() += 1;
+            }
+            cursor = words[2].to_owned();
+            if cursor == "0" {
+                return found;
+            }
+            node.run(&format!("SET new{round} 1"));
+        }
+        unreachable!("a scan ends")
+    }
+
+    #[test]
+    fn a_scan_returns_each_key_that_was_there_all_along_once() {
+        let mut node = Fixture::new();
+        for n in 0..3000 {
+            node.run(&format!("SET k{n} 1"));
+        }
+        for (options, rounds) in [("", 3000), (" COUNT 1", 3000), (" COUNT 5000", 3000)] {
+            let found = scan_all(&mut node, options);
+            assert!(found.values().all(|times| *times == 1), "{options}");
+            assert_eq!(found.keys().filter(|name| name.starts_with('k')).count(), rounds, "{options}");
+        }
+        let found = scan_all(&mut node, " MATCH k1?7 TYPE string COUNT 100");
+        assert_eq!(found.len(), 10);
+        assert!(scan_all(&mut node, " TYPE hash").is_empty());
+    }
+
+    #[test]
+    fn cursors_are_read_as_strtoul_does() {
+        let check = |text: &str, expected| assert_eq!(cursor(text.as_bytes()).ok(), expected, "{text}");
+        check("", Some(0));
+        check("0", Some(0));
+        check("+7", Some(7));
+        check("-1", Some(u64::MAX));
+        check("18446744073709551615", Some(u64::MAX));
+        check("7\0x", Some(7));
+        for text in ["18446744073709551616", "x", "1x", "+", "-", " 1", "1 ", "+-1"] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn random_keys_are_drawn_from_all() {
+        let mut node = Fixture::new();
+        node.check("RANDOMKEY", "$-1");
+        (0..8).for_each(|n| drop(node.run(&format!("SET k{n} 1"))));
+        let drawn: std::collections::BTreeSet<String> = (0..500).map(|_| node.run("RANDOMKEY")).collect();
+        assert_eq!(drawn.len(), 8);
+    }
+
+    #[test]
+    fn many_short_lived_keys_leave_nothing_behind() {
+        let mut node = Fixture::new();
+        for n in 0..20_000 {
+            node.run(&format!("SET k{n} 1 PX {}", 1 + n % 100));
+        }
+        node.run("SET stays 1");
+        node.check("DBSIZE", ":20001");
+        node.now_ms += 50;
+        node.tick();
+        node.check("DBSIZE", ":10001");
+        node.now_ms += 50;
+        node.tick();
+        node.check("DBSIZE", ":1");
+        assert_eq!(node.engine.total(|stats| &stats.expired_keys), 20_000);
+        for range in 0..crate::store::shard::RANGES {
+            let cell = node.engine.cell(range).lock();
+            assert_eq!((cell.shard.volatile(0), cell.shard.graves()), (0, 0));
+            assert!(cell.shard.entries(0).all(|entry| entry.key() == b"stays"));
+        }
+    }
+
+    #[test]
+    fn an_expired_key_counts_until_it_is_noticed() {
+        let mut node = Fixture::new();
+        node.engine.set_active_expire(false);
+        node.run("MSET a 1 b 2");
+        node.run("PEXPIRE a 10");
+        node.now_ms += 10;
+        node.tick();
+        node.check("DBSIZE", ":2");
+        node.check("KEYS *", "*1 $1 b");
+        node.check("EXISTS a", ":0");
+        node.check("DBSIZE", ":1");
+        assert_eq!(node.engine.total(|stats| &stats.expired_keys), 1);
+        node.engine.set_active_expire(true);
+        node.tick();
+        node.check("DBSIZE", ":1");
+        assert_eq!(node.engine.total(|stats| &stats.expired_keys), 1);
+    }
+
+    #[test]
+    fn flushed_and_swapped_databases_answer_for_what_stands_there_now() {
+        let mut node = Fixture::new();
+        node.run("SET k 1");
+        node.check("SWAPDB 0 1", "+OK");
+        node.check("DBSIZE", ":0");
+        node.run("SET own 1");
+        node.check("SWAPDB 1 0", "+OK");
+        node.check("KEYS *", "*1 $1 k");
+        node.check("FLUSHDB ASYNC", "+OK");
+        node.check("DBSIZE", ":0");
+        node.check("SWAPDB 0 1", "+OK");
+        node.check("KEYS *", "*1 $3 own");
+        node.check("FLUSHALL", "+OK");
+        node.check("DBSIZE", ":0");
+    }
 }

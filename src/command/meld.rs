@@ -6,9 +6,9 @@
 
 use std::ops::ControlFlow;
 
-use super::help::reply_help;
+use super::family;
 use super::parse::is;
-use super::replication;
+use super::{meld_allowlist, replication};
 use crate::clock::{Stamp, unix_ms_from_ntp};
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
@@ -29,11 +29,12 @@ pub const COMMANDS: &[Command] = &[Command {
     since: "1.0.0",
     summary: "What Redis has no command for.",
     complexity: "Depends on subcommand",
-    run: help,
+    run: family::container,
     subcommands: SUBCOMMANDS,
 }];
 
 const SUBCOMMANDS: &[Command] = &[
+    meld_allowlist::ALLOWLIST,
     replication::LINK,
     replication::PEERS,
     replication::RESYNC,
@@ -82,7 +83,7 @@ const SUBCOMMANDS: &[Command] = &[
 ];
 
 fn help(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    reply_help(
+    family::help(
         c,
         &[
             ("DIGEST [RANGES]", "A hash of all that this node holds, or of each range that holds something."),
@@ -153,7 +154,8 @@ fn stamp(c: &mut Call<'_, '_>) -> Result<(), Error> {
     };
     let now_ms = c.keys.now_ms();
     let entry = c.keys.peek_registers(&c.args[2]);
-    let Some((entry, (stamp, how))) = entry.and_then(|entry| Some((entry, winner(entry, element, now_ms)?))) else {
+    let Some((entry, (stamp, how))) = entry.and_then(|entry| Some((entry, winner(entry, element, now_ms)?)))
+    else {
         c.reply.null();
         return Ok(());
     };
@@ -233,5 +235,68 @@ fn element_of<'a>(change: &Change<'a>) -> Option<&'a [u8]> {
         | Change::Item(..)
         | Change::ItemValue(..)
         | Change::ItemRemove(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+
+    /// Checks the type and how it won, of the key or element, and whether the newest stamp of all did.
+    fn check(node: &mut Fixture, asked: &str, kind: &str, how: &str) -> u64 {
+        let reply = node.run(&format!("MELD STAMP {asked}"));
+        let words: Vec<&str> = reply.split(' ').collect();
+        let at = |name| words.iter().position(|word| *word == name).unwrap();
+        let kind_shown = if words[at("kind") + 1] == "$-1" { "none" } else { words[at("kind") + 2] };
+        assert_eq!((kind_shown, words[at("how") + 2]), (kind, how), "{asked}: {reply}");
+        words[at("stamp") + 2].split('/').next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn stamps_tell_which_write_decided() {
+        let mut node = Fixture::replicating();
+        node.check("MELD STAMP k", "$-1");
+        node.run("SET k 5");
+        let set = check(&mut node, "k", "string", "value");
+        node.run("INCR k");
+        let added = check(&mut node, "k", "string", "sum");
+        node.run("DEL k");
+        let deleted = check(&mut node, "k", "none", "cleared");
+        assert!(set < added && added < deleted);
+        node.run("HSET h a 1 b 2");
+        let first = check(&mut node, "h a", "hash", "value");
+        node.run("HINCRBY h b 1");
+        let second = check(&mut node, "h b", "hash", "sum");
+        assert!(first < second);
+        assert_eq!(check(&mut node, "h", "hash", "sum"), second);
+        node.run("HDEL h b");
+        assert!(check(&mut node, "h b", "hash", "cleared") > second);
+        node.check("MELD STAMP h nofield", "$-1");
+        node.run("PEXPIRE h 10");
+        node.now_ms += 10;
+        check(&mut node, "h", "hash", "expired");
+    }
+
+    #[test]
+    fn digests_are_equal_for_equal_histories_and_change_with_every_write() {
+        let (mut one, mut other) = (Fixture::new(), Fixture::new());
+        let mut seen = std::collections::BTreeSet::new();
+        for command in
+            ["SET a 1", "SET a 2", "EXPIRE a 100", "SWAPDB 0 1", "SADD t x", "SET short 1 PX 10", "DEL t"]
+        {
+            assert!(seen.insert(one.run("MELD DIGEST")), "before {command}");
+            one.run(command);
+            other.run(command);
+            one.tick();
+            assert_eq!(one.run("MELD DIGEST"), other.run("MELD DIGEST"), "{command}");
+        }
+        (one.now_ms, other.now_ms) = (one.now_ms + 10, other.now_ms + 10);
+        one.tick();
+        assert_eq!(one.run("MELD DIGEST"), other.run("MELD DIGEST"));
+        one.run("FLUSHALL");
+        one.check("MELD DIGEST RANGES", "*0");
+        one.run("SET a 1");
+        let ranges = one.run("MELD DIGEST RANGES");
+        assert!(ranges.starts_with("*1 *2 :"), "{ranges}");
     }
 }

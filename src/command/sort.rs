@@ -22,7 +22,21 @@ pub const COMMANDS: &[Command] = &[
         name: "sort",
         arity: -2,
         flags: Flags::WRITE.union(Flags::WHOLE_KEYSPACE).union(Flags::DENYOOM).union(Flags::MOVABLEKEYS),
-        keys: &[KeySpec::at(1, &["RO", "access"]), KeySpec { notes: "(see Redis)", flags: &["RO", "access"], begin: Begin::Unknown, find: Find::Unknown }, KeySpec { notes: "(see Redis)", flags: &["OW", "update"], begin: Begin::Unknown, find: Find::Unknown }],
+        keys: &[
+            KeySpec::at(1, &["RO", "access"]),
+            KeySpec {
+                notes: "(see Redis)",
+                flags: &["RO", "access"],
+                begin: Begin::Unknown,
+                find: Find::Unknown,
+            },
+            KeySpec {
+                notes: "(see Redis)",
+                flags: &["OW", "update"],
+                begin: Begin::Unknown,
+                find: Find::Unknown,
+            },
+        ],
         categories: &["dangerous", "list", "set", "sortedset"],
         tips: &[],
         group: Group::Generic,
@@ -36,7 +50,15 @@ pub const COMMANDS: &[Command] = &[
         name: "sort_ro",
         arity: -2,
         flags: Flags::READONLY.union(Flags::WHOLE_KEYSPACE).union(Flags::MOVABLEKEYS),
-        keys: &[KeySpec::at(1, &["RO", "access"]), KeySpec { notes: "(see Redis)", flags: &["RO", "access"], begin: Begin::Unknown, find: Find::Unknown }],
+        keys: &[
+            KeySpec::at(1, &["RO", "access"]),
+            KeySpec {
+                notes: "(see Redis)",
+                flags: &["RO", "access"],
+                begin: Begin::Unknown,
+                find: Find::Unknown,
+            },
+        ],
         categories: &["dangerous", "list", "set", "sortedset"],
         tips: &[],
         group: Group::Generic,
@@ -89,10 +111,14 @@ impl<'a> Options<'a> {
                 _ if is(option, "desc") => options.descending = true,
                 _ if is(option, "alpha") => options.alpha = true,
                 _ if is(option, "limit") => {
-                    let (Some(offset), Some(count)) = (rest.next(), rest.next()) else { return Err(Error::SYNTAX) };
+                    let (Some(offset), Some(count)) = (rest.next(), rest.next()) else {
+                        return Err(Error::SYNTAX);
+                    };
                     options.limit = (integer(offset)?, integer(count)?);
                 }
-                _ if is(option, "store") && may_store => options.store = Some(rest.next().ok_or(Error::SYNTAX)?),
+                _ if is(option, "store") && may_store => {
+                    options.store = Some(rest.next().ok_or(Error::SYNTAX)?)
+                }
                 _ if is(option, "by") => {
                     let pattern = rest.next().ok_or(Error::SYNTAX)?;
                     options.by = if pattern.contains(&b'*') { By::Pattern(pattern) } else { By::Nothing };
@@ -163,7 +189,7 @@ fn sorted<'k>(keys: &'k Keyspace<'_>, key: &[u8], options: &Options<'_>) -> Resu
             }
             set.iter().collect()
         }
-        Some(Value::Zset(zset)) => zset.order().from(0).map(|ranked| &*ranked.member).collect(),
+        Some(Value::Zset(zset)) => zset.order().range(0..zset.len()).map(|ranked| &*ranked.member).collect(),
         Some(Value::String(_) | Value::Hash(_)) => return Err(Error::WRONG_TYPE),
     };
     if by == By::Nothing {

@@ -55,10 +55,14 @@ bitflags! {
         const WHOLE_KEYSPACE = 1 << 17;
         /// Not awaited by CLIENT REPLY rules and RESP2 subscribers: allowed while subscribed.
         const SUBSCRIBED = 1 << 18;
+        /// May be called with no keys though it takes some.
+        const NO_MANDATORY_KEYS = 1 << 24;
+        /// On the way to a link: allowed to a member's address that is not on the allowlist.
+        const LINKING = 1 << 19;
         /// Looks at all ranges, by itself under one lock at a time, inside a transaction or script with all of them locked.
-        const WALKS_KEYSPACE = 1 << 19;
+        const WALKS_KEYSPACE = 1 << 20;
         /// Refused unless the configuration allows it.
-        const PROTECTED = 1 << 20;
+        const PROTECTED = 1 << 21;
     }
 }
 
@@ -204,30 +208,28 @@ impl Command {
         complete
     }
 
-    /// First key, last key and step as COMMAND INFO shows them.
+    /// First key, last key and step as COMMAND INFO shows them: of one range, or of adjacent ranges as one.
     pub fn positions(&self) -> (i64, i64, i64) {
-        match self.keys.first() {
-            Some(KeySpec { begin: Begin::Index(first), find: Find::Range { last, step, .. }, .. })
-                if !self.flags.contains(Flags::MOVABLEKEYS) || self.keys.len() == 1 =>
-            {
-                let mut last_key = if *last >= 0 { *first as i64 + i64::from(*last) } else { i64::from(*last) };
-                let mut step = *step as i64;
-                for spec in &self.keys[1..] {
-                    if let (Begin::Index(first), Find::Range { last: 0, .. }) = (spec.begin, spec.find)
-                        && last_key >= 0
-                    {
-                        step = step.max(first as i64 - last_key);
-                        last_key = first as i64;
-                    }
-                }
-                (*first as i64, last_key, step)
+        let range = |spec: &KeySpec| match (spec.begin, spec.find) {
+            (Begin::Index(first), Find::Range { last, step, .. }) => {
+                let first = first as i64;
+                Some((first, if last < 0 { last.into() } else { first + i64::from(last) }, step as i64))
             }
-            _ => (0, 0, 0),
-        }
+            _ => None,
+        };
+        // A last key counted from the end is behind all others.
+        let farther = |a: i64, b: i64| if a < 0 || b < 0 { a.min(b) } else { a.max(b) };
+        let join = |a: (i64, i64, i64), b: (i64, i64, i64)| (a.0.min(b.0), farther(a.1, b.1), a.2);
+        self.keys.iter().filter_map(range).reduce(join).unwrap_or_default()
     }
 }
 
 impl KeySpec {
+    /// Whether these arguments name keys; those of SPUBLISH and the like are only routed by slot.
+    pub fn is_key(&self) -> bool {
+        !self.flags.contains(&"not_key")
+    }
+
     /// The first argument, read.
     pub const READ_1: KeySpec = KeySpec::at(1, &["RO", "access"]);
     /// The first argument, read and changed.
@@ -248,6 +250,12 @@ impl KeySpec {
     /// Every `step`th argument from `index` to the last.
     pub const fn to_end(index: usize, step: usize, flags: &'static [&'static str]) -> Self {
         let find = Find::Range { last: -1, step, limit: 0 };
+        KeySpec { notes: "", flags, begin: Begin::Index(index), find }
+    }
+
+    /// Every argument from `index` to the last but one.
+    pub const fn all_but_last_from(index: usize, flags: &'static [&'static str]) -> Self {
+        let find = Find::Range { last: -2, step: 1, limit: 0 };
         KeySpec { notes: "", flags, begin: Begin::Index(index), find }
     }
 

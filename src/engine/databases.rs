@@ -58,12 +58,15 @@ fn swap(spaces: &mut Vec<u32>, a: u32, b: u32) {
 fn is_permutation(spaces: &[u32]) -> bool {
     let mut sorted = spaces.to_vec();
     sorted.sort_unstable();
-    sorted.iter().zip(0..DATABASES_MAX).all(|(space, db)| *space == db) && spaces.len() <= DATABASES_MAX as usize
+    sorted.iter().zip(0..DATABASES_MAX).all(|(space, db)| *space == db)
+        && spaces.len() <= DATABASES_MAX as usize
 }
 
 /// A database shows another keyspace than before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Moved {
+    /// Which database.
+    pub db: u32,
     /// Which keyspace it showed.
     pub from: u32,
     /// Which it shows now.
@@ -153,11 +156,11 @@ impl Databases {
 
     fn adopt(&self, mapping: &[u32]) -> Vec<Moved> {
         let mut moved = Vec::new();
-        for (db, held) in self.spaces.iter().enumerate() {
-            let to = mapping.get(db).copied().unwrap_or(db as u32);
+        for (db, held) in (0..).zip(&self.spaces) {
+            let to = mapping.get(db as usize).copied().unwrap_or(db);
             let from = held.swap(to, Ordering::AcqRel);
             if from != to {
-                moved.push(Moved { from, to });
+                moved.push(Moved { db, from, to });
             }
         }
         moved

@@ -14,13 +14,14 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use super::{Cell, Engine, Now};
 use super::client::Client;
 use super::databases::Moved;
 use super::error::Error;
 use super::notify::{Event, EventClass};
+use super::pubsub::Scope;
 use super::session::Watch;
 use super::stats::Stats;
+use super::{Cell, Engine, Now};
 use crate::clock::{NTP64, Stamp};
 use crate::link::batch::{BatchWriter, Record};
 use crate::link::frame::{Cursor, Swaps};
@@ -113,15 +114,17 @@ pub struct Keyspace<'e> {
     stamp: Option<Stamp>,
     /// The batch being written and the slot it is written to; opened by the first change.
     batch: Option<(MutexGuard<'e, Slot>, BatchWriter, NTP64)>,
-    /// Keys that got something a blocked client may be waiting for.
+    /// Databases and keys that got something a blocked client may be waiting for.
     pub(super) ready: SmallVec<[(u32, Vec<u8>); 2]>,
     pub(super) events: Vec<Event>,
+    /// Messages for subscribers, sent with the events.
+    pub(super) messages: Vec<(Scope, Vec<u8>, Vec<u8>)>,
+    /// Whether the running command only reads: a key it misses is an event.
+    pub(super) tells_misses: bool,
     /// Number of changes made.
     pub dirty: u64,
     /// Whether reads leave the key's access time alone.
     pub no_touch: bool,
-    /// Whether the command only reads: then lookups are counted as hits and misses.
-    pub(super) is_read: bool,
 }
 
 impl<'e> Keyspace<'e> {
@@ -137,9 +140,10 @@ impl<'e> Keyspace<'e> {
             batch: None,
             ready: SmallVec::new(),
             events: Vec::new(),
+            messages: Vec::new(),
+            tells_misses: false,
             dirty: 0,
             no_touch: false,
-            is_read: false,
         }
     }
 
@@ -158,6 +162,11 @@ impl<'e> Keyspace<'e> {
     /// The wall-clock time of this command in Unix milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.now.unix_ms
+    }
+
+    /// The same in microseconds.
+    pub fn now_us(&self) -> u64 {
+        self.now.unix_us()
     }
 
     /// The selected database.
@@ -209,30 +218,41 @@ impl<'e> Keyspace<'e> {
 
     /// Reads a key for a client: counts a hit or miss and notes the access.
     pub fn value(&mut self, key: &[u8]) -> Option<Value<'_>> {
-        self.read(key, !self.no_touch)
+        let touch = !self.no_touch;
+        self.read::<true>(key, touch)
     }
 
     /// Likewise, but leaves the access time alone, as EXISTS, TTL and TYPE do.
     pub fn look(&mut self, key: &[u8]) -> Option<Value<'_>> {
-        self.read(key, false)
+        self.read::<true>(key, false)
     }
 
-    fn read(&mut self, key: &[u8], touch: bool) -> Option<Value<'_>> {
+    /// The value of a key that is about to be written: no hit or miss, no access. Unlike [`Self::peek`] it notices that
+    /// the key is past its expiry.
+    pub fn find(&mut self, key: &[u8]) -> Option<Value<'_>> {
+        self.read::<false>(key, false)
+    }
+
+    fn read<const COUNTED: bool>(&mut self, key: &[u8], touch: bool) -> Option<Value<'_>> {
         let hash = self.engine.hash(key);
         let now_ms = self.now.unix_ms;
         let used_at = touch.then_some((now_ms / 1000) as u32);
+        let stats = self.engine.stats(self.thread);
         let cell = self.locks.cell_mut(hash.range());
         let (found, expired) = cell.shard.read(self.space, key, hash, now_ms, used_at);
-        if expired {
-            Stats::add(&self.engine.stats(self.thread).expired_keys, 1);
-            if self.engine.notifies(EventClass::EXPIRED) {
-                self.events.push(Event { class: EventClass::EXPIRED, event: "expired", db: self.db, key: key.to_vec() });
+        let mut tell = |class, event| {
+            if self.engine.notifies(class) {
+                self.events.push(Event { class, event, db: self.db, key: key.to_vec() });
             }
+        };
+        if expired {
+            Stats::add(&stats.expired_keys, 1);
+            tell(EventClass::EXPIRED, "expired");
         }
-        if self.is_read {
-            self.engine.stats(self.thread).count_lookup(found.is_some());
-            if found.is_none() && self.engine.notifies(EventClass::KEY_MISS) {
-                self.events.push(Event { class: EventClass::KEY_MISS, event: "keymiss", db: self.db, key: key.to_vec() });
+        if COUNTED {
+            stats.count_lookup(found.is_some());
+            if found.is_none() && self.tells_misses {
+                tell(EventClass::KEY_MISS, "keymiss");
             }
         }
         found
@@ -324,6 +344,24 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The sorted set at a key that is about to be written.
+    pub fn peek_zset(&self, key: &[u8]) -> Result<Option<&Zset>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::Zset(zset)) => Ok(Some(zset)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The list at a key that is about to be written.
+    pub fn peek_list(&self, key: &[u8]) -> Result<Option<&List>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
     /// When an existing key expires, in Unix milliseconds.
     pub fn expires_at_ms(&self, key: &[u8]) -> Option<u64> {
         self.peek_entry(key)?.expires_at_ms()
@@ -338,14 +376,35 @@ impl<'e> Keyspace<'e> {
         if !matches!(change, Change::Assign(_) | Change::Clear) {
             self.settle_expiry(key, hash, change);
         }
+        let changed = self.apply_settled(key, hash, change);
+        if changed && is_removal(change) {
+            self.settle_emptied(key, hash);
+        }
+        changed
+    }
+
+    /// Applies changes of elements of one key like [`Self::apply`], but hashes the key once. All are removals,
+    /// or none is.
+    pub fn apply_each<'c>(&mut self, key: &[u8], changes: impl IntoIterator<Item = Change<'c>>) {
+        let mut changes = changes.into_iter();
+        let Some(first) = changes.next() else { return };
+        let hash = self.engine.hash(key);
+        self.settle_expiry(key, hash, &first);
+        self.apply_settled(key, hash, &first);
+        for change in changes {
+            self.apply_settled(key, hash, &change);
+        }
+        if is_removal(&first) {
+            self.settle_emptied(key, hash);
+        }
+    }
+
+    fn apply_settled(&mut self, key: &[u8], hash: KeyHash, change: &Change<'_>) -> bool {
         let mut changed = self.merge(key, hash, None, change);
         if !changed && !matches!(change, Change::Clear) {
             // The register was written by this very command, as by HSET with a field twice: take the next stamp.
             self.stamp = None;
             changed = self.merge(key, hash, None, change);
-        }
-        if changed && is_removal(change) {
-            self.settle_emptied(key, hash);
         }
         self.dirty += u64::from(changed);
         changed
@@ -387,7 +446,7 @@ impl<'e> Keyspace<'e> {
 
     /// Deletes a key. Returns whether it existed.
     pub fn delete(&mut self, key: &[u8]) -> bool {
-        self.look(key).is_some() && self.apply(key, &Change::Clear)
+        self.find(key).is_some() && self.apply(key, &Change::Clear)
     }
 
     /// Sets or removes the expiry of an existing key.
@@ -437,7 +496,11 @@ impl<'e> Keyspace<'e> {
             Value::List(list) => {
                 let stamp = self.stamp();
                 for (index, item) in list.iter().enumerate() {
-                    let pos = crate::store::delta::Pos::pushed(crate::store::delta::Side::Before, stamp, index as u32);
+                    let pos = crate::store::delta::Pos::pushed(
+                        crate::store::delta::Side::Before,
+                        stamp,
+                        index as u32,
+                    );
                     self.apply(key, &Change::Item(pos, item.value()));
                 }
             }
@@ -451,6 +514,19 @@ impl<'e> Keyspace<'e> {
                 self.apply(key, &Change::Field(field, value));
             }),
         }
+    }
+
+    /// Keys, and keys that expire, per database; the whole keyspace must be locked.
+    pub fn sizes(&self) -> Vec<(usize, usize)> {
+        let Locks::All(cells) = &self.locks else { panic!("counting keys needs every range") };
+        let size = |db| {
+            let space = self.engine.space_of(db);
+            let add = |(keys, expires), cell: &MutexGuard<'_, Cell>| {
+                (keys + cell.shard.live(space), expires + cell.shard.volatile(space))
+            };
+            cells.iter().fold((0, 0), add)
+        };
+        (0..self.engine.databases()).map(size).collect()
     }
 
     /// Adds a record that is not about a key to the batch.
@@ -503,17 +579,13 @@ impl<'e> Keyspace<'e> {
         let Locks::All(cells) = &mut self.locks else { panic!("a swap holds every range") };
         for cell in cells.iter_mut().filter(|_| !moved.is_empty()) {
             cell.touch_keys(|space, key| {
-                moved.iter().filter(|moved| moved.from == space).any(|Moved { from, to }| {
+                moved.iter().filter(|moved| moved.from == space).any(|Moved { from, to, .. }| {
                     [from, to].iter().any(|space| exists(engine, &cell.shard, **space, key, now_ms))
                 })
             });
             cell.follow(moved);
-            for Moved { to, .. } in moved {
-                let awaited = cell.waiting.keys(*to);
-                let found = awaited.filter(|key| exists(engine, &cell.shard, *to, key, now_ms));
-                self.ready.extend(found.map(|key| (*to, key.to_vec())));
-            }
         }
+        moved.iter().for_each(|moved| self.serve_database(moved.db));
         self.select(self.db);
     }
 
@@ -556,11 +628,27 @@ impl<'e> Keyspace<'e> {
         self.cell_of(&watch.key).unwatch(space, &watch.key, client);
     }
 
+    /// Has clients served that wait for any key of a database: another keyspace stands behind it now. The whole
+    /// keyspace must be locked.
+    pub fn serve_database(&mut self, db: u32) {
+        let mut keys: Vec<Vec<u8>> = self.cells().iter().flat_map(|cell| cell.waiting.keys_of(db)).collect();
+        keys.sort_unstable();
+        let selected = self.db;
+        self.select(db);
+        keys.iter().for_each(|key| self.ready(key));
+        self.select(selected);
+    }
+
     /// Queues a keyspace notification, to be published once the locks are released.
     pub fn notify(&mut self, class: EventClass, event: &'static str, key: &[u8]) {
         if self.engine.notifies(class) {
             self.events.push(Event { class, event, db: self.db, key: key.to_vec() });
         }
+    }
+
+    /// Queues a message for the subscribers of a channel, to be sent once the locks are released.
+    pub fn publish(&mut self, scope: Scope, channel: &[u8], message: &[u8]) {
+        self.messages.push((scope, channel.to_vec(), message.to_vec()));
     }
 
     /// All cells, when the whole keyspace is locked.
@@ -612,6 +700,20 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// Remembers that a key of the selected database may be what a blocked client waits for.
+    fn ready(&mut self, key: &[u8]) {
+        if !self.ready.iter().any(|(db, held)| *db == self.db && held == key) {
+            self.ready.push((self.db, key.to_vec()));
+        }
+    }
+
+    /// Whether a key of a keyspace exists, for what a peer's change is called.
+    pub(super) fn is_there(&self, space: u32, key: &[u8]) -> bool {
+        let hash = self.engine.hash(key);
+        let entry = self.locks.cell(hash.range()).shard.get(space, key, hash);
+        entry.is_some_and(|entry| entry.value_at(self.now.unix_ms).is_some())
+    }
+
     /// Merges one delta of a peer, whose effects on local clients are those of a local write.
     pub(super) fn merge_remote(&mut self, space: u32, key: &[u8], stamp: Stamp, change: &Change<'_>) -> bool {
         let hash = self.engine.hash(key);
@@ -624,8 +726,11 @@ impl<'e> Keyspace<'e> {
         };
         if merged.changed {
             cell.touch_key(space, key);
-            if cell.is_awaited(space, key, change) {
-                self.ready.push((space, key.to_vec()));
+            if !cell.waiting.is_empty()
+                && let Some(db) = self.engine.db_of(space)
+                && cell.is_awaited(db, key, change)
+            {
+                self.ready.push((db, key.to_vec()));
             }
         }
         if merged.reassert {
@@ -642,7 +747,9 @@ impl<'e> Keyspace<'e> {
         if let Some(entry) = self.locks.cell(hash.range()).shard.get(space, key, hash) {
             entry.own_sums(own, |change| {
                 let stamp = match &change {
-                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
+                        added.stamp()
+                    }
                     _ => return,
                 };
                 batch.change(space, key, stamp, &change, &mut slot.bytes);
@@ -684,17 +791,21 @@ impl<'e> Keyspace<'e> {
         };
         let (space, used_at) = (self.space, (self.now.unix_ms / 1000) as u32);
         let cx = self.engine.shard_context();
+        let tells_new = self.engine.notifies(EventClass::NEW) && !self.exists(key);
         let cell = self.locks.cell_mut(hash.range());
         let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
         if !merged.changed {
             return false;
         }
         cell.touch_key(space, key);
-        if cell.is_awaited(space, key, change) {
-            self.ready.push((space, key.to_vec()));
+        if cell.is_awaited(self.db, key, change) {
+            self.ready(key);
         }
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, stamp, change, &mut slot.bytes);
+        }
+        if tells_new && self.exists(key) {
+            self.notify(EventClass::NEW, "new", key);
         }
         true
     }

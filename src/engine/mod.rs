@@ -7,19 +7,23 @@
 //!
 //! # Locks
 //! A thread holds at most: its slot of the outbox, then ranges in rising order. The sequencer takes slots but
-//! no ranges. A waiter's state is locked before any range. Registries (clients, channels) are leaves.
+//! no ranges. Where a waiter stands is locked inside ranges. Registries (clients, channels) are leaves.
 //!
 //! # Cost of a command
 //! Lookup by name, one or two hashes of the key, one uncontended lock per range, the command's own work.
 
+pub mod allowlist;
 pub mod blocking;
 pub mod call;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod databases;
 pub mod error;
+pub mod registry;
 pub mod keyspace;
 pub mod notify;
+mod ownership;
 pub mod pubsub;
 mod planted;
 pub mod ranges;
@@ -27,20 +31,32 @@ pub mod registers;
 pub mod replication;
 pub mod session;
 pub mod stats;
+pub mod command_stats;
+pub mod monitor;
+pub mod slowlog;
+pub mod latency;
+pub mod limits;
+pub mod pause;
+pub mod facts;
+pub mod standing;
+pub mod host;
+mod step_back;
 mod upkeep;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use hashbrown::HashMap;
+use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
-use crate::config::{Access, Config};
+use crate::config::{Access, Caller, Config};
 use crate::faults::Faults;
 use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
@@ -48,15 +64,28 @@ use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::Reply;
 use crate::store::delta::Change;
 use crate::store::shard::{KeyHash, RANGES, Shard, ShardContext};
-use blocking::{Waiter, WaiterState, Waiting};
-use call::{Call, Outcome};
+use allowlist::{Admission, Allowlist};
+use blocking::{Waiter, Waiting};
+use call::{Blocking, Call, Outcome};
 use client::{Client, ClientFlags};
+use cluster::Topology;
 use command::{Command, Flags};
+use command_stats::CommandStats;
 use databases::{Databases, Moved};
 use error::Error;
+use facts::ProcessFacts;
+use host::Host;
 use keyspace::{Keyspace, Locks};
-use notify::EventClass;
+use latency::Latency;
+use limits::Limits;
+use monitor::Monitors;
+use notify::{Event, EventClass};
+use pause::{Pause, Paused};
+use pubsub::Scope;
+use registry::{Known, Registry};
 use session::{ReplyMode, Session, Watch};
+use slowlog::SlowLog;
+use standing::Standing;
 use stats::Stats;
 
 /// The current time, read once per read buffer.
@@ -73,11 +102,20 @@ impl Now {
     pub fn from_unix_ns(ns: u128) -> Self {
         Now { unix_ms: (ns / 1_000_000) as u64, ntp: crate::clock::ntp_from_unix_ns(ns) }
     }
+
+    /// Microseconds since the Unix epoch.
+    pub fn unix_us(self) -> u64 {
+        let (seconds, fraction) = (self.ntp.0 >> 32, self.ntp.0 & 0xFFFF_FFFF);
+        seconds * 1_000_000 + ((fraction * 1_000_000) >> 32)
+    }
 }
 
 /// Bits for hashing and identities, drawn by the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Seeds(pub [u64; 4]);
+
+/// Codes beyond so many are not counted apart: scripts may make up any.
+pub const ERROR_CODES_MAX: usize = 128;
 
 /// One range with all that is kept under its lock.
 #[derive(Debug, Default)]
@@ -125,7 +163,7 @@ impl Cell {
         }
     }
 
-    /// Has clients watch and await the same keys of the same databases, which now show other keyspaces.
+    /// Has clients watch the same keys of the same databases, which now show other keyspaces.
     fn follow(&mut self, moved: &[Moved]) {
         let target = |space| moved.iter().find(|moved| moved.from == space).map_or(space, |moved| moved.to);
         if !self.watched.is_empty() {
@@ -133,11 +171,10 @@ impl Cell {
             self.watched =
                 watched.into_iter().map(|((space, key), clients)| ((target(space), key), clients)).collect();
         }
-        self.waiting.follow(target);
     }
 
-    fn is_awaited(&self, space: u32, key: &[u8], change: &Change<'_>) -> bool {
-        !self.waiting.is_empty() && blocking::adds_something(change) && self.waiting.awaits(space, key)
+    fn is_awaited(&self, db: u32, key: &[u8], change: &Change<'_>) -> bool {
+        !self.waiting.is_empty() && blocking::adds_something(change) && self.waiting.awaits(db, key)
     }
 }
 
@@ -155,7 +192,7 @@ pub enum Flow {
     Continue,
     /// Close once the reply is sent.
     Close,
-    /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::give_up`].
+    /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::end_wait`].
     Blocked(Arc<Waiter>, Option<u64>),
     /// Wait for partners; see [`Outcome::WaitReplicas`].
     WaitReplicas {
@@ -166,6 +203,8 @@ pub enum Flow {
     },
     /// Wait so many milliseconds, then send the reply.
     Sleep(u64),
+    /// Nothing was done: give the same request again once CLIENT PAUSE is over.
+    Paused,
     /// Hand the connection to the link layer.
     Link,
     /// Stop the server.
@@ -188,13 +227,15 @@ pub struct Engine {
     active: AtomicBool,
     /// Follows a primary: no client may write.
     follower: AtomicBool,
+    /// When the links were first looked after, in Unix milliseconds.
+    first_tick_ms: AtomicU64,
     /// Has not reached its primary yet.
     fresh_follower: AtomicBool,
     /// Batches on their way into sequence.
     pub outbox: Outbox,
     stats: Box<[Stats]>,
     /// Commands by name.
-    commands: HashMap<&'static str, &'static Command, ahash::RandomState>,
+    pub registry: Registry,
     /// The configuration.
     pub config: RwLock<Config>,
     /// The password; empty if none is needed.
@@ -203,8 +244,34 @@ pub struct Engine {
     /// Open connections.
     pub clients: DashMap<u64, Arc<Client>>,
     next_client_id: AtomicU64,
+    /// What of the configuration every connection needs.
+    pub limits: Arc<Limits>,
+    /// What commands cost.
+    pub command_stats: CommandStats,
+    /// Error replies by their code; at most [`ERROR_CODES_MAX`] codes.
+    pub error_stats: Mutex<BTreeMap<String, u64>>,
+    /// Who watches.
+    pub monitors: Monitors,
+    /// Slow commands.
+    pub slowlog: Mutex<SlowLog>,
+    /// Latency spikes.
+    pub latency: Mutex<Latency>,
+    /// The shell, once there is one.
+    pub host: OnceLock<Box<dyn Host>>,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// The process, as the shell sees it.
+    pub facts: RwLock<ProcessFacts>,
+    /// This node among its partners, as of a moment ago: see [`Engine::refresh_standing`].
+    pub standing: RwLock<Standing>,
+    /// How many waits for keys have begun: the order in which waiters are served.
+    waits_begun: AtomicU64,
     /// Subscriptions.
     pub pubsub: pubsub::Registry,
+    /// The members, and who owns the slots in the eyes of cluster clients.
+    pub topology: RwLock<Topology>,
+    /// Addresses clients may come from. Locked after slots, before nothing but the configuration.
+    pub allowlist: RwLock<Allowlist>,
     /// The node among its peers.
     pub mesh: Mutex<Mesh>,
     /// Tasks of links to be woken when the outbox fills.
@@ -233,33 +300,44 @@ impl Engine {
     ) -> Self {
         let [a, b, c, d] = seeds.0;
         let hasher = ahash::RandomState::with_seeds(a, b, c, d);
-        let mut commands = HashMap::with_hasher(hasher.clone());
-        for command in tables.iter().flat_map(|table| table.iter()) {
-            commands.insert(command.name, command);
-        }
+        let registry = Registry::new(tables, &config.rename_command, hasher.clone());
         let mesh = replication::mesh_for(origin, &config);
         Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
             hasher,
             clock: Clock::new(origin, floor),
             databases: Databases::new(config.databases),
-            stable: AtomicU64::new(u64::MAX),
+            stable: AtomicU64::new(if replication::is_wanted(&config) { 0 } else { u64::MAX }),
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
             fresh_follower: AtomicBool::new(false),
+            first_tick_ms: AtomicU64::new(0),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
-            commands,
             password: RwLock::new(config.requirepass.clone().unwrap_or_default().into_bytes()),
             notify: AtomicU32::new(config.notify_keyspace_events.bits().into()),
-            config: RwLock::new(config),
+            limits: Arc::new(Limits::of(&config)),
+            command_stats: CommandStats::new(threads.max(1), registry.ids()),
+            error_stats: Mutex::default(),
+            monitors: Monitors::default(),
+            slowlog: Mutex::default(),
+            latency: Mutex::default(),
+            host: OnceLock::new(),
+            registry,
+            pause: Pause::default(),
+            facts: RwLock::default(),
+            standing: RwLock::default(),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
+            waits_begun: AtomicU64::new(0),
             pubsub: pubsub::Registry::default(),
+            topology: RwLock::new(Topology::new(origin.node())),
+            allowlist: RwLock::new(Allowlist::configured(config.allowlist.clone())),
             mesh: Mutex::new(mesh),
             link_wakers: replication::Wakers::default(),
             registers: registers::Registers::default(),
+            config: RwLock::new(config),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
             faults: Faults::empty(),
             active_expire: AtomicBool::new(true),
@@ -271,11 +349,17 @@ impl Engine {
     pub fn execute(&self, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>, now: Now, thread: usize) -> Flow {
         let Some(name) = args.get(0) else { return Flow::Continue };
         Stats::add(&self.stats(thread).commands, 1);
+        if session.is_subscriber() {
+            // What was published before this command comes before its reply.
+            session.client.take_mailbox(out);
+        }
         let start = out.len();
         let flow = match self.admit(session, name, args) {
+            Ok(command) if self.is_paused(session, command, now) => return Flow::Paused,
             Ok(command) => self.run(session, command, args, out, now, thread),
             Err(error) => {
                 let error = self.refuse(session, name, error);
+                self.command_stats.rejected(thread, session.command_id);
                 self.reply_error(session, out, thread, &error);
                 Flow::Continue
             }
@@ -309,26 +393,43 @@ impl Engine {
 
     fn reply_error(&self, session: &Session, out: &mut Vec<u8>, thread: usize, error: &Error) {
         Stats::add(&self.stats(thread).errors, 1);
+        self.count_error(error.code());
         Reply::new(out, session.protocol).error(error);
     }
 
+    fn count_error(&self, code: &str) {
+        let mut counts = self.error_stats.lock();
+        if let Some(count) = counts.get_mut(code) {
+            *count += 1;
+        } else if counts.len() < ERROR_CODES_MAX {
+            counts.insert(code.to_owned(), 1);
+        }
+    }
+
     /// Finds the command and checks that this session may run it now.
-    fn admit(&self, session: &Session, name: &[u8], args: Args<'_>) -> Result<&'static Command, Error> {
-        let command = self.find(name).ok_or_else(|| unknown_command(args))?;
-        let command = match (command.subcommands, args.get(1)) {
-            ([], _) | (_, None) => command,
-            (_, Some(sub)) => find_sub(command, sub).ok_or_else(|| unknown_subcommand(command, sub))?,
-        };
+    fn admit(&self, session: &mut Session, name: &[u8], args: Args<'_>) -> Result<&'static Command, Error> {
+        session.command_id = u16::MAX;
+        let mut known = self.registry.find(name).ok_or_else(|| unknown_command(args))?;
+        if !known.command.subcommands.is_empty()
+            && let Some(sub) = args.get(1)
+        {
+            known = self.registry.find_sub(known, sub).ok_or_else(|| unknown_subcommand(known.command, sub))?;
+        }
+        let Known { command, id } = known;
+        session.command_id = id;
         if !command.takes(args.len()) {
-            return Err(Error::wrong_arity(&self.full_name(command, name)));
+            return Err(Error::wrong_arity(self.registry.name(id)));
         }
         if command.flags.contains(Flags::PROTECTED) {
             self.admit_protected(session)?;
         }
-        if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
+        if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && self.requires_password() {
             return Err(Error::new("NOAUTH Authentication required."));
         }
-        self.admit_state(session, command, name)?;
+        if session.client.flags().contains(ClientFlags::LINK_ONLY) && !command.flags.intersects(LINK_ONLY_FLAGS) {
+            return Err(allowlist::LINK_ONLY);
+        }
+        self.admit_state(session, command)?;
         Ok(command)
     }
 
@@ -342,15 +443,35 @@ impl Engine {
         if allowed { Ok(()) } else { Err(Error::DEBUG_NOT_ALLOWED) }
     }
 
+    /// Whether clients have to authenticate.
+    pub fn requires_password(&self) -> bool {
+        !self.password.read().is_empty()
+    }
+
+    /// Whether CLIENT PAUSE holds a command back.
+    #[inline]
+    fn is_paused(&self, session: &Session, command: &Command, now: Now) -> bool {
+        let Some((paused, _)) = self.pause.at(now.unix_ms) else { return false };
+        let is_write = |command: &Command| command.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE);
+        match (paused, &session.transaction) {
+            (Paused::All, _) => true,
+            (Paused::Writes, Some(transaction)) if command.name == "exec" => {
+                transaction.queue.iter().any(|(queued, _)| is_write(queued))
+            }
+            (Paused::Writes, Some(_)) => false,
+            (Paused::Writes, None) => is_write(command),
+        }
+    }
+
     /// What depends on the state of the session and the server.
-    fn admit_state(&self, session: &Session, command: &'static Command, name: &[u8]) -> Result<(), Error> {
+    fn admit_state(&self, session: &Session, command: &'static Command) -> Result<(), Error> {
         if session.is_subscriber()
             && session.protocol == crate::resp::reply::Protocol::Resp2
             && !command.flags.contains(Flags::SUBSCRIBED)
         {
             return Err(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-                self.full_name(command, name)
+                self.registry.name(session.command_id)
             )
             .into());
         }
@@ -377,10 +498,13 @@ impl Engine {
         {
             return self.queue(session, command, args, out);
         }
+        if self.monitors.any() && !command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
+            self.monitors.tell(session, self.registry.name(session.command_id), args, now.unix_us());
+        }
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
         keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
-        let (outcome, garbage) = self.call(session, command, args, &mut keys, out, false);
+        let (outcome, garbage) = self.call(session, command, args, &mut keys, out, Blocking::Allowed);
         let flow = match outcome {
             Outcome::Done => Flow::Continue,
             Outcome::Close => Flow::Close,
@@ -388,24 +512,7 @@ impl Engine {
             Outcome::Link => Flow::Link,
             Outcome::Shutdown => Flow::Shutdown,
             Outcome::WaitReplicas { replicas, deadline_ms } => Flow::WaitReplicas { replicas, deadline_ms },
-            Outcome::Block(block) => {
-                let waiter = Arc::new(Waiter {
-                    client: session.client.clone(),
-                    command,
-                    args: OwnedArgs::from_args(args),
-                    db: session.db,
-                    protocol: session.protocol,
-                    keys: block.keys,
-                    timeout_reply: block.timeout_reply,
-                    state: Mutex::new(WaiterState::Waiting),
-                });
-                let space = keys.space();
-                for key in &waiter.keys {
-                    keys.cell_of(key).waiting.add(space, key, waiter.clone());
-                }
-                session.client.set(ClientFlags::BLOCKED);
-                Flow::Blocked(waiter, block.deadline_ms)
-            }
+            Outcome::Block(block) => self.begin_wait(session, command, args, &mut keys, block),
         };
         self.conclude(keys, thread);
         drop(garbage);
@@ -437,6 +544,32 @@ impl Engine {
         self.unwatch_all(session);
     }
 
+    /// Accounts for the session's last command, which took so long.
+    #[inline]
+    pub fn ran(&self, session: &Session, args: Args<'_>, us: u64, now: Now, thread: usize) {
+        self.command_stats.ran(thread, session.command_id, us);
+        if us >= self.limits.noted_us.load(Ordering::Relaxed) {
+            self.note_slow(session, args, us, now);
+        }
+    }
+
+    #[cold]
+    fn note_slow(&self, session: &Session, args: Args<'_>, us: u64, now: Now) {
+        let Some(command) = self.registry.command(session.command_id) else { return };
+        let config = self.config.read();
+        let (at_s, ms) = (now.unix_ms / 1000, us / 1000);
+        if config.slowlog_log_slower_than_us.is_some_and(|limit| us >= limit)
+            && !command.flags.contains(Flags::SKIP_SLOWLOG)
+        {
+            let name = self.registry.name(session.command_id);
+            self.slowlog.lock().add(session, name, args, us, at_s, config.slowlog_max_len);
+        }
+        if config.latency_monitor_threshold_ms != 0 && ms >= config.latency_monitor_threshold_ms {
+            let fast = command.flags.contains(Flags::FAST);
+            self.latency.lock().add(if fast { "fast-command" } else { "command" }, at_s, ms);
+        }
+    }
+
     /// Runs a command's function; an error becomes its reply.
     pub fn call<'e>(
         &'e self,
@@ -445,18 +578,18 @@ impl Engine {
         args: Args<'_>,
         keys: &mut Keyspace<'e>,
         out: &mut Vec<u8>,
-        deny_blocking: bool,
+        blocking: Blocking<'_>,
     ) -> (Outcome, Vec<crate::store::shard::Flushed>) {
         let start = out.len();
         let protocol = session.protocol;
-        keys.is_read = !command.is_write();
+        keys.tells_misses = command.flags.contains(Flags::READONLY);
         let mut call = Call {
             engine: self,
             args,
             reply: Reply::new(out, protocol),
             keys,
             outcome: Outcome::Done,
-            deny_blocking,
+            blocking,
             garbage: Vec::new(),
             session,
         };
@@ -464,6 +597,7 @@ impl Engine {
         let (outcome, garbage, thread) = (call.outcome, call.garbage, call.keys.thread());
         if let Err(error) = result {
             out.truncate(start);
+            self.command_stats.failed(thread, session.command_id);
             self.reply_error(session, out, thread, &error);
             return (Outcome::Done, garbage);
         }
@@ -472,69 +606,18 @@ impl Engine {
 
     /// Serves waiting clients, closes the batch and publishes events.
     pub(crate) fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
+        keys.unlock();
+        while !keys.ready.is_empty() {
+            let (db, key) = keys.ready.remove(0);
+            self.serve(&mut keys, db, &key);
+        }
         if keys.dirty > 0 {
             Stats::add(&self.stats(thread).changes, keys.dirty);
         }
-        keys.unlock();
-        while !keys.ready.is_empty() {
-            let (space, key) = keys.ready.remove(0);
-            self.serve(&mut keys, space, &key);
-        }
         keys.finish();
-        for event in std::mem::take(&mut keys.events) {
-            self.publish_event(&event);
-        }
-    }
-
-    /// Runs the commands of clients waiting for a key until one finds nothing.
-    fn serve<'e>(&'e self, keys: &mut Keyspace<'e>, space: u32, key: &[u8]) {
-        let range = self.hash(key).range();
-        let mut at = 0;
-        while let Some(waiter) = { self.cell(range).lock().waiting.nth(space, key, at) } {
-            let mut state = waiter.state.lock();
-            if *state != WaiterState::Waiting {
-                at += 1;
-                continue;
-            }
-            let mut session = Session::new(waiter.client.clone(), true);
-            (session.db, session.protocol) = (waiter.db, waiter.protocol);
-            let args = waiter.args.args();
-            keys.relock(|| self.lock_for(&session, waiter.command, args));
-            keys.select(waiter.db);
-            let mut out = Vec::new();
-            let (outcome, _) = self.call(&mut session, waiter.command, args, keys, &mut out, false);
-            keys.unlock();
-            if matches!(outcome, Outcome::Block(_)) || out.first() == Some(&b'-') {
-                at += 1;
-                continue;
-            }
-            *state = WaiterState::Served;
-            drop(state);
-            self.forget_waiter(&waiter);
-            waiter.client.unset(ClientFlags::BLOCKED);
-            waiter.client.push(&out);
-        }
-    }
-
-    /// Ends a wait whose time is up, unless it was served meanwhile. Returns whether it ended by this call.
-    pub fn give_up(&self, waiter: &Arc<Waiter>) -> bool {
-        let mut state = waiter.state.lock();
-        if *state != WaiterState::Waiting {
-            return false;
-        }
-        *state = WaiterState::Gone;
-        drop(state);
-        self.forget_waiter(waiter);
-        waiter.client.unset(ClientFlags::BLOCKED);
-        true
-    }
-
-    fn forget_waiter(&self, waiter: &Arc<Waiter>) {
-        for key in &waiter.keys {
-            let mut cell = self.cell(self.hash(key).range()).lock();
-            // Read under the lock: SWAPDB changes it holding all of them.
-            let space = self.space_of(waiter.db);
-            cell.waiting.remove(space, key, waiter);
+        self.publish_events(&keys.events);
+        for (scope, channel, message) in &keys.messages {
+            self.deliver(*scope, channel, message);
         }
     }
 
@@ -561,17 +644,20 @@ impl Engine {
         if command.flags.contains(Flags::WHOLE_KEYSPACE) {
             return false;
         }
-        command.each_key(args, |index, _| ranges.push(self.hash(&args[index]).range()))
+        command.each_key(args, |index, spec| {
+            if spec.is_key() {
+                ranges.push(self.hash(&args[index]).range());
+            }
+        })
     }
 
     /// A new connection.
     pub fn connect(&self, addr: String, local_addr: String, now: Now, thread: usize) -> Session {
         let id = self.next_id();
-        let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms));
+        let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms, self.limits.clone()));
         self.clients.insert(id, client.clone());
         Stats::add(&self.stats(thread).connections, 1);
-        let authenticated = self.password.read().is_empty();
-        Session::new(client, authenticated)
+        Session::new(client, !self.requires_password())
     }
 
     /// A number for a client or a link, never used twice.
@@ -583,7 +669,29 @@ impl Engine {
     pub fn disconnect(&self, session: &mut Session) {
         self.unwatch_all(session);
         self.pubsub.remove_client(session);
+        self.monitors.remove(&session.client);
         self.clients.remove(&session.client.id);
+    }
+
+    /// RESET: the session as if it had just connected, but for its protocol.
+    pub fn reset(&self, session: &mut Session) {
+        self.discard(session);
+        self.pubsub.remove_client(session);
+        self.monitors.remove(&session.client);
+        session.db = 0;
+        session.authenticated = !self.requires_password();
+        let client = &session.client;
+        client.db.store(0, Ordering::Relaxed);
+        client.queued.store(u32::MAX, Ordering::Relaxed);
+        client.subscriptions.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        client.name.lock().clear();
+        client.unset(
+            ClientFlags::MULTI
+                | ClientFlags::PUBSUB
+                | ClientFlags::NO_EVICT
+                | ClientFlags::NO_TOUCH
+                | ClientFlags::READONLY,
+        );
     }
 
     /// Ends WATCH. No range may be locked by the caller.
@@ -598,22 +706,7 @@ impl Engine {
 
     /// The command of a name, in any case of letters.
     pub fn find(&self, name: &[u8]) -> Option<&'static Command> {
-        let mut lower = [0u8; 32];
-        let lower = lower.get_mut(..name.len())?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        self.commands.get(std::str::from_utf8(lower).ok()?).copied()
-    }
-
-    /// All commands.
-    pub fn commands(&self) -> impl Iterator<Item = &'static Command> + '_ {
-        self.commands.values().copied()
-    }
-
-    /// `get`, or `config|get` for a subcommand.
-    pub fn full_name(&self, command: &'static Command, name: &[u8]) -> String {
-        let parent = String::from_utf8_lossy(name).to_lowercase();
-        if parent == command.name { parent } else { format!("{parent}|{}", command.name) }
+        Some(self.registry.find(name)?.command)
     }
 
     /// A range.
@@ -636,6 +729,11 @@ impl Engine {
         self.databases.space_of(db)
     }
 
+    /// The database a keyspace stands behind, if any does.
+    pub fn db_of(&self, space: u32) -> Option<u32> {
+        self.databases.db_of(space)
+    }
+
     /// Nothing stamped at or below this time can arrive any more.
     pub fn stable(&self) -> NTP64 {
         NTP64(self.stable.load(Ordering::Acquire))
@@ -656,7 +754,13 @@ impl Engine {
     pub fn start_replicating(&self) {
         let mut mesh = self.mesh.lock();
         self.active.store(true, Ordering::SeqCst);
-        if !self.replicating.swap(true, Ordering::SeqCst) && self.clock.last().0 > 0 {
+        if self.replicating.load(Ordering::SeqCst) {
+            return;
+        }
+        // Before the first tombstone is written: it stays until the links say that it may go.
+        self.set_stable(NTP64(0));
+        self.replicating.store(true, Ordering::SeqCst);
+        if self.clock.last().0 > 0 {
             mesh.count_untold(NTP64(0));
         }
     }
@@ -673,6 +777,40 @@ impl Engine {
             keep_tombstones: self.replicating.load(Ordering::Relaxed),
             hasher: &self.hasher,
         }
+    }
+
+    /// CONFIG SET: all pairs or none.
+    ///
+    /// # Errors
+    /// The reply's text.
+    pub fn configure(&self, pairs: &[(&str, &str)], caller: Caller) -> Result<(), Error> {
+        let mut held = self.config.write();
+        let mut config = held.clone();
+        let changed = config.set(pairs, caller).map_err(|error| Error::from(error.to_string()))?;
+        if let Some(host) = self.host.get()
+            && let Err(reason) = host.reconfigure(&changed, &config)
+        {
+            let name = changed.first().copied().unwrap_or_default();
+            return Err(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}").into());
+        }
+        self.limits.adopt(&config);
+        if changed.contains(&"requirepass") {
+            *self.password.write() = config.requirepass.clone().unwrap_or_default().into_bytes();
+        }
+        self.set_notify(config.notify_keyspace_events);
+        *held = config;
+        Ok(())
+    }
+
+    /// Whether cluster clients are served: `cluster-emulation`.
+    pub fn emulates_cluster(&self) -> bool {
+        let config = self.config.read();
+        self.topology.read().emulates(&config)
+    }
+
+    /// How many threads run commands.
+    pub fn threads(&self) -> usize {
+        self.stats.len()
     }
 
     /// The counters of a thread.
@@ -702,23 +840,96 @@ impl Engine {
         self.notify.store(classes.bits().into(), Ordering::Relaxed);
     }
 
-    fn publish_event(&self, event: &notify::Event) {
+    /// Publishes keyspace events to the channels that `notify-keyspace-events` asks for. Nothing may be locked.
+    pub fn publish_events(&self, events: &[Event]) {
         let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
-        if set.contains(EventClass::KEYSPACE) {
-            let mut channel = format!("__keyspace@{}__:", event.db).into_bytes();
-            channel.extend_from_slice(&event.key);
-            self.pubsub.publish(&channel, event.event.as_bytes());
+        for Event { event, db, key, .. } in events.iter().filter(|event| set.contains(event.class)) {
+            if set.contains(EventClass::KEYSPACE) {
+                let mut channel = format!("__keyspace@{db}__:").into_bytes();
+                channel.extend_from_slice(key);
+                self.pubsub.publish(&channel, event.as_bytes());
+            }
+            if set.contains(EventClass::KEYEVENT) {
+                self.pubsub.publish(format!("__keyevent@{db}__:{event}").as_bytes(), key);
+            }
         }
-        if set.contains(EventClass::KEYEVENT) {
-            let channel = format!("__keyevent@{}__:{}", event.db, event.event);
-            self.pubsub.publish(channel.as_bytes(), &event.key);
+    }
+
+    /// Whether any event is published: else a peer's batch needs no [`notify::PeerEvents`].
+    pub fn notifies_anything(&self) -> bool {
+        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
+        set.intersects(EventClass::KEYSPACE | EventClass::KEYEVENT)
+    }
+
+    /// Hands a message to this node's subscribers of a channel or shard channel. Returns how many there were.
+    pub fn deliver(&self, scope: Scope, channel: &[u8], message: &[u8]) -> usize {
+        match scope {
+            Scope::Channel | Scope::Pattern => self.pubsub.publish(channel, message),
+            Scope::Shard => self.pubsub.publish_to_shard(channel, message),
+        }
+    }
+
+    /// What a connection from an address may do; `None` is a Unix socket.
+    pub fn admission(&self, ip: Option<IpAddr>) -> Admission {
+        self.admission_under(self.allowlist.read().blocks(), ip)
+    }
+
+    /// What it could do if these blocks were the allowlist.
+    pub(crate) fn admission_under(&self, blocks: &[IpNet], ip: Option<IpAddr>) -> Admission {
+        let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return Admission::Full };
+        if blocks.is_empty() {
+            let has_password = !self.password.read().is_empty();
+            let is_open = ip.is_loopback() || has_password || !self.config.read().protected_mode;
+            return if is_open { Admission::Full } else { Admission::Protected };
+        }
+        if allowlist::covers(blocks, ip) {
+            Admission::Full
+        } else if self.topology.read().is_member_address(ip) || self.is_configured_partner(ip) {
+            Admission::LinkOnly
+        } else {
+            Admission::Refused
+        }
+    }
+
+    /// Whether a partner is configured by this address. Names are the link layer's to look up.
+    fn is_configured_partner(&self, ip: IpAddr) -> bool {
+        let is_it = |host: &str| host.parse::<IpAddr>().is_ok_and(|partner| partner.to_canonical() == ip);
+        self.config.read().equals().any(|partner| is_it(&partner.host))
+    }
+
+    /// Decides about a new connection, once it is among [`Self::clients`]: a change of the list before that has not
+    /// seen it, a change after that closes it. Returns whether it may stay.
+    pub fn admit_client(&self, client: &Client) -> bool {
+        match self.admission(client.ip()) {
+            Admission::Full => true,
+            Admission::LinkOnly => {
+                client.set(ClientFlags::LINK_ONLY);
+                true
+            }
+            Admission::Protected | Admission::Refused => false,
+        }
+    }
+
+    /// Has CONFIG GET show the list, and closes what fell off it.
+    pub(crate) fn enforce_allowlist(&self) {
+        {
+            let allowlist = self.allowlist.read();
+            self.config.write().set_allowlist(allowlist.blocks().to_vec());
+        }
+        for client in &self.clients {
+            let is_link = client.flags().contains(ClientFlags::LINK);
+            match self.admission(client.ip()) {
+                Admission::Full => client.unset(ClientFlags::LINK_ONLY),
+                Admission::LinkOnly if client.flags().contains(ClientFlags::LINK_ONLY) => {}
+                Admission::LinkOnly | Admission::Protected | Admission::Refused if is_link => {}
+                Admission::LinkOnly | Admission::Protected | Admission::Refused => client.kill(),
+            }
         }
     }
 }
 
-fn find_sub(command: &'static Command, name: &[u8]) -> Option<&'static Command> {
-    command.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))
-}
+/// What a connection may run that may only become a link.
+const LINK_ONLY_FLAGS: Flags = Flags::NO_AUTH.union(Flags::LINKING);
 
 fn is_reply_skip(args: Args<'_>) -> bool {
     args.len() == 3

@@ -14,9 +14,11 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::keyspace::{Keyspace, Locks};
+use super::notify::PeerEvents;
+use super::pubsub::Scope;
 use super::stats::Stats;
-use super::{Engine, Now};
-use crate::clock::{NTP64, Origin, Stamp, ntp_span_ms, unix_ms_from_ntp};
+use super::{Engine, Now, allowlist};
+use crate::clock::{NTP64, NodeId, Origin, Stamp, ntp_span_ms, unix_ms_from_ntp};
 use crate::config::{Config, HostPort};
 use crate::link::backlog::Segment;
 use crate::link::batch::{Batch, Record, Register};
@@ -52,6 +54,11 @@ fn limits(config: &Config) -> (Timing, usize) {
         absence_ms: config.peer_max_absence_s.saturating_mul(1000),
     };
     (timing, usize::try_from(config.repl_backlog_size).unwrap_or(usize::MAX))
+}
+
+/// A partner's address as the mesh knows it.
+pub fn mesh_address(partner: &HostPort) -> Address {
+    (partner.host.clone(), partner.port)
 }
 
 /// Whether a configuration has the node follow a primary.
@@ -91,7 +98,7 @@ impl Engine {
         if dialed.is_some() {
             self.begin_following(&mut mesh);
         }
-        mesh.open(id, dialed, seen_host, now.unix_ms);
+        mesh.open(id, dialed, seen_host, self.registers.all(), now.unix_ms);
     }
 
     /// Changes whom this node is linked with: partners of an active node, or the one primary it follows.
@@ -135,7 +142,9 @@ impl Engine {
     /// A connection to a peer has ended.
     pub fn link_closed(&self, id: LinkId, fault: Fault, now: Now) {
         self.link_wakers.wakers.lock().retain(|(held, _)| *held != id);
-        self.mesh.lock().closed(id, fault, now.unix_ms);
+        let mut mesh = self.mesh.lock();
+        mesh.closed(id, fault, now.unix_ms);
+        self.refresh_topology(&mesh, now);
     }
 
     /// What happened on the links since this was last asked.
@@ -170,10 +179,14 @@ impl Engine {
             return;
         }
         let mut mesh = self.mesh.lock();
+        if self.step_back(&mut mesh, self.time_limit(now)) {
+            tracing::warn!("This node's clock was set back: stamps that no partner had taken are given back");
+        }
         // A promise for the present: whatever this node writes from here on is stamped later.
         self.clock.observe(now.ntp);
         self.sequence(&mut mesh);
         mesh.tick(now.unix_ms);
+        self.refresh_topology(&mesh, now);
         if let Some(id) = mesh.pull_due(now.unix_ms) {
             mesh.begin_pull(id, self.range_digests(), now.unix_ms);
         }
@@ -199,7 +212,7 @@ impl Engine {
                 return self.receive_segment(&mut mesh, id, origin, segment, tail, now, thread);
             }
             Frame::Heartbeat(heartbeat) => {
-                mesh.heartbeat(id, heartbeat)?;
+                mesh.heartbeat(id, heartbeat, self.time_limit(now))?;
                 let stable = mesh.stable(now.unix_ms);
                 self.set_stable(stable);
             }
@@ -218,8 +231,10 @@ impl Engine {
                 mesh.give(id, ranges, graves, globals);
             }
             Frame::Differs { vector, ranges, graves, globals } => {
-                let ahead = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.stamps());
-                if self.is_ahead(&mut mesh, id, ahead.map(|stamp| stamp.time).max(), now) {
+                let stamps = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.stamps());
+                let promises = vector.iter().map(|(_, progress)| progress.watermark);
+                let newest = stamps.map(|stamp| stamp.time).chain(promises).max();
+                if self.is_ahead(&mut mesh, id, newest, now) {
                     return Ok(Received::Held);
                 }
                 if mesh.differs(id, vector, &ranges, &graves) {
@@ -241,13 +256,25 @@ impl Engine {
                     .map_err(frame::FrameError::from)?;
                 mesh.pulled(id, range, to, graves, tail.len());
             }
-            Frame::Bye => mesh.leaving(id),
+            Frame::Bye => {
+                mesh.leaving(id);
+                self.refresh_topology(&mesh, now);
+            }
         }
         Ok(Received::Taken)
     }
 
     fn receive_hello(&self, mesh: &mut Mesh, id: LinkId, hello: Hello, now: Now) -> Result<(), Fault> {
-        mesh.hello(id, hello, now.unix_ms)
+        let registers = hello.registers.clone();
+        mesh.hello(id, hello, now.unix_ms)?;
+        // Those from the future come again, in a batch that is held.
+        let limit = self.time_limit(now);
+        for (register, stamp, value) in registers.iter().filter(|(_, stamp, _)| stamp.time <= limit) {
+            self.clock.observe(stamp.time);
+            self.merge_register(*register, *stamp, value);
+        }
+        self.refresh_topology(mesh, now);
+        Ok(())
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -296,15 +323,20 @@ impl Engine {
             return Err(Fault::Unexpected("a Segment of another length than it says"));
         }
         let kept = if mesh.members().count() > 1 { bytes::Bytes::copy_from_slice(batches) } else { bytes::Bytes::new() };
-        mesh.merged(origin, Segment { batches: kept, ..segment });
+        let watermark = if segment.watermark <= self.time_limit(now) { segment.watermark } else { NTP64(0) };
+        mesh.merged(origin, Segment { batches: kept, watermark, ..segment });
         Ok(Received::Taken)
+    }
+
+    /// The latest time a peer's stamp or promise may carry.
+    fn time_limit(&self, now: Now) -> NTP64 {
+        NTP64(now.ntp.0.saturating_add(ntp_span_ms(self.config.read().max_clock_drift_ms)))
     }
 
     /// Whether a time is further ahead than `max-clock-drift` allows: then the link holds.
     fn is_ahead(&self, mesh: &mut Mesh, id: LinkId, newest: Option<NTP64>, now: Now) -> bool {
-        let drift_ms = self.config.read().max_clock_drift_ms;
-        let limit = now.ntp.0.saturating_add(ntp_span_ms(drift_ms));
-        let ahead = newest.filter(|time| time.0 > limit);
+        let limit = self.time_limit(now);
+        let ahead = newest.filter(|time| *time > limit);
         mesh.set_skewed(id, ahead.map(|time| unix_ms_from_ntp(time).saturating_sub(now.unix_ms)));
         ahead.is_some()
     }
@@ -316,7 +348,7 @@ impl Engine {
     pub fn merge_batch(&self, origin: Origin, batch: &Batch<'_>, now: Now, thread: usize) -> Result<(), Malformed> {
         let mut records: SmallVec<[Record<'_>; 8]> = SmallVec::new();
         let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
-        let (mut whole, mut newest, mut foreign) = (false, NTP64(0), false);
+        let (mut whole, mut newest, mut foreign, mut unreadable) = (false, NTP64(0), false, false);
         batch.each(|record| {
             match &record {
                 Record::Time(time) => newest = newest.max(*time),
@@ -333,12 +365,16 @@ impl Engine {
                     foreign |= *a.max(b) >= self.databases();
                     whole = true;
                 }
-                Record::Change(_) | Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {}
+                Record::Register(register, value) => unreadable |= !is_readable(*register, value),
+                Record::Change(_) | Record::Publish(..) | Record::ShardPublish(..) => {}
             }
             records.push(record);
         })?;
         if foreign {
             return Err(crate::link::codec::malformed("a database this node does not have: raise `databases`"));
+        }
+        if unreadable {
+            return Err(crate::link::codec::malformed("a register's value is none"));
         }
         let locks = if whole { Locks::all(self) } else { Locks::of(self, &mut ranges) };
         // Before anyone can see the data: what is written after seeing it is stamped later.
@@ -346,7 +382,8 @@ impl Engine {
         let mut keys = Keyspace::new(self, locks, 0, now, thread);
         let (mut stamp, mut at) = (Stamp::new(batch.time, origin), (0, &[][..]));
         let mut garbage = Vec::new();
-        let mut messages: SmallVec<[Record<'_>; 2]> = SmallVec::new();
+        let mut afterwards: SmallVec<[(Stamp, Record<'_>); 2]> = SmallVec::new();
+        let mut events = self.notifies_anything().then(PeerEvents::default);
         for record in records {
             match record {
                 Record::Time(time) => stamp = Stamp::new(time, origin),
@@ -357,31 +394,58 @@ impl Engine {
                         Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
                         _ => stamp,
                     };
-                    if keys.merge_remote(at.0, at.1, stamp, &change) {
-                        Stats::add(&self.stats(thread).merged, 1);
+                    let existed = events.is_some() && keys.is_there(at.0, at.1);
+                    if !keys.merge_remote(at.0, at.1, stamp, &change) {
+                        continue;
+                    }
+                    Stats::add(&self.stats(thread).merged, 1);
+                    if let (Some(events), Some(db)) = (&mut events, self.db_of(at.0)) {
+                        events.changed(db, at.1, &change, existed, keys.is_there(at.0, at.1));
                     }
                 }
                 Record::Flush(space) => garbage.extend(keys.flush_remote(space, stamp)),
                 Record::Swap(a, b) => keys.merge_swap(stamp, a, b),
-                Record::Register(register, value) => self.merge_register(register, stamp, value),
-                Record::Publish(..) | Record::ShardPublish(..) => messages.push(record),
+                Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {
+                    afterwards.push((stamp, record));
+                }
             }
         }
         self.conclude(keys, thread);
         drop(garbage);
-        for message in messages {
-            match message {
+        self.publish_events(&events.map(PeerEvents::finish).unwrap_or_default());
+        for (stamp, record) in afterwards {
+            match record {
+                Record::Register(register, value) => self.merge_register(register, stamp, value),
                 Record::Publish(channel, message) => {
-                    self.pubsub.publish(channel, message);
+                    self.deliver(Scope::Channel, channel, message);
                 }
-                _ => {}
+                Record::ShardPublish(channel, message) => {
+                    self.deliver(Scope::Shard, channel, message);
+                }
+                _ => unreachable!("only these were put aside"),
             }
         }
         Ok(())
     }
 
-    fn merge_register(&self, register: Register, stamp: Stamp, value: &[u8]) {
-        self.registers.merge(register, stamp, value);
+    /// Takes over a register's value and acts on it, if it is the latest and can be read. Nothing may be locked but
+    /// this thread's slot.
+    pub(crate) fn merge_register(&self, register: Register, stamp: Stamp, value: &[u8]) {
+        match register {
+            Register::Allowlist => {
+                if self.allowlist.write().merge(stamp, value) == Ok(true) {
+                    self.registers.merge(register, stamp, value);
+                    self.enforce_allowlist();
+                }
+            }
+            Register::Owner => {
+                if let Some(owner) = owner_of(value)
+                    && self.registers.merge(register, stamp, value)
+                {
+                    self.topology.write().set_owner(owner);
+                }
+            }
+        }
     }
 
     /// What a pulling peer needs besides ranges.
@@ -472,6 +536,19 @@ impl Engine {
     pub fn wake_all_links(&self) {
         self.link_wakers.wakers.lock().iter().for_each(|(_, waker)| waker.wake_by_ref());
     }
+}
+
+/// Whether a register's value makes sense.
+fn is_readable(register: Register, value: &[u8]) -> bool {
+    match register {
+        Register::Allowlist => allowlist::of_bytes(value).is_some(),
+        Register::Owner => owner_of(value).is_some(),
+    }
+}
+
+/// The node a value of [`Register::Owner`] names: its id as text.
+fn owner_of(value: &[u8]) -> Option<NodeId> {
+    NodeId::parse(std::str::from_utf8(value).ok()?)
 }
 
 /// The newest time in a piece of a range.

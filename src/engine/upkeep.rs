@@ -34,7 +34,7 @@ impl Engine {
             cell.shard.collect(stable, now.unix_ms, visits);
             visits = visits.saturating_sub(graves - cell.shard.graves().min(graves));
             drop(cell);
-            events.iter().for_each(|event| self.publish_event(event));
+            self.publish_events(&events);
             if more || visits == 0 {
                 return true;
             }

@@ -16,16 +16,18 @@
 //! # Floors and the stable time
 //! A node's *floor* is the time up to which it has merged every write of every member. The *stable time* is the least floor
 //! of all members: nothing stamped at or below it is still under way to anyone, so tombstones up to it may go.
-//! A member not heard of for `absence_ms` is left out, and so is what it wrote but told nobody. A floor heard
+//! A member not heard of for `absence_ms` is left out, and so is what it wrote but told nobody; until then a configured
+//! partner that was never met holds everything back. A floor heard
 //! through others counts only once this node has merged that member's own stream up to the moment it said so:
 //! otherwise a write stamped above a tombstone, but made before its author knew of the removal, could arrive behind it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::backlog::{Backlog, Segment};
+use super::batch::Register;
 use super::frame::{self, Cursor, Floor, Frame, Heartbeat, Hello, Member, VERSION};
 use super::vector::{Progress, Vector};
-use crate::clock::{NTP64, NodeId, Origin};
+use crate::clock::{NTP64, NodeId, Origin, Stamp};
 use crate::faults::Faults;
 
 /// Number of a link on this node; never used twice.
@@ -90,6 +92,9 @@ pub enum Fault {
     /// A damaged frame.
     #[error(transparent)]
     Frame(#[from] frame::FrameError),
+    /// Stamps were given back: the link begins anew.
+    #[error("this node's clock was set right")]
+    ClockSetRight,
     /// The peer or the network closed it.
     #[error("closed by the peer")]
     Closed,
@@ -144,6 +149,8 @@ pub struct Link {
     linked: BTreeSet<NodeId>,
     /// The peer is pulling ranges from somebody.
     pub syncing: bool,
+    /// The peer said it is about to stop.
+    pub leaving: bool,
     /// Last batch sent per origin.
     sent: BTreeMap<Origin, u64>,
     control: VecDeque<Frame>,
@@ -225,6 +232,8 @@ pub struct Mesh {
     dials: BTreeMap<Address, Dial>,
     pull: Option<Pull>,
     events: Vec<Event>,
+    /// When the stable time was first asked for.
+    began_at_ms: Option<u64>,
     /// Bugs planted by tests.
     #[doc(hidden)]
     pub faults: Faults,
@@ -243,6 +252,7 @@ impl Mesh {
             dials: BTreeMap::new(),
             pull: None,
             events: Vec::new(),
+            began_at_ms: None,
             faults: Faults::empty(),
         }
     }
@@ -396,12 +406,20 @@ impl Mesh {
     // Links.
 
     /// A connection is there and authenticated. The first frame to send is the Hello.
-    pub fn open(&mut self, id: LinkId, dialed: Option<Address>, seen_host: String, now_ms: u64) {
+    pub fn open(
+        &mut self,
+        id: LinkId,
+        dialed: Option<Address>,
+        seen_host: String,
+        registers: Vec<(Register, Stamp, Vec<u8>)>,
+        now_ms: u64,
+    ) {
         let hello = Frame::Hello(Hello {
             version: VERSION,
             sender: self.own.clone(),
             vector: self.vector.clone(),
             members: self.members.values().map(|state| state.member.clone()).collect(),
+            registers,
         });
         self.links.insert(id, Link {
             dialed,
@@ -410,6 +428,7 @@ impl Mesh {
             vector: Vector::default(),
             linked: BTreeSet::new(),
             syncing: false,
+            leaving: false,
             sent: BTreeMap::new(),
             control: VecDeque::from([hello]),
             requests: VecDeque::new(),
@@ -563,8 +582,9 @@ impl Mesh {
         }
     }
 
-    /// A peer's sign of life.
-    pub fn heartbeat(&mut self, id: LinkId, heartbeat: Heartbeat) -> Result<(), Fault> {
+    /// A peer's sign of life. A promise beyond `limit` is not taken: its author's clock is ahead, and may yet be set
+    /// right.
+    pub fn heartbeat(&mut self, id: LinkId, heartbeat: Heartbeat, limit: NTP64) -> Result<(), Fault> {
         let Some(link) = self.links.get_mut(&id) else { return Err(Fault::Closed) };
         let Some(node) = link.node() else { return Err(Fault::Unexpected("a Heartbeat before Hello")) };
         // What it says less of than before it said out of order; what it cannot have is nonsense we survive.
@@ -578,7 +598,7 @@ impl Mesh {
                 link.sent.remove(&origin);
             }
         }
-        for (origin, progress) in heartbeat.vector.iter() {
+        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit) {
             self.vector.promise(origin, progress);
         }
         for floor in heartbeat.floors {
@@ -617,7 +637,9 @@ impl Mesh {
 
     /// A peer is about to stop.
     pub fn leaving(&mut self, id: LinkId) {
-        if let Some(node) = self.links.get(&id).and_then(Link::node) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.leaving = true;
+        if let Some(node) = link.node() {
             self.events.push(Event::Leaving(node));
         }
     }
@@ -665,6 +687,29 @@ impl Mesh {
     pub fn count_untold(&mut self, watermark: NTP64) {
         let have = self.vector.of(self.own.origin);
         self.vector.advance(self.own.origin, Progress { sequence: have.sequence + 1, watermark });
+    }
+
+    /// Whether every member is linked, and none has taken anything that a life of this node stamped beyond `limit`,
+    /// nor this node anything of theirs.
+    pub fn all_linked_below(&self, limit: NTP64) -> bool {
+        let node = self.own.origin.node();
+        let of_own = |vector: &Vector| {
+            vector.iter().any(|(origin, progress)| origin.node() == node && progress.watermark > limit)
+        };
+        let of_others = self.vector.iter().any(|(origin, progress)| origin.node() != node && progress.watermark > limit);
+        !of_others
+            && self.members.keys().all(|member| self.link_to(*member).is_some_and(|(_, link)| !of_own(&link.vector)))
+    }
+
+    /// This node's batches so far are void: what it holds is to be pulled. Its promise falls to `watermark`; the links end.
+    pub fn restate_own(&mut self, watermark: NTP64) {
+        let own = self.own.origin;
+        let sequence = self.vector.of(own).sequence + 1;
+        self.vector.set(own, Progress { sequence, watermark });
+        self.backlog.drop_origin(own);
+        self.links.values_mut().for_each(|link| {
+            link.fault.get_or_insert(Fault::ClockSetRight);
+        });
     }
 
     /// What to do with a segment that came.
@@ -737,6 +782,12 @@ impl Mesh {
 
     /// The least floor of all members; see the module's head.
     pub fn stable(&mut self, now_ms: u64) -> NTP64 {
+        let began_at_ms = *self.began_at_ms.get_or_insert(now_ms);
+        let unmet = self.dials.values().any(|dial| dial.configured && !dial.own && dial.node.is_none());
+        if unmet && now_ms.saturating_sub(began_at_ms) <= self.timing.absence_ms {
+            // Whoever is there may hold writes older than anything here.
+            return NTP64(0);
+        }
         let mut stable = self.floor(now_ms);
         for node in self.members.keys().copied().collect::<Vec<_>>() {
             let Some(state) = self.members.get(&node) else { continue };
@@ -848,7 +899,7 @@ impl Mesh {
             vector: self.vector.clone(),
             floors: std::iter::once(own).chain(others).collect(),
             linked: self.linked().collect(),
-            syncing: self.pull.is_some(),
+            syncing: self.is_syncing(),
         }
     }
 
@@ -860,6 +911,11 @@ impl Mesh {
     }
 
     // Pulling.
+
+    /// Whether this node is taking over ranges that differ, and may answer with old data.
+    pub fn is_syncing(&self) -> bool {
+        self.pull.as_ref().is_some_and(|pull| pull.total > 0)
+    }
 
     /// Has every peer's ranges compared with those here, one peer after the other. Returns how many.
     pub fn ask_to_pull_from_all(&mut self) -> usize {
