@@ -720,7 +720,10 @@ impl<'e> Keyspace<'e> {
         let cx = self.engine.shard_context();
         let used_at = (self.now.unix_ms / 1000) as u32;
         let cell = self.locks.cell_mut(hash.range());
-        let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
+        let merged = match self.engine.twisted(&cell.shard, space, key, stamp, change, self.now) {
+            None => cell.shard.merge(space, key, hash, stamp, change, used_at, cx),
+            Some((stamp, change)) => cell.shard.merge(space, key, hash, stamp, &change, used_at, cx),
+        };
         if merged.changed {
             cell.touch_key(space, key);
             if !cell.waiting.is_empty()

@@ -25,6 +25,7 @@ pub mod keyspace;
 pub mod notify;
 mod ownership;
 pub mod pubsub;
+mod planted;
 pub mod ranges;
 pub mod registers;
 pub mod replication;
@@ -56,6 +57,7 @@ use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
 use crate::config::{Access, Caller, Config};
+use crate::faults::Faults;
 use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
@@ -278,6 +280,8 @@ pub struct Engine {
     pub registers: registers::Registers,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
+    /// Bugs planted by tests.
+    faults: Faults,
     /// Keys past their expiry are removed without being asked for; DEBUG SET-ACTIVE-EXPIRE.
     active_expire: AtomicBool,
     /// The range [`Self::tick`] goes on from.
@@ -335,6 +339,7 @@ impl Engine {
             registers: registers::Registers::default(),
             config: RwLock::new(config),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
+            faults: Faults::empty(),
             active_expire: AtomicBool::new(true),
             upkeep_range: AtomicUsize::new(0),
         }

@@ -16,7 +16,8 @@
 //! # Floors and the stable time
 //! A node's *floor* is the time up to which it has merged every write of every member. The *stable time* is the least floor
 //! of all members: nothing stamped at or below it is still under way to anyone, so tombstones up to it may go.
-//! A member not heard of for `absence_ms` is left out, and so is what it wrote but told nobody. A floor heard
+//! A member not heard of for `absence_ms` is left out, and so is what it wrote but told nobody; until then a configured
+//! partner that was never met holds everything back. A floor heard
 //! through others counts only once this node has merged that member's own stream up to the moment it said so:
 //! otherwise a write stamped above a tombstone, but made before its author knew of the removal, could arrive behind it.
 
@@ -27,6 +28,7 @@ use super::batch::Register;
 use super::frame::{self, Cursor, Floor, Frame, Heartbeat, Hello, Member, VERSION};
 use super::vector::{Progress, Vector};
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
+use crate::faults::Faults;
 
 /// Number of a link on this node; never used twice.
 pub type LinkId = u64;
@@ -230,6 +232,11 @@ pub struct Mesh {
     dials: BTreeMap<Address, Dial>,
     pull: Option<Pull>,
     events: Vec<Event>,
+    /// When the stable time was first asked for.
+    began_at_ms: Option<u64>,
+    /// Bugs planted by tests.
+    #[doc(hidden)]
+    pub faults: Faults,
 }
 
 impl Mesh {
@@ -245,6 +252,8 @@ impl Mesh {
             dials: BTreeMap::new(),
             pull: None,
             events: Vec::new(),
+            began_at_ms: None,
+            faults: Faults::empty(),
         }
     }
 
@@ -708,6 +717,9 @@ impl Mesh {
         if origin == self.own.origin {
             return Ok(Verdict::Repeat);
         }
+        if self.faults.contains(Faults::REPEATS) {
+            return Ok(Verdict::Merge { skip: 0 });
+        }
         let mut have = self.vector.of(origin).sequence;
         if let Some(pull) = &self.pull && pull.vector.is_some() {
             have = have.max(pull.shadow.of(origin).sequence);
@@ -770,6 +782,12 @@ impl Mesh {
 
     /// The least floor of all members; see the module's head.
     pub fn stable(&mut self, now_ms: u64) -> NTP64 {
+        let began_at_ms = *self.began_at_ms.get_or_insert(now_ms);
+        let unmet = self.dials.values().any(|dial| dial.configured && !dial.own && dial.node.is_none());
+        if unmet && now_ms.saturating_sub(began_at_ms) <= self.timing.absence_ms {
+            // Whoever is there may hold writes older than anything here.
+            return NTP64(0);
+        }
         let mut stable = self.floor(now_ms);
         for node in self.members.keys().copied().collect::<Vec<_>>() {
             let Some(state) = self.members.get(&node) else { continue };
@@ -825,7 +843,7 @@ impl Mesh {
             if after >= have || origin == peer.origin || self.arrives_by_itself(link, origin) {
                 continue;
             }
-            if self.backlog.first(origin).is_none_or(|first| first > after + 1) {
+            if !self.backlog.has(origin, after + 1) {
                 gap = true;
                 continue;
             }
@@ -866,7 +884,7 @@ impl Mesh {
                 after < progress.sequence
                     && origin != peer.origin
                     && !self.arrives_by_itself(link, origin)
-                    && self.backlog.first(origin).is_some_and(|first| first <= after + 1)
+                    && self.backlog.has(origin, after + 1)
             })
     }
 
@@ -998,6 +1016,9 @@ impl Mesh {
         let Some(pull) = self.pull.as_mut().filter(|pull| pull.link == id) else { return };
         pull.asked = pull.asked.saturating_sub(1);
         pull.bytes += bytes as u64;
+        if self.faults.contains(Faults::EARLY_VECTOR) {
+            self.vector.join(&pull.shadow);
+        }
         match to {
             Some(cursor) => pull.todo.push_front((range, cursor, graves)),
             None => pull.done += 1,
