@@ -39,7 +39,7 @@ pub const COMMANDS: &[Command] = &[
         name: "bitfield_ro",
         arity: -2,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::at(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["bitmap"],
         tips: &[],
         group: Group::Bitmap,
@@ -284,5 +284,36 @@ impl Field {
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn fields_beyond_the_end_are_zero_and_grow_the_string_when_written() {
+        let mut f = Fixture::new();
+        f.check("BITFIELD k GET u63 4294967200 GET i8 #9", "*2 :0 :0");
+        f.check("STRLEN k", ":0");
+        f.check("BITFIELD k OVERFLOW FAIL INCRBY u2 #3 4 SET u2 #3 5", "*2 $-1 $-1");
+        f.check("STRLEN k", ":1");
+        f.check("BITFIELD k SET i64 3 -1 GET i64 3 GET u8 0 GET u8 64", "*4 :0 :-1 :31 :224");
+        f.check("STRLEN k", ":9");
+    }
+
+    #[test]
+    fn overflow_applies_to_what_follows() {
+        let mut f = Fixture::new();
+        f.check(
+            "BITFIELD k INCRBY u2 0 5 OVERFLOW SAT INCRBY u2 0 5 OVERFLOW WRAP INCRBY u2 0 1",
+            "*3 :1 :3 :0",
+        );
+        f.check("BITFIELD k OVERFLOW SAT SET i8 0 -1000 GET i8 0", "*2 :0 :-128");
+        // Distances wrap around, as in Redis.
+        f.check("BITFIELD k OVERFLOW SAT SET i8 0 -9223372036854775681 GET i8 0", "*2 :-128 :127");
+        f.check("BITFIELD k OVERFLOW SAT SET i8 0 -9223372036854775680 GET i8 0", "*2 :127 :-128");
+        f.check("BITFIELD k OVERFLOW FOO", "-ERR Invalid OVERFLOW type specified");
+        f.check("BITFIELD_RO k SET u8 0 1", "-ERR BITFIELD_RO only supports the GET subcommand");
     }
 }

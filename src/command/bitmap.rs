@@ -26,7 +26,7 @@ pub const COMMANDS: &[Command] = &[
         name: "bitcount",
         arity: -2,
         flags: Flags::READONLY,
-        keys: &[KeySpec::at(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["bitmap"],
         tips: &[],
         group: Group::Bitmap,
@@ -54,7 +54,7 @@ pub const COMMANDS: &[Command] = &[
         name: "bitpos",
         arity: -3,
         flags: Flags::READONLY,
-        keys: &[KeySpec::at(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["bitmap"],
         tips: &[],
         group: Group::Bitmap,
@@ -68,7 +68,7 @@ pub const COMMANDS: &[Command] = &[
         name: "getbit",
         arity: 3,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::at(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["bitmap"],
         tips: &[],
         group: Group::Bitmap,
@@ -82,7 +82,7 @@ pub const COMMANDS: &[Command] = &[
         name: "setbit",
         arity: 4,
         flags: Flags::WRITE.union(Flags::DENYOOM),
-        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        keys: &[KeySpec::UPDATE_1],
         categories: &["bitmap"],
         tips: &[],
         group: Group::Bitmap,
@@ -354,4 +354,68 @@ fn shift(c: &mut Call<'_, '_>, by: i128) -> Result<Vec<u8>, Error> {
     let byte = |at: i64| usize::try_from(at).ok().and_then(|at| source.get(at)).copied().unwrap_or(0);
     let shifted = |at: i64| u16::from_be_bytes([byte(at - bytes), byte(at - bytes - 1)]) << bits >> 8;
     Ok((0..len.max(0) as i64).map(|at| shifted(at) as u8).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{first_bit, ones};
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn shifts_count_bits_from_the_lowest_of_the_first_byte() {
+        let check = |source: &[u8], operation: &str, by: &str, expected: &[u8]| {
+            let mut f = Fixture::new();
+            f.run_args(&[b"SET", b"source", source]);
+            f.run_args(&[b"SET", b"expected", expected]);
+            let len = f.run(&format!("BITOP {operation} result source {by}"));
+            assert_eq!(len, format!(":{}", expected.len()), "{source:x?} {operation} {by}");
+            assert_eq!(f.run("GET result"), f.run("GET expected"), "{source:x?} {operation} {by}");
+        };
+        check(b"\x01", "lshift", "0", b"\x01");
+        check(b"\x01", "lshift", "1", b"\x02\x00");
+        check(b"\x01\x02", "LSHIFT", "8", b"\x00\x01\x02");
+        check(b"\x41", "LSHIFT", "9", b"\x00\x82\x00".as_slice());
+        check(b"\x41\x42", "LSHIFT", "2", b"\x04\x09\x01");
+        check(b"\x04\x09\x01", "RSHIFT", "2", b"\x41\x42\x00");
+        check(b"\x01\x02\x03", "RSHIFT", "8", b"\x02\x03");
+        check(b"\x01\x02\x03", "LSHIFT", "-17", b"\x01");
+    }
+
+    #[test]
+    fn shifted_out_strings_delete_the_key() {
+        let mut f = Fixture::new();
+        f.check("MSET source a result b", "+OK");
+        f.check("BITOP RSHIFT result source 8", ":0");
+        f.check("GET result", "$-1");
+        f.check(
+            "BITOP RSHIFT result source -9223372036854775808",
+            "-ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+        );
+        f.check(
+            "BITOP LSHIFT result source",
+            "-ERR BITOP SHIFT must be called with a single source key and an integer shift.",
+        );
+        f.check("BITOP LSHIFT result source x", "-ERR BITOP SHIFT's last parameter must be an integer");
+    }
+
+    #[test]
+    fn any_range_of_bits_is_counted_and_searched() {
+        let bytes: Vec<u8> =
+            (0..45_u8).map(|n| n.wrapping_mul(n) ^ 0x5a).chain([0; 70]).chain([0xff; 70]).collect();
+        let bit = |at: usize| bytes[at / 8] >> (7 - at % 8) & 1 == 1;
+        for start in (0..bytes.len() * 8).step_by(11) {
+            for end in (start..=bytes.len() * 8).step_by(7) {
+                let range = start..end;
+                assert_eq!(
+                    ones(&bytes, range.clone()),
+                    range.clone().filter(|at| bit(*at)).count(),
+                    "{range:?}"
+                );
+                for wanted in [false, true] {
+                    let expected = range.clone().find(|at| bit(*at) == wanted);
+                    assert_eq!(first_bit(&bytes, range.clone(), wanted), expected, "{wanted} in {range:?}");
+                }
+            }
+        }
+    }
 }

@@ -18,7 +18,7 @@ pub const COMMANDS: &[Command] = &[
         name: "decr",
         arity: 2,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        keys: &[KeySpec::UPDATE_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -32,7 +32,7 @@ pub const COMMANDS: &[Command] = &[
         name: "decrby",
         arity: 3,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        keys: &[KeySpec::UPDATE_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -46,7 +46,7 @@ pub const COMMANDS: &[Command] = &[
         name: "incr",
         arity: 2,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        keys: &[KeySpec::UPDATE_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -60,7 +60,7 @@ pub const COMMANDS: &[Command] = &[
         name: "incrby",
         arity: 3,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        keys: &[KeySpec::UPDATE_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -74,7 +74,7 @@ pub const COMMANDS: &[Command] = &[
         name: "incrbyfloat",
         arity: 3,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        keys: &[KeySpec::UPDATE_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -144,4 +144,41 @@ fn incrbyfloat(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
     c.keys.notify(EventClass::STRING, "incrbyfloat", key);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn replies_are_what_get_answers_with_and_without_partners() {
+        let check = |commands: &[&str], expected: &str| {
+            for mut f in [Fixture::new(), Fixture::replicating()] {
+                let replies: Vec<String> = commands.iter().map(|command| f.run(command)).collect();
+                let last = replies.last().map(|reply| reply.trim_start_matches(':').rsplit(' ').next());
+                assert_eq!(last, Some(Some(expected)), "{commands:?}: {replies:?}");
+                f.check("GET k", &format!("${} {expected}", expected.len()));
+            }
+        };
+        check(&["INCR k"], "1");
+        check(&["DECR k", "DECRBY k 10"], "-11");
+        check(&["SET k 5", "INCRBY k -7"], "-2");
+        check(&["INCRBYFLOAT k 0.1", "INCRBYFLOAT k 0.2"], "0.3");
+        check(&["SET k 1.5e3", "INCRBYFLOAT k 1", "INCR k"], "1502");
+        check(&["SET k 9223372036854775806", "INCR k", "INCRBYFLOAT k 1"], "9223372036854775808");
+        check(&["INCRBY k -9223372036854775808"], "-9223372036854775808");
+        check(&["INCR k", "APPEND k 5", "INCR k"], "16");
+    }
+
+    #[test]
+    fn numbers_beyond_the_limits_are_refused() {
+        for mut f in [Fixture::new(), Fixture::replicating()] {
+            f.run("SET k 9223372036854775807");
+            f.check("INCR k", "-ERR increment or decrement would overflow");
+            f.check("DECRBY k -9223372036854775808", "-ERR decrement would overflow");
+            f.check("INCRBYFLOAT k inf", "-ERR increment would produce NaN or Infinity");
+            f.check("INCRBYFLOAT k nan", "-ERR value is not a valid float");
+            f.check("GET k", "$19 9223372036854775807");
+        }
+    }
 }

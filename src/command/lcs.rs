@@ -20,10 +20,7 @@ pub const COMMANDS: &[Command] = &[Command {
     name: "lcs",
     arity: -3,
     flags: Flags::READONLY,
-    keys: &[KeySpec {
-        find: Find::Range { last: 1, step: 1, limit: 0 },
-        ..KeySpec::at(1, &["RO", "access"])
-    }],
+    keys: &[KeySpec { find: Find::Range { last: 1, step: 1, limit: 0 }, ..KeySpec::READ_1 }],
     categories: &["string"],
     tips: &[],
     group: Group::String,
@@ -165,5 +162,37 @@ impl Table {
             }
         }
         runs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+    use crate::resp::reply::Protocol;
+
+    #[test]
+    fn runs_are_told_from_the_end_on() {
+        let check = |options: &str, expected: &str| {
+            let mut f = Fixture::new().speak(Protocol::Resp3);
+            f.check("MSET a ohmytext b mynewtext", "+OK");
+            f.check(&format!("LCS a b{options}"), expected);
+        };
+        check("", "$6 mytext");
+        check(" LEN", ":6");
+        check(" IDX", "%2 $7 matches *2 *2 *2 :4 :7 *2 :5 :8 *2 *2 :2 :3 *2 :0 :1 $3 len :6");
+        check(" IDX MINMATCHLEN 4 WITHMATCHLEN", "%2 $7 matches *1 *3 *2 :4 :7 *2 :5 :8 :4 $3 len :6");
+        check(" IDX MINMATCHLEN -9223372036854775808 MINMATCHLEN 9", "%2 $7 matches *0 $3 len :6");
+        check(" IDX LEN", "-ERR If you want both the length and indexes, please just use IDX.");
+    }
+
+    #[test]
+    fn tables_beyond_the_limit_are_refused() {
+        let mut f = Fixture::new();
+        f.check("SETRANGE a 20000 x", ":20001");
+        f.check(
+            "LCS a a LEN",
+            "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
+        );
+        f.check("LCS a missing LEN", ":0");
     }
 }

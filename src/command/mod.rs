@@ -5,17 +5,27 @@
 //! [`pick`].
 
 pub mod parse;
+pub mod family;
 pub mod scan;
 pub mod pick;
 pub mod string;
+pub mod list;
+pub mod list_blocking;
 pub mod hash;
 pub mod set;
 pub mod set_algebra;
+pub mod zset;
+pub mod zset_range;
+pub mod zset_algebra;
+pub mod zset_pop;
 pub mod counter;
 pub mod lcs;
 pub mod bitmap;
 pub mod bitfield;
 pub mod connection;
+pub mod pubsub;
+pub mod cluster;
+pub mod meld_allowlist;
 pub mod replication;
 
 use crate::engine::command::Command;
@@ -23,14 +33,22 @@ use crate::engine::command::Command;
 /// All tables.
 pub const TABLES: &[&[Command]] = &[
     string::COMMANDS,
+    list::COMMANDS,
+    list_blocking::COMMANDS,
     hash::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_pop::COMMANDS,
     counter::COMMANDS,
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
     connection::COMMANDS,
+    pubsub::COMMANDS,
+    cluster::COMMANDS,
     replication::COMMANDS,
     MELD,
 ];
@@ -47,5 +65,5 @@ const MELD: &[Command] = &[Command {
     summary: "",
     complexity: "",
     run: |_| Ok(()),
-    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC],
+    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC, meld_allowlist::ALLOWLIST],
 }];

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::engine::Engine;
 use crate::engine::error::Error;
 use crate::resp::args::Iter;
+use crate::resp::long_double::LongDouble;
 use crate::resp::number;
 
 /// `proto-max-bulk-len` is never set below this, so shorter strings need no look at the configuration.
@@ -33,6 +34,22 @@ pub fn positive(arg: &[u8]) -> Result<u64, Error> {
 /// `value is not a valid float`.
 pub fn float(arg: &[u8]) -> Result<f64, Error> {
     number::parse_f64(arg).ok_or(Error::NOT_FLOAT)
+}
+
+/// When a timeout in seconds is over, in Unix milliseconds; `None` for one of zero, which never is.
+///
+/// # Errors
+/// `timeout is not a float or out of range`, or `timeout is negative`; the latter also for one beyond 64 bits of
+/// milliseconds, as in Redis, where it overflows.
+pub fn deadline_ms(arg: &[u8], now_ms: u64) -> Result<Option<u64>, Error> {
+    const NOT_A_TIMEOUT: Error = Error::new("ERR timeout is not a float or out of range");
+    const NEGATIVE: Error = Error::new("ERR timeout is negative");
+    let ms = (LongDouble::parse(arg).ok_or(NOT_A_TIMEOUT)?.to_f64() * 1000.0).ceil();
+    match ms {
+        0.0 => Ok(None),
+        _ if ms > 0.0 && ms < i64::MAX as f64 => Ok(Some(now_ms.saturating_add(ms as u64))),
+        _ => Err(NEGATIVE),
+    }
 }
 
 /// Whether an argument is this word, in any case of letters.
@@ -103,11 +120,6 @@ impl<'a> Expiry<'a> {
             .ok_or_else(|| invalid_expire_time(command))?;
         Ok(u64::try_from(at_ms).ok())
     }
-
-    /// Whether it names a point in time, which may be past.
-    pub fn is_absolute(self) -> bool {
-        matches!(self, Expiry::AtSeconds(_) | Expiry::AtMillis(_))
-    }
 }
 
 /// The part of `len` things from `first` to `last`, negative ones counted from the end, cut to what there is. As Redis cuts
@@ -128,7 +140,6 @@ pub fn is_len_allowed(engine: &Engine, len: u64) -> bool {
 mod tests {
     use super::*;
     use crate::resp::args::OwnedArgs;
-    use crate::resp::request::{Limits, Parser};
 
     #[test]
     fn ranges_are_clipped() {
@@ -144,5 +155,38 @@ mod tests {
         check(0, -1, 0, 0..0);
         check(i64::MIN, i64::MAX, 3, 0..3);
         check(i64::MAX, i64::MIN, 3, 0..0);
+    }
+
+    #[test]
+    fn expiry_options_exclude_each_other_but_may_be_repeated() {
+        let check = |text: &str, expected: Option<Option<u64>>| {
+            let args: OwnedArgs = text.split(' ').collect();
+            let mut rest = args.args().iter();
+            let mut option = None;
+            let mut is_refused = false;
+            while let Some(word) = rest.next() {
+                let next = Expiry::parse(word, &mut rest, option);
+                is_refused |= next.is_none();
+                option = next;
+            }
+            let at_ms = option.and_then(|option| option.at_ms(5000, "set").ok());
+            assert_eq!(if is_refused { None } else { at_ms }, expected, "{text}");
+        };
+        check("EX 10", Some(Some(15_000)));
+        check("px 10", Some(Some(5010)));
+        check("EXAT 10", Some(Some(10_000)));
+        check("PXAT 10", Some(Some(10)));
+        check("KeepTTL", Some(None));
+        check("EX 10 ex 20", Some(Some(25_000)));
+        check("EX 10 PX 10", None);
+        check("PERSIST EX 10", None);
+        check("EX", None);
+        check("EX 0", None);
+        check("EX -1", None);
+        check("EX ten", None);
+        check("EX 9223372036854775", None);
+        check("EXAT 9223372036854775", Some(Some(9_223_372_036_854_775_000)));
+        check("PX 9223372036854775807", None);
+        check("NX", None);
     }
 }

@@ -6,6 +6,7 @@
 use super::parse::is;
 use crate::config::HostPort;
 use crate::engine::call::{Call, Outcome};
+use crate::engine::client::ClientFlags;
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::link::frame::VERSION;
@@ -51,7 +52,7 @@ const OPERATOR: Flags = Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::LOADING
 pub const LINK: Command = Command {
     name: "link",
     arity: 3,
-    flags: OPERATOR.union(Flags::NO_MULTI),
+    flags: OPERATOR.union(Flags::NO_MULTI).union(Flags::LINKING),
     keys: &[],
     categories: &[],
     tips: &[],
@@ -101,6 +102,7 @@ fn link(c: &mut Call<'_, '_>) -> Result<(), Error> {
         _ => return Err(format!("ERR this node speaks version {VERSION} of the link protocol").into()),
     }
     c.reply.ok();
+    c.session.client.set(ClientFlags::LINK);
     c.outcome = Outcome::Link;
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use super::parse::{Expiry, clip, integer, is, is_len_allowed};
 use crate::engine::call::Call;
-use crate::engine::command::{Command, Find, Flags, Group, KeySpec};
+use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::engine::notify::EventClass;
 use crate::resp::args::Args;
@@ -32,7 +32,7 @@ pub const COMMANDS: &[Command] = &[
         name: "get",
         arity: 2,
         flags: Flags::READONLY.union(Flags::FAST),
-        keys: &[KeySpec::at(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -60,7 +60,7 @@ pub const COMMANDS: &[Command] = &[
         name: "getex",
         arity: -2,
         flags: Flags::WRITE.union(Flags::FAST),
-        keys: &[KeySpec { notes: "changes only the expiry", ..KeySpec::at(1, &["RW", "access", "update"]) }],
+        keys: &[KeySpec { notes: "changes only the expiry", ..KeySpec::UPDATE_1 }],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -74,7 +74,7 @@ pub const COMMANDS: &[Command] = &[
         name: "getrange",
         arity: 4,
         flags: Flags::READONLY,
-        keys: &[KeySpec::at(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -88,7 +88,7 @@ pub const COMMANDS: &[Command] = &[
         name: "getset",
         arity: 3,
         flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-        keys: &[KeySpec::at(1, &["RW", "access", "update"])],
+        keys: &[KeySpec::UPDATE_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -116,10 +116,7 @@ pub const COMMANDS: &[Command] = &[
         name: "mset",
         arity: -3,
         flags: Flags::WRITE.union(Flags::DENYOOM),
-        keys: &[KeySpec {
-            find: Find::Range { last: -1, step: 2, limit: 0 },
-            ..KeySpec::at(1, &["OW", "update"])
-        }],
+        keys: &[KeySpec::to_end(1, 2, &["OW", "update"])],
         categories: &["string"],
         tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
         group: Group::String,
@@ -133,10 +130,7 @@ pub const COMMANDS: &[Command] = &[
         name: "msetnx",
         arity: -3,
         flags: Flags::WRITE.union(Flags::DENYOOM),
-        keys: &[KeySpec {
-            find: Find::Range { last: -1, step: 2, limit: 0 },
-            ..KeySpec::at(1, &["OW", "insert"])
-        }],
+        keys: &[KeySpec::to_end(1, 2, &["OW", "insert"])],
         categories: &["string"],
         tips: &["request_policy:multi_shard", "response_policy:agg_min"],
         group: Group::String,
@@ -150,7 +144,7 @@ pub const COMMANDS: &[Command] = &[
         name: "psetex",
         arity: 4,
         flags: Flags::WRITE.union(Flags::DENYOOM),
-        keys: &[KeySpec::at(1, &["OW", "update"])],
+        keys: &[KeySpec::OVERWRITE_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -181,7 +175,7 @@ pub const COMMANDS: &[Command] = &[
         name: "setex",
         arity: 4,
         flags: Flags::WRITE.union(Flags::DENYOOM),
-        keys: &[KeySpec::at(1, &["OW", "update"])],
+        keys: &[KeySpec::OVERWRITE_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -237,7 +231,7 @@ pub const COMMANDS: &[Command] = &[
         name: "substr",
         arity: 4,
         flags: Flags::READONLY,
-        keys: &[KeySpec::at(1, &["RO", "access"])],
+        keys: &[KeySpec::READ_1],
         categories: &["string"],
         tips: &[],
         group: Group::String,
@@ -529,4 +523,126 @@ pub(super) fn padded(text: &[u8], len_min: usize) -> Vec<u8> {
     copy.extend_from_slice(text);
     copy.resize(len, 0);
     copy
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+
+    const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+
+    #[test]
+    fn other_types_are_refused_or_replaced() {
+        let mut f = Fixture::new();
+        f.check("SADD s a", ":1");
+        for command in [
+            "GET s",
+            "GETDEL s",
+            "GETEX s EX 0",
+            "GETSET s v",
+            "SET s v GET",
+            "SET s v NX GET",
+            "APPEND s v",
+            "STRLEN s",
+            "GETRANGE s 0 1",
+            "SETRANGE s 0 v",
+            "INCR s",
+            "INCRBYFLOAT s x",
+            "SETBIT s 0 1",
+            "GETBIT s 0",
+            "BITCOUNT s a",
+            "BITPOS s 1 a",
+            "BITOP AND d x s",
+            "BITFIELD s SET u8 0 1",
+            "BITFIELD_RO s GET u8 0",
+        ] {
+            f.check(command, WRONG_TYPE);
+        }
+        f.check("LCS s x FOO", "-ERR The specified keys must contain string values");
+        f.check("MGET s x", "*2 $-1 $-1");
+        f.check("SETNX s v", ":0");
+        f.check("SCARD s", ":1");
+        f.check("SET s v", "+OK");
+        f.check("GET s", "$1 v");
+    }
+
+    #[test]
+    fn expiries_are_set_kept_and_cleared() {
+        let check = |commands: &[&str], lives_ms: Option<u64>| {
+            let mut f = Fixture::new();
+            f.run("SET k 1 PX 100");
+            commands.iter().for_each(|command| assert_ne!(f.run(command).as_bytes()[0], b'-', "{command}"));
+            for ms in [50, 99, 100, 149, 150, 1000] {
+                f.now_ms = 1_700_000_000_000 + ms;
+                let lives = lives_ms.is_none_or(|lives_ms| ms < lives_ms);
+                assert_eq!(f.run("STRLEN k") != ":0", lives, "{commands:?} after {ms} ms");
+            }
+        };
+        check(&[], Some(100));
+        for keeping in
+            ["APPEND k 1", "SETRANGE k 1 1", "INCR k", "INCRBYFLOAT k 1", "SETBIT k 9 1", "SET k v KEEPTTL"]
+        {
+            check(&[keeping], Some(100));
+        }
+        for clearing in ["SET k v", "GETSET k v", "MSET k v", "GETEX k PERSIST", "BITOP NOT k k"] {
+            check(&[clearing], None);
+        }
+        check(&["SET k v PX 150"], Some(150));
+        check(&["GETEX k PXAT 1700000000150"], Some(150));
+        check(&["PSETEX k 150 v"], Some(150));
+        check(&["SET k v EXAT 1700000001"], Some(1000));
+        // Born dead, or killed.
+        check(&["SET k v EXAT 1"], Some(0));
+        check(&["GETEX k PXAT 1700000000000"], Some(0));
+    }
+
+    #[test]
+    fn a_string_takes_over_the_expiry_of_another_type() {
+        let mut f = Fixture::new();
+        f.check("SET k v PX 100", "+OK");
+        f.check("SET other v", "+OK");
+        f.check("SADD set a", ":1");
+        f.check("SET set v KEEPTTL", "+OK");
+        f.now_ms += 100;
+        f.check("GET set", "$1 v");
+    }
+
+    #[test]
+    fn what_changes_nothing_is_no_change() {
+        let mut f = Fixture::new();
+        f.run("SET k abc");
+        let before = f.changes();
+        for command in [
+            "SET k v NX",
+            "SET x v XX GET",
+            "SETNX k v",
+            "MSETNX x v k v",
+            "GETEX k",
+            "GETEX k PERSIST",
+            "GETDEL x",
+            "SETRANGE k 10 ",
+            "SETBIT k 0 0",
+            "BITFIELD k SET u8 0 97",
+            "BITFIELD k OVERFLOW FAIL INCRBY u8 0 255",
+            "BITOP AND x y z",
+            "INCR k",
+        ] {
+            f.run(command);
+            assert_eq!(f.changes(), before, "{command}");
+        }
+        f.run("APPEND k ");
+        assert_eq!(f.changes(), before + 1, "Redis counts an empty APPEND");
+    }
+
+    #[test]
+    fn strings_beyond_the_limit_are_refused_before_they_are_made() {
+        let mut f = Fixture::new();
+        let too_long = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+        f.check("SETRANGE k 536870912 v", too_long);
+        f.check("SETRANGE k 9223372036854775807 v", too_long);
+        f.check("SETBIT k 4294967296 1", "-ERR bit offset is not an integer or out of range");
+        f.check("SET k v", "+OK");
+        f.check("BITOP LSHIFT d k 9223372036854775807", too_long);
+        f.check("STRLEN d", ":0");
+    }
 }

@@ -25,7 +25,9 @@ pub use lines::{
     CommandLine, FILE_BYTES_MAX, INCLUDE_DEPTH_MAX, LINES_MAX, Line, follow_includes, of_command_line,
     of_file, of_text,
 };
-pub use value::{Events, HostPort, Kind, OutputLimit, OutputLimits, SavePoint, Unit};
+pub use value::{
+    Events, HostPort, Kind, OutputLimit, OutputLimits, SavePoint, Unit, block, block_text,
+};
 
 use value::Value;
 
@@ -35,7 +37,7 @@ use value::Value;
 pub struct Config {
     /// Addresses to listen on; empty listens on none.
     pub bind: Vec<BindAddress>,
-    /// Refuse clients from other machines while there is no password and no `bind`.
+    /// Refuse clients from other machines while there is neither a password nor an allowlist.
     pub protected_mode: bool,
     /// Who may change protected directives.
     pub enable_protected_configs: Access,
@@ -447,6 +449,19 @@ impl Config {
         let mut values = self.values.clone();
         *values.at_mut("peer") = Value::Partners(partners);
         self.adopt(values)
+    }
+
+    /// The allowlist from now on.
+    pub fn set_allowlist(&mut self, blocks: Vec<IpNet>) -> Vec<&'static str> {
+        let mut values = self.values.clone();
+        *values.at_mut("allowlist") = Value::Blocks(blocks);
+        self.adopt(values)
+    }
+
+    /// The partners that are equals of this node: not the primary of replica mode.
+    pub fn equals(&self) -> impl Iterator<Item = &HostPort> {
+        let active = self.replicaof.iter().filter(|_| self.active_replica);
+        self.peer.iter().chain(active)
     }
 
     /// CONFIG REWRITE: the text of the file that gives this configuration. `original` is the file as it

@@ -583,7 +583,7 @@ fn blocks(args: &[String], before: Option<&Value>) -> Result<Value, String> {
 
 /// An address or block. v4-mapped v6 becomes v4, so that it matches however the socket shows the client;
 /// host bits are cut off.
-fn block(text: &str) -> Option<IpNet> {
+pub fn block(text: &str) -> Option<IpNet> {
     let net = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
         Err(_) => text.parse::<IpNet>().ok()?,
@@ -683,7 +683,8 @@ fn partner_text(partner: &HostPort, kind: &Kind) -> String {
     }
 }
 
-fn block_text(block: &IpNet) -> String {
+/// What [`block`] reads: an address alone where the block is just that.
+pub fn block_text(block: &IpNet) -> String {
     if block.prefix_len() == block.max_prefix_len() { block.addr().to_string() } else { block.to_string() }
 }
 

@@ -1,7 +1,7 @@
 //! A running command: its arguments, its keyspace, its client and its reply.
 
 use super::Engine;
-use super::blocking::{Block, TimeoutReply};
+use super::blocking::Block;
 use super::keyspace::Keyspace;
 use super::session::Session;
 use crate::resp::args::Args;
@@ -32,6 +32,27 @@ pub enum Outcome {
     Shutdown,
 }
 
+/// Whether a command may have its client wait for keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blocking<'a> {
+    /// It may.
+    Allowed,
+    /// Not inside MULTI or a script: there it answers at once.
+    Denied,
+    /// It has waited, and runs again because this key got something. It looks at no other.
+    Resumed(&'a [u8]),
+}
+
+impl<'a> Blocking<'a> {
+    /// The keys a command looks at, of those it may wait for: all, unless it has waited already.
+    pub fn keys(self, keys: Args<'a>) -> impl Iterator<Item = &'a [u8]> {
+        keys.iter().filter(move |key| match self {
+            Blocking::Allowed | Blocking::Denied => true,
+            Blocking::Resumed(ready) => ready == *key,
+        })
+    }
+}
+
 /// See the module's head.
 pub struct Call<'a, 'e> {
     /// The server.
@@ -46,22 +67,21 @@ pub struct Call<'a, 'e> {
     pub keys: &'a mut Keyspace<'e>,
     /// What happens afterwards.
     pub outcome: Outcome,
-    /// Whether the command must not wait: inside MULTI.
-    pub deny_blocking: bool,
+    /// Whether the client may wait.
+    pub blocking: Blocking<'a>,
     /// Values to be dropped once nothing is locked.
     pub garbage: Vec<crate::store::shard::Flushed>,
 }
 
 impl Call<'_, '_> {
-    /// Has the client wait for keys, or answers as if its time were up where it must not wait.
-    pub fn block(&mut self, keys: Vec<Vec<u8>>, deadline_ms: Option<u64>, timeout_reply: TimeoutReply) {
-        if self.deny_blocking {
-            match timeout_reply {
-                TimeoutReply::Null => self.reply.null(),
-                TimeoutReply::NullArray => self.reply.null_array(),
+    /// Has the client wait for keys, or answers a null array where it must not. The same answers one whose time is up.
+    pub fn block(&mut self, keys: Args<'_>, deadline_ms: Option<u64>) {
+        match self.blocking {
+            Blocking::Denied => self.reply.null_array(),
+            Blocking::Allowed | Blocking::Resumed(_) => {
+                let keys = keys.iter().map(<[u8]>::to_vec).collect();
+                self.outcome = Outcome::Block(Block { keys, deadline_ms });
             }
-            return;
         }
-        self.outcome = Outcome::Block(Block { keys, deadline_ms, timeout_reply });
     }
 }

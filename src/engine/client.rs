@@ -4,11 +4,14 @@
 //! list it, to kill it, to push a message. Pushed bytes wait in the mailbox, which the task empties into the
 //! socket; its size counts against the output buffer limits.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use super::blocking::Waiter;
 use crate::resp::reply::Protocol;
 
 /// Bytes on their way to a connection, and the task that sends them.
@@ -51,6 +54,8 @@ pub struct Client {
     pub input_bytes: AtomicU64,
     /// Bytes in the write buffer.
     pub output_bytes: AtomicU64,
+    /// What it waits for, while blocked. Holds this client in turn, until the wait ends.
+    pub waiter: Mutex<Option<Arc<Waiter>>>,
     mailbox: Mutex<Mailbox>,
 }
 
@@ -82,6 +87,8 @@ bitflags::bitflags! {
         const LINK = 1 << 10;
         /// Sent READONLY.
         const READONLY = 1 << 11;
+        /// A member's address that is not on the allowlist: it may only become a link.
+        const LINK_ONLY = 1 << 12;
     }
 }
 
@@ -104,8 +111,14 @@ impl Client {
             queued: AtomicU32::new(u32::MAX),
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
+            waiter: Mutex::default(),
             mailbox: Mutex::default(),
         }
+    }
+
+    /// The peer's address without its port, v4-mapped ones as v4; `None` for a Unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.addr.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical())
     }
 
     /// The flags set now.
@@ -153,6 +166,11 @@ impl Client {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Appends what was pushed so far to `out`.
+    pub fn take_mailbox(&self, out: &mut Vec<u8>) {
+        out.append(&mut self.mailbox.lock().bytes);
     }
 
     /// Moves what was pushed to `out`, or has the task woken by the next push. Returns whether something was moved.

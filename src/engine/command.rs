@@ -55,6 +55,8 @@ bitflags! {
         const WHOLE_KEYSPACE = 1 << 17;
         /// Not awaited by CLIENT REPLY rules and RESP2 subscribers: allowed while subscribed.
         const SUBSCRIBED = 1 << 18;
+        /// On the way to a link: allowed to a member's address that is not on the allowlist.
+        const LINKING = 1 << 19;
     }
 }
 
@@ -224,6 +226,11 @@ impl Command {
 }
 
 impl KeySpec {
+    /// Whether these arguments name keys; those of SPUBLISH and the like are only routed by slot.
+    pub fn is_key(&self) -> bool {
+        !self.flags.contains(&"not_key")
+    }
+
     /// The first argument, read.
     pub const READ_1: KeySpec = KeySpec::at(1, &["RO", "access"]);
     /// The first argument, read and changed.
@@ -244,6 +251,12 @@ impl KeySpec {
     /// Every `step`th argument from `index` to the last.
     pub const fn to_end(index: usize, step: usize, flags: &'static [&'static str]) -> Self {
         let find = Find::Range { last: -1, step, limit: 0 };
+        KeySpec { notes: "", flags, begin: Begin::Index(index), find }
+    }
+
+    /// Every argument from `index` to the last but one.
+    pub const fn all_but_last_from(index: usize, flags: &'static [&'static str]) -> Self {
+        let find = Find::Range { last: -2, step: 1, limit: 0 };
         KeySpec { notes: "", flags, begin: Begin::Index(index), find }
     }
 

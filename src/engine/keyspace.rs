@@ -11,9 +11,10 @@
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use super::{Cell, Engine, Now};
 use super::error::Error;
 use super::notify::{Event, EventClass};
+use super::{Cell, Engine, Now};
+use super::pubsub::Scope;
 use crate::clock::{NTP64, Stamp};
 use crate::link::batch::{BatchWriter, Record};
 use crate::link::frame::Cursor;
@@ -101,9 +102,13 @@ pub struct Keyspace<'e> {
     stamp: Option<Stamp>,
     /// The batch being written and the slot it is written to; opened by the first change.
     batch: Option<(MutexGuard<'e, Slot>, BatchWriter, NTP64)>,
-    /// Keys that got something a blocked client may be waiting for.
+    /// Databases and keys that got something a blocked client may be waiting for.
     pub(super) ready: SmallVec<[(u32, Vec<u8>); 2]>,
     pub(super) events: Vec<Event>,
+    /// Messages for subscribers, sent with the events.
+    pub(super) messages: Vec<(Scope, Vec<u8>, Vec<u8>)>,
+    /// Whether the running command only reads: a key it misses is an event.
+    pub(super) tells_misses: bool,
     /// Number of changes made.
     pub dirty: u64,
     /// Whether reads leave the key's access time alone.
@@ -123,6 +128,8 @@ impl<'e> Keyspace<'e> {
             batch: None,
             ready: SmallVec::new(),
             events: Vec::new(),
+            messages: Vec::new(),
+            tells_misses: false,
             dirty: 0,
             no_touch: false,
         }
@@ -208,6 +215,10 @@ impl<'e> Keyspace<'e> {
             None => None,
         };
         stats.count_lookup(found.is_some());
+        if found.is_none() && self.tells_misses && self.engine.notifies(EventClass::KEY_MISS) {
+            let (class, db) = (EventClass::KEY_MISS, self.db);
+            self.events.push(Event { class, event: "keymiss", db, key: key.to_vec() });
+        }
         found
     }
 
@@ -297,6 +308,24 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// The sorted set at a key that is about to be written.
+    pub fn peek_zset(&self, key: &[u8]) -> Result<Option<&Zset>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::Zset(zset)) => Ok(Some(zset)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The list at a key that is about to be written.
+    pub fn peek_list(&self, key: &[u8]) -> Result<Option<&List>, Error> {
+        match self.peek(key) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
     /// When an existing key expires, in Unix milliseconds.
     pub fn expires_at_ms(&self, key: &[u8]) -> Option<u64> {
         self.peek_entry(key)?.expires_at_ms()
@@ -311,14 +340,35 @@ impl<'e> Keyspace<'e> {
         if !matches!(change, Change::Assign(_) | Change::Clear) {
             self.settle_expiry(key, hash, change);
         }
+        let changed = self.apply_settled(key, hash, change);
+        if changed && is_removal(change) {
+            self.settle_emptied(key, hash);
+        }
+        changed
+    }
+
+    /// Applies changes of elements of one key like [`Self::apply`], but hashes the key once. All are removals,
+    /// or none is.
+    pub fn apply_each<'c>(&mut self, key: &[u8], changes: impl IntoIterator<Item = Change<'c>>) {
+        let mut changes = changes.into_iter();
+        let Some(first) = changes.next() else { return };
+        let hash = self.engine.hash(key);
+        self.settle_expiry(key, hash, &first);
+        self.apply_settled(key, hash, &first);
+        for change in changes {
+            self.apply_settled(key, hash, &change);
+        }
+        if is_removal(&first) {
+            self.settle_emptied(key, hash);
+        }
+    }
+
+    fn apply_settled(&mut self, key: &[u8], hash: KeyHash, change: &Change<'_>) -> bool {
         let mut changed = self.merge(key, hash, None, change);
         if !changed && !matches!(change, Change::Clear) {
             // The register was written by this very command, as by HSET with a field twice: take the next stamp.
             self.stamp = None;
             changed = self.merge(key, hash, None, change);
-        }
-        if changed && is_removal(change) {
-            self.settle_emptied(key, hash);
         }
         self.dirty += u64::from(changed);
         changed
@@ -410,7 +460,11 @@ impl<'e> Keyspace<'e> {
             Value::List(list) => {
                 let stamp = self.stamp();
                 for (index, item) in list.iter().enumerate() {
-                    let pos = crate::store::delta::Pos::pushed(crate::store::delta::Side::Before, stamp, index as u32);
+                    let pos = crate::store::delta::Pos::pushed(
+                        crate::store::delta::Side::Before,
+                        stamp,
+                        index as u32,
+                    );
                     self.apply(key, &Change::Item(pos, item.value()));
                 }
             }
@@ -449,11 +503,27 @@ impl<'e> Keyspace<'e> {
         flushed
     }
 
+    /// Has clients served that wait for any key of a database: another keyspace stands behind it now. The whole
+    /// keyspace must be locked.
+    pub fn serve_database(&mut self, db: u32) {
+        let mut keys: Vec<Vec<u8>> = self.cells().iter().flat_map(|cell| cell.waiting.keys_of(db)).collect();
+        keys.sort_unstable();
+        let selected = self.db;
+        self.select(db);
+        keys.iter().for_each(|key| self.ready(key));
+        self.select(selected);
+    }
+
     /// Queues a keyspace notification, to be published once the locks are released.
     pub fn notify(&mut self, class: EventClass, event: &'static str, key: &[u8]) {
         if self.engine.notifies(class) {
             self.events.push(Event { class, event, db: self.db, key: key.to_vec() });
         }
+    }
+
+    /// Queues a message for the subscribers of a channel, to be sent once the locks are released.
+    pub fn publish(&mut self, scope: Scope, channel: &[u8], message: &[u8]) {
+        self.messages.push((scope, channel.to_vec(), message.to_vec()));
     }
 
     /// All cells, when the whole keyspace is locked.
@@ -505,6 +575,20 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// Remembers that a key of the selected database may be what a blocked client waits for.
+    fn ready(&mut self, key: &[u8]) {
+        if !self.ready.iter().any(|(db, held)| *db == self.db && held == key) {
+            self.ready.push((self.db, key.to_vec()));
+        }
+    }
+
+    /// Whether a key of a keyspace exists, for what a peer's change is called.
+    pub(super) fn is_there(&self, space: u32, key: &[u8]) -> bool {
+        let hash = self.engine.hash(key);
+        let entry = self.locks.cell(hash.range()).shard.get(space, key, hash);
+        entry.is_some_and(|entry| entry.value_at(self.now.unix_ms).is_some())
+    }
+
     /// Merges one delta of a peer, whose effects on local clients are those of a local write.
     pub(super) fn merge_remote(&mut self, space: u32, key: &[u8], stamp: Stamp, change: &Change<'_>) -> bool {
         let hash = self.engine.hash(key);
@@ -514,8 +598,11 @@ impl<'e> Keyspace<'e> {
         let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
         if merged.changed {
             cell.touch_key(space, key);
-            if cell.is_awaited(space, key, change) {
-                self.ready.push((space, key.to_vec()));
+            if !cell.waiting.is_empty()
+                && let Some(db) = self.engine.db_of(space)
+                && cell.is_awaited(db, key, change)
+            {
+                self.ready.push((db, key.to_vec()));
             }
         }
         if merged.reassert {
@@ -532,7 +619,9 @@ impl<'e> Keyspace<'e> {
         if let Some(entry) = self.locks.cell(hash.range()).shard.get(space, key, hash) {
             entry.own_sums(own, |change| {
                 let stamp = match &change {
-                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
+                        added.stamp()
+                    }
                     _ => return,
                 };
                 batch.change(space, key, stamp, &change, &mut slot.bytes);
@@ -573,17 +662,21 @@ impl<'e> Keyspace<'e> {
         };
         let (space, used_at) = (self.space, (self.now.unix_ms / 1000) as u32);
         let cx = self.engine.shard_context();
+        let tells_new = self.engine.notifies(EventClass::NEW) && !self.exists(key);
         let cell = self.locks.cell_mut(hash.range());
         let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
         if !merged.changed {
             return false;
         }
         cell.touch_key(space, key);
-        if cell.is_awaited(space, key, change) {
-            self.ready.push((space, key.to_vec()));
+        if cell.is_awaited(self.db, key, change) {
+            self.ready(key);
         }
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, stamp, change, &mut slot.bytes);
+        }
+        if tells_new && self.exists(key) {
+            self.notify(EventClass::NEW, "new", key);
         }
         true
     }
@@ -597,6 +690,7 @@ impl<'e> Keyspace<'e> {
             Some(at_ms) if at_ms <= self.now.unix_ms && entry.value().is_some() => {
                 let dead_as_of = Stamp::instant(at_ms).max(entry.stamp().next());
                 self.merge(key, hash, Some(dead_as_of), &Change::Clear);
+                self.notify(EventClass::EXPIRED, "expired", key);
             }
             _ if entry.value().is_none() && expiry.at_ms.is_some() && !is_removal(change) => {
                 self.merge(key, hash, None, &Change::Expire(None, expiry.kind));

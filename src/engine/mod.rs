@@ -7,14 +7,16 @@
 //!
 //! # Locks
 //! A thread holds at most: its slot of the outbox, then ranges in rising order. The sequencer takes slots but
-//! no ranges. A waiter's state is locked before any range. Registries (clients, channels) are leaves.
+//! no ranges. Where a waiter stands is locked inside ranges. Registries (clients, channels) are leaves.
 //!
 //! # Cost of a command
 //! Lookup by name, one or two hashes of the key, one uncontended lock per range, the command's own work.
 
+pub mod allowlist;
 pub mod blocking;
 pub mod call;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod error;
 pub mod keyspace;
@@ -28,11 +30,13 @@ pub mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use hashbrown::HashMap;
+use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
@@ -44,13 +48,16 @@ use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::Reply;
 use crate::store::delta::Change;
 use crate::store::shard::{KeyHash, RANGES, Shard, ShardContext};
-use blocking::{Waiter, WaiterState, Waiting};
-use call::{Call, Outcome};
+use allowlist::{Admission, Allowlist};
+use blocking::{Waiter, Waiting};
+use call::{Blocking, Call, Outcome};
 use client::{Client, ClientFlags};
+use cluster::Topology;
 use command::{Command, Flags};
 use error::Error;
 use keyspace::{Keyspace, Locks};
-use notify::EventClass;
+use notify::{Event, EventClass};
+use pubsub::Scope;
 use session::{ReplyMode, Session};
 use stats::Stats;
 
@@ -120,8 +127,8 @@ impl Cell {
         }
     }
 
-    fn is_awaited(&self, space: u32, key: &[u8], change: &Change<'_>) -> bool {
-        !self.waiting.is_empty() && blocking::adds_something(change) && self.waiting.awaits(space, key)
+    fn is_awaited(&self, db: u32, key: &[u8], change: &Change<'_>) -> bool {
+        !self.waiting.is_empty() && blocking::adds_something(change) && self.waiting.awaits(db, key)
     }
 }
 
@@ -136,7 +143,7 @@ pub enum Flow {
     Continue,
     /// Close once the reply is sent.
     Close,
-    /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::give_up`].
+    /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::end_wait`].
     Blocked(Arc<Waiter>, Option<u64>),
     /// Wait for partners; see [`Outcome::WaitReplicas`].
     WaitReplicas {
@@ -184,8 +191,14 @@ pub struct Engine {
     /// Open connections.
     pub clients: DashMap<u64, Arc<Client>>,
     next_client_id: AtomicU64,
+    /// How many waits for keys have begun: the order in which waiters are served.
+    waits_begun: AtomicU64,
     /// Subscriptions.
     pub pubsub: pubsub::Registry,
+    /// The members, and who owns the slots in the eyes of cluster clients.
+    pub topology: RwLock<Topology>,
+    /// Addresses clients may come from. Locked after slots, before nothing but the configuration.
+    pub allowlist: RwLock<Allowlist>,
     /// The node among its peers.
     pub mesh: Mutex<Mesh>,
     /// Tasks of links to be woken when the outbox fills.
@@ -228,13 +241,16 @@ impl Engine {
             commands,
             password: RwLock::new(config.requirepass.clone().unwrap_or_default().into_bytes()),
             notify: AtomicU32::new(config.notify_keyspace_events.bits().into()),
-            config: RwLock::new(config),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
+            waits_begun: AtomicU64::new(0),
             pubsub: pubsub::Registry::default(),
+            topology: RwLock::new(Topology::new(origin.node())),
+            allowlist: RwLock::new(Allowlist::configured(config.allowlist.clone())),
             mesh: Mutex::new(mesh),
             link_wakers: replication::Wakers::default(),
             registers: registers::Registers::default(),
+            config: RwLock::new(config),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
         }
     }
@@ -243,6 +259,10 @@ impl Engine {
     pub fn execute(&self, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>, now: Now, thread: usize) -> Flow {
         let Some(name) = args.get(0) else { return Flow::Continue };
         Stats::add(&self.stats(thread).commands, 1);
+        if session.is_subscriber() {
+            // What was published before this command comes before its reply.
+            session.client.take_mailbox(out);
+        }
         let start = out.len();
         let flow = match self.admit(session, name, args) {
             Ok(command) => self.run(session, command, args, out, now, thread),
@@ -284,6 +304,9 @@ impl Engine {
         }
         if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
             return Err(Error::new("NOAUTH Authentication required."));
+        }
+        if session.client.flags().contains(ClientFlags::LINK_ONLY) && !command.flags.intersects(LINK_ONLY_FLAGS) {
+            return Err(allowlist::LINK_ONLY);
         }
         self.admit_state(session, command, name)?;
         Ok(command)
@@ -329,7 +352,7 @@ impl Engine {
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
         keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
-        let (outcome, garbage) = self.call(session, command, args, &mut keys, out, false);
+        let (outcome, garbage) = self.call(session, command, args, &mut keys, out, Blocking::Allowed);
         let flow = match outcome {
             Outcome::Done => Flow::Continue,
             Outcome::Close => Flow::Close,
@@ -337,23 +360,7 @@ impl Engine {
             Outcome::Link => Flow::Link,
             Outcome::Shutdown => Flow::Shutdown,
             Outcome::WaitReplicas { replicas, deadline_ms } => Flow::WaitReplicas { replicas, deadline_ms },
-            Outcome::Block(block) => {
-                let waiter = Arc::new(Waiter {
-                    client: session.client.clone(),
-                    command,
-                    args: OwnedArgs::from_args(args),
-                    db: session.db,
-                    protocol: session.protocol,
-                    keys: block.keys.into_iter().map(|key| (keys.space(), key)).collect(),
-                    timeout_reply: block.timeout_reply,
-                    state: Mutex::new(WaiterState::Waiting),
-                });
-                for (space, key) in &waiter.keys {
-                    keys.cell_of(key).waiting.add(*space, key, waiter.clone());
-                }
-                session.client.set(ClientFlags::BLOCKED);
-                Flow::Blocked(waiter, block.deadline_ms)
-            }
+            Outcome::Block(block) => self.begin_wait(session, command, args, &mut keys, block),
         };
         self.conclude(keys, thread);
         drop(garbage);
@@ -368,17 +375,18 @@ impl Engine {
         args: Args<'_>,
         keys: &mut Keyspace<'e>,
         out: &mut Vec<u8>,
-        deny_blocking: bool,
+        blocking: Blocking<'_>,
     ) -> (Outcome, Vec<crate::store::shard::Flushed>) {
         let start = out.len();
         let protocol = session.protocol;
+        keys.tells_misses = command.flags.contains(Flags::READONLY);
         let mut call = Call {
             engine: self,
             args,
             reply: Reply::new(out, protocol),
             keys,
             outcome: Outcome::Done,
-            deny_blocking,
+            blocking,
             garbage: Vec::new(),
             session,
         };
@@ -394,66 +402,18 @@ impl Engine {
 
     /// Serves waiting clients, closes the batch and publishes events.
     pub(crate) fn conclude<'e>(&'e self, mut keys: Keyspace<'e>, thread: usize) {
+        keys.unlock();
+        while !keys.ready.is_empty() {
+            let (db, key) = keys.ready.remove(0);
+            self.serve(&mut keys, db, &key);
+        }
         if keys.dirty > 0 {
             Stats::add(&self.stats(thread).changes, keys.dirty);
         }
-        keys.unlock();
-        while !keys.ready.is_empty() {
-            let (space, key) = keys.ready.remove(0);
-            self.serve(&mut keys, space, &key);
-        }
         keys.finish();
-        for event in std::mem::take(&mut keys.events) {
-            self.publish_event(&event);
-        }
-    }
-
-    /// Runs the commands of clients waiting for a key until one finds nothing.
-    fn serve<'e>(&'e self, keys: &mut Keyspace<'e>, space: u32, key: &[u8]) {
-        let range = self.hash(key).range();
-        let mut at = 0;
-        while let Some(waiter) = { self.cell(range).lock().waiting.nth(space, key, at) } {
-            let mut state = waiter.state.lock();
-            if *state != WaiterState::Waiting {
-                at += 1;
-                continue;
-            }
-            let mut session = Session::new(waiter.client.clone(), true);
-            (session.db, session.protocol) = (waiter.db, waiter.protocol);
-            let args = waiter.args.args();
-            keys.relock(|| self.lock_for(&session, waiter.command, args));
-            keys.select(waiter.db);
-            let mut out = Vec::new();
-            let (outcome, _) = self.call(&mut session, waiter.command, args, keys, &mut out, false);
-            keys.unlock();
-            if matches!(outcome, Outcome::Block(_)) || out.first() == Some(&b'-') {
-                at += 1;
-                continue;
-            }
-            *state = WaiterState::Served;
-            drop(state);
-            self.forget_waiter(&waiter);
-            waiter.client.unset(ClientFlags::BLOCKED);
-            waiter.client.push(&out);
-        }
-    }
-
-    /// Ends a wait whose time is up, unless it was served meanwhile. Returns whether it ended by this call.
-    pub fn give_up(&self, waiter: &Arc<Waiter>) -> bool {
-        let mut state = waiter.state.lock();
-        if *state != WaiterState::Waiting {
-            return false;
-        }
-        *state = WaiterState::Gone;
-        drop(state);
-        self.forget_waiter(waiter);
-        waiter.client.unset(ClientFlags::BLOCKED);
-        true
-    }
-
-    fn forget_waiter(&self, waiter: &Arc<Waiter>) {
-        for (space, key) in &waiter.keys {
-            self.cell(self.hash(key).range()).lock().waiting.remove(*space, key, waiter);
+        self.publish_events(&keys.events);
+        for (scope, channel, message) in &keys.messages {
+            self.deliver(*scope, channel, message);
         }
     }
 
@@ -478,7 +438,11 @@ impl Engine {
         if command.flags.contains(Flags::WHOLE_KEYSPACE) {
             return false;
         }
-        command.each_key(args, |index, _| ranges.push(self.hash(&args[index]).range()))
+        command.each_key(args, |index, spec| {
+            if spec.is_key() {
+                ranges.push(self.hash(&args[index]).range());
+            }
+        })
     }
 
     /// A new connection.
@@ -549,6 +513,12 @@ impl Engine {
     /// The keyspace behind a database.
     pub fn space_of(&self, db: u32) -> u32 {
         self.spaces[db as usize].load(Ordering::Acquire)
+    }
+
+    /// The database a keyspace stands behind, if any does.
+    pub fn db_of(&self, space: u32) -> Option<u32> {
+        let db = self.spaces.iter().position(|held| held.load(Ordering::Acquire) == space)?;
+        Some(db as u32)
     }
 
     /// Has a keyspace stand behind a database; the whole keyspace must be locked.
@@ -622,19 +592,96 @@ impl Engine {
         self.notify.store(classes.bits().into(), Ordering::Relaxed);
     }
 
-    fn publish_event(&self, event: &notify::Event) {
+    /// Publishes keyspace events to the channels that `notify-keyspace-events` asks for. Nothing may be locked.
+    pub fn publish_events(&self, events: &[Event]) {
         let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
-        if set.contains(EventClass::KEYSPACE) {
-            let mut channel = format!("__keyspace@{}__:", event.db).into_bytes();
-            channel.extend_from_slice(&event.key);
-            self.pubsub.publish(&channel, event.event.as_bytes());
+        for Event { event, db, key, .. } in events.iter().filter(|event| set.contains(event.class)) {
+            if set.contains(EventClass::KEYSPACE) {
+                let mut channel = format!("__keyspace@{db}__:").into_bytes();
+                channel.extend_from_slice(key);
+                self.pubsub.publish(&channel, event.as_bytes());
+            }
+            if set.contains(EventClass::KEYEVENT) {
+                self.pubsub.publish(format!("__keyevent@{db}__:{event}").as_bytes(), key);
+            }
         }
-        if set.contains(EventClass::KEYEVENT) {
-            let channel = format!("__keyevent@{}__:{}", event.db, event.event);
-            self.pubsub.publish(channel.as_bytes(), &event.key);
+    }
+
+    /// Whether any event is published: else a peer's batch needs no [`notify::PeerEvents`].
+    pub fn notifies_anything(&self) -> bool {
+        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
+        set.intersects(EventClass::KEYSPACE | EventClass::KEYEVENT)
+    }
+
+    /// Hands a message to this node's subscribers of a channel or shard channel. Returns how many there were.
+    pub fn deliver(&self, scope: Scope, channel: &[u8], message: &[u8]) -> usize {
+        match scope {
+            Scope::Channel | Scope::Pattern => self.pubsub.publish(channel, message),
+            Scope::Shard => self.pubsub.publish_to_shard(channel, message),
+        }
+    }
+
+    /// What a connection from an address may do; `None` is a Unix socket.
+    pub fn admission(&self, ip: Option<IpAddr>) -> Admission {
+        self.admission_under(self.allowlist.read().blocks(), ip)
+    }
+
+    /// What it could do if these blocks were the allowlist.
+    pub(crate) fn admission_under(&self, blocks: &[IpNet], ip: Option<IpAddr>) -> Admission {
+        let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return Admission::Full };
+        if blocks.is_empty() {
+            let has_password = !self.password.read().is_empty();
+            let is_open = ip.is_loopback() || has_password || !self.config.read().protected_mode;
+            return if is_open { Admission::Full } else { Admission::Protected };
+        }
+        if allowlist::covers(blocks, ip) {
+            Admission::Full
+        } else if self.topology.read().is_member_address(ip) || self.is_configured_partner(ip) {
+            Admission::LinkOnly
+        } else {
+            Admission::Refused
+        }
+    }
+
+    /// Whether a partner is configured by this address. Names are the link layer's to look up.
+    fn is_configured_partner(&self, ip: IpAddr) -> bool {
+        let is_it = |host: &str| host.parse::<IpAddr>().is_ok_and(|partner| partner.to_canonical() == ip);
+        self.config.read().equals().any(|partner| is_it(&partner.host))
+    }
+
+    /// Decides about a new connection, once it is among [`Self::clients`]: a change of the list before that has not
+    /// seen it, a change after that closes it. Returns whether it may stay.
+    pub fn admit_client(&self, client: &Client) -> bool {
+        match self.admission(client.ip()) {
+            Admission::Full => true,
+            Admission::LinkOnly => {
+                client.set(ClientFlags::LINK_ONLY);
+                true
+            }
+            Admission::Protected | Admission::Refused => false,
+        }
+    }
+
+    /// Has CONFIG GET show the list, and closes what fell off it.
+    pub(crate) fn enforce_allowlist(&self) {
+        {
+            let allowlist = self.allowlist.read();
+            self.config.write().set_allowlist(allowlist.blocks().to_vec());
+        }
+        for client in &self.clients {
+            let is_link = client.flags().contains(ClientFlags::LINK);
+            match self.admission(client.ip()) {
+                Admission::Full => client.unset(ClientFlags::LINK_ONLY),
+                Admission::LinkOnly if client.flags().contains(ClientFlags::LINK_ONLY) => {}
+                Admission::LinkOnly | Admission::Protected | Admission::Refused if is_link => {}
+                Admission::LinkOnly | Admission::Protected | Admission::Refused => client.kill(),
+            }
         }
     }
 }
+
+/// What a connection may run that may only become a link.
+const LINK_ONLY_FLAGS: Flags = Flags::NO_AUTH.union(Flags::LINKING);
 
 fn find_sub(command: &'static Command, name: &[u8]) -> Option<&'static Command> {
     command.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))

@@ -14,9 +14,11 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::keyspace::{Keyspace, Locks};
+use super::notify::PeerEvents;
+use super::pubsub::Scope;
 use super::stats::Stats;
-use super::{Engine, Now};
-use crate::clock::{NTP64, Origin, Stamp, ntp_span_ms, unix_ms_from_ntp};
+use super::{Engine, Now, allowlist};
+use crate::clock::{NTP64, NodeId, Origin, Stamp, ntp_span_ms, unix_ms_from_ntp};
 use crate::config::{Config, HostPort};
 use crate::link::backlog::Segment;
 use crate::link::batch::{Batch, Record, Register};
@@ -316,7 +318,7 @@ impl Engine {
     pub fn merge_batch(&self, origin: Origin, batch: &Batch<'_>, now: Now, thread: usize) -> Result<(), Malformed> {
         let mut records: SmallVec<[Record<'_>; 8]> = SmallVec::new();
         let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
-        let (mut whole, mut newest, mut foreign) = (false, NTP64(0), false);
+        let (mut whole, mut newest, mut foreign, mut unreadable) = (false, NTP64(0), false, false);
         batch.each(|record| {
             match &record {
                 Record::Time(time) => newest = newest.max(*time),
@@ -326,12 +328,16 @@ impl Engine {
                     ranges.push(self.hash(key).range());
                 }
                 Record::Flush(_) | Record::Swap(..) => whole = true,
-                Record::Change(_) | Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {}
+                Record::Register(register, value) => unreadable |= !is_readable(*register, value),
+                Record::Change(_) | Record::Publish(..) | Record::ShardPublish(..) => {}
             }
             records.push(record);
         })?;
         if foreign {
             return Err(crate::link::codec::malformed("a database this node does not have: raise `databases`"));
+        }
+        if unreadable {
+            return Err(crate::link::codec::malformed("a register's value is none"));
         }
         let locks = if whole { Locks::all(self) } else { Locks::of(self, &mut ranges) };
         // Before anyone can see the data: what is written after seeing it is stamped later.
@@ -339,7 +345,8 @@ impl Engine {
         let mut keys = Keyspace::new(self, locks, 0, now, thread);
         let (mut stamp, mut at) = (Stamp::new(batch.time, origin), (0, &[][..]));
         let mut garbage = Vec::new();
-        let mut messages: SmallVec<[Record<'_>; 2]> = SmallVec::new();
+        let mut afterwards: SmallVec<[(Stamp, Record<'_>); 2]> = SmallVec::new();
+        let mut events = self.notifies_anything().then(PeerEvents::default);
         for record in records {
             match record {
                 Record::Time(time) => stamp = Stamp::new(time, origin),
@@ -350,31 +357,58 @@ impl Engine {
                         Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
                         _ => stamp,
                     };
-                    if keys.merge_remote(at.0, at.1, stamp, &change) {
-                        Stats::add(&self.stats(thread).merged, 1);
+                    let existed = events.is_some() && keys.is_there(at.0, at.1);
+                    if !keys.merge_remote(at.0, at.1, stamp, &change) {
+                        continue;
+                    }
+                    Stats::add(&self.stats(thread).merged, 1);
+                    if let (Some(events), Some(db)) = (&mut events, self.db_of(at.0)) {
+                        events.changed(db, at.1, &change, existed, keys.is_there(at.0, at.1));
                     }
                 }
                 Record::Flush(space) => garbage.extend(keys.flush_remote(space, stamp)),
                 Record::Swap(a, b) => self.merge_swap(stamp, a, b),
-                Record::Register(register, value) => self.merge_register(register, stamp, value),
-                Record::Publish(..) | Record::ShardPublish(..) => messages.push(record),
+                Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {
+                    afterwards.push((stamp, record));
+                }
             }
         }
         self.conclude(keys, thread);
         drop(garbage);
-        for message in messages {
-            match message {
+        self.publish_events(&events.map(PeerEvents::finish).unwrap_or_default());
+        for (stamp, record) in afterwards {
+            match record {
+                Record::Register(register, value) => self.merge_register(register, stamp, value),
                 Record::Publish(channel, message) => {
-                    self.pubsub.publish(channel, message);
+                    self.deliver(Scope::Channel, channel, message);
                 }
-                _ => {}
+                Record::ShardPublish(channel, message) => {
+                    self.deliver(Scope::Shard, channel, message);
+                }
+                _ => unreachable!("only these were put aside"),
             }
         }
         Ok(())
     }
 
-    fn merge_register(&self, register: Register, stamp: Stamp, value: &[u8]) {
-        self.registers.merge(register, stamp, value);
+    /// Takes over a register's value and acts on it, if it is the latest and can be read. Nothing may be locked but
+    /// this thread's slot.
+    pub(crate) fn merge_register(&self, register: Register, stamp: Stamp, value: &[u8]) {
+        match register {
+            Register::Allowlist => {
+                if self.allowlist.write().merge(stamp, value) == Ok(true) {
+                    self.registers.merge(register, stamp, value);
+                    self.enforce_allowlist();
+                }
+            }
+            Register::Owner => {
+                if let Some(owner) = owner_of(value)
+                    && self.registers.merge(register, stamp, value)
+                {
+                    self.topology.write().set_owner(owner);
+                }
+            }
+        }
     }
 
     fn merge_swap(&self, _stamp: Stamp, _a: u32, _b: u32) {}
@@ -465,6 +499,19 @@ impl Engine {
     pub fn wake_all_links(&self) {
         self.link_wakers.wakers.lock().iter().for_each(|(_, waker)| waker.wake_by_ref());
     }
+}
+
+/// Whether a register's value makes sense.
+fn is_readable(register: Register, value: &[u8]) -> bool {
+    match register {
+        Register::Allowlist => allowlist::of_bytes(value).is_some(),
+        Register::Owner => owner_of(value).is_some(),
+    }
+}
+
+/// The node a value of [`Register::Owner`] names: its id as text.
+fn owner_of(value: &[u8]) -> Option<NodeId> {
+    NodeId::parse(std::str::from_utf8(value).ok()?)
 }
 
 /// The newest time in a piece of a range.

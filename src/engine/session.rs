@@ -1,10 +1,12 @@
 //! What a connection is in the middle of: database, protocol, transaction, watched keys, subscriptions.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use indexmap::IndexSet;
 
 use super::client::Client;
 use super::command::Command;
+use super::pubsub::Scope;
 use crate::resp::args::OwnedArgs;
 use crate::resp::reply::Protocol;
 
@@ -44,12 +46,8 @@ pub struct Session {
     pub transaction: Option<Transaction>,
     /// WATCH: keyspace and key.
     pub watched: Vec<(u32, Vec<u8>)>,
-    /// SUBSCRIBE.
-    pub channels: HashSet<Vec<u8>>,
-    /// PSUBSCRIBE.
-    pub patterns: HashSet<Vec<u8>>,
-    /// SSUBSCRIBE.
-    pub shard_channels: HashSet<Vec<u8>>,
+    /// Subscriptions per [`Scope`]. Changed by [`super::pubsub::Registry`] only.
+    subscriptions: [IndexSet<Arc<[u8]>>; 3],
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
 }
@@ -64,15 +62,22 @@ impl Session {
             authenticated,
             transaction: None,
             watched: Vec::new(),
-            channels: HashSet::new(),
-            patterns: HashSet::new(),
-            shard_channels: HashSet::new(),
+            subscriptions: Default::default(),
             reply_mode: ReplyMode::On,
         }
     }
 
     /// Whether a RESP2 connection may only change its subscriptions now.
     pub fn is_subscriber(&self) -> bool {
-        !(self.channels.is_empty() && self.patterns.is_empty() && self.shard_channels.is_empty())
+        self.subscriptions.iter().any(|names| !names.is_empty())
+    }
+
+    /// What it subscribed to: in order, until one is given up.
+    pub fn subscriptions(&self, scope: Scope) -> &IndexSet<Arc<[u8]>> {
+        &self.subscriptions[scope as usize]
+    }
+
+    pub(super) fn subscriptions_mut(&mut self, scope: Scope) -> &mut IndexSet<Arc<[u8]>> {
+        &mut self.subscriptions[scope as usize]
     }
 }

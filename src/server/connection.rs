@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::time::now;
-use crate::engine::blocking::{TimeoutReply, Waiter, WaiterState};
+use crate::engine::blocking::Waiter;
 use crate::engine::client::ClientFlags;
 use crate::engine::session::Session;
 use crate::engine::{Engine, Flow};
@@ -42,13 +42,20 @@ enum Wake {
     Read,
     Pushed,
     Closed,
+    /// What it waited for is there, or the wait was ended.
+    Served,
 }
 
 /// Serves a connection to its end.
 pub async fn serve(engine: Arc<Engine>, mut stream: TcpStream, thread: usize) {
-    let address = |address: io::Result<std::net::SocketAddr>| address.map_or(String::new(), |it| it.to_string());
+    let address =
+        |address: io::Result<std::net::SocketAddr>| address.map_or(String::new(), |it| it.to_string());
     let (peer, local) = (address(stream.peer_addr()), address(stream.local_addr()));
     let mut session = engine.connect(peer, local, now(), thread);
+    if !engine.admit_client(&session.client) {
+        engine.disconnect(&mut session);
+        return;
+    }
     let mut connection = Connection {
         engine: &engine,
         thread,
@@ -78,9 +85,9 @@ struct Connection<'e> {
 impl Connection<'_> {
     async fn run(&mut self, stream: &mut TcpStream, session: &mut Session) -> io::Result<End> {
         loop {
-            match self.wait(stream, session).await? {
+            match self.wait(stream, session, None).await? {
                 Wake::Closed => return Ok(End::Closed),
-                Wake::Read | Wake::Pushed => {}
+                Wake::Read | Wake::Pushed | Wake::Served => {}
             }
             loop {
                 let flow = self.execute(session);
@@ -106,8 +113,13 @@ impl Connection<'_> {
         }
     }
 
-    /// Waits for bytes from the client, for bytes pushed to it, or for its end.
-    async fn wait(&mut self, stream: &mut TcpStream, session: &Session) -> io::Result<Wake> {
+    /// Waits for bytes from the client, for bytes pushed to it, for its end, or for a waiter's answer.
+    async fn wait(
+        &mut self,
+        stream: &mut TcpStream,
+        session: &Session,
+        waiter: Option<&Waiter>,
+    ) -> io::Result<Wake> {
         let (input, output) = (&mut self.input, &mut self.output);
         poll_fn(|cx| {
             if session.client.take_pushed(output, cx.waker()) {
@@ -115,6 +127,9 @@ impl Connection<'_> {
             }
             if session.client.flags().contains(ClientFlags::KILLED) {
                 return Poll::Ready(Ok(Wake::Closed));
+            }
+            if waiter.is_some_and(|waiter| !waiter.is_waiting()) {
+                return Poll::Ready(Ok(Wake::Served));
             }
             if input.capacity() - input.len() < READ_BYTES / 4 {
                 input.reserve(READ_BYTES);
@@ -170,46 +185,54 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Waits until the waiter is served or its time is up. What the client sends meanwhile is kept for later.
+    /// Waits until the waiter is served or its time is up, and answers. What the client sends meanwhile is kept
+    /// for later, up to `client-query-buffer-limit`; beyond that it is disconnected.
     async fn blocked(
         &mut self,
         stream: &mut TcpStream,
         session: &mut Session,
-        waiter: &Arc<Waiter>,
+        waiter: &Waiter,
         deadline_ms: Option<u64>,
     ) -> io::Result<()> {
+        let wait = Wait { engine: self.engine, waiter };
+        let input_bytes_max = self.engine.config.read().client_query_buffer_limit;
         loop {
-            let left = deadline_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now().unix_ms)));
-            let woken = match left {
-                Some(left) => tokio::time::timeout(left, self.wait(stream, session)).await.ok(),
-                None => Some(self.wait(stream, session).await),
+            let answer = self.wait(stream, session, Some(waiter));
+            let woken = match deadline_ms {
+                Some(at_ms) => {
+                    let left = Duration::from_millis(at_ms.saturating_sub(now().unix_ms));
+                    tokio::time::timeout(left, answer).await
+                }
+                None => Ok(answer.await),
             };
             match woken {
-                Some(Ok(Wake::Read | Wake::Pushed)) => {
-                    if *waiter.state.lock() != WaiterState::Waiting {
-                        return self.flush(stream).await;
-                    }
-                    self.flush(stream).await?;
-                }
-                Some(Ok(Wake::Closed)) => {
-                    self.engine.give_up(waiter);
-                    return Err(io::ErrorKind::ConnectionReset.into());
-                }
-                Some(Err(error)) => {
-                    self.engine.give_up(waiter);
-                    return Err(error);
-                }
-                None => {
-                    if self.engine.give_up(waiter) {
-                        let mut reply = Reply::new(&mut self.output, waiter.protocol);
-                        match waiter.timeout_reply {
-                            TimeoutReply::Null => reply.null(),
-                            TimeoutReply::NullArray => reply.null_array(),
-                        }
-                    }
-                    return self.flush(stream).await;
-                }
+                Ok(Ok(Wake::Pushed)) => self.flush(stream).await?,
+                Ok(Ok(Wake::Read)) if self.input.len() as u64 <= input_bytes_max => {}
+                Ok(Ok(Wake::Read | Wake::Closed)) => return Err(io::ErrorKind::ConnectionReset.into()),
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok(Wake::Served)) | Err(_) => break,
             }
         }
+        wait.end(&mut self.output);
+        self.flush(stream).await
+    }
+}
+
+/// A wait of this connection. It ends at the latest when this is dropped, so nothing is taken for a client that is
+/// gone.
+struct Wait<'a> {
+    engine: &'a Engine,
+    waiter: &'a Waiter,
+}
+
+impl Wait<'_> {
+    fn end(&self, out: &mut Vec<u8>) {
+        self.engine.end_wait(self.waiter, out);
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.end(&mut Vec::new());
     }
 }

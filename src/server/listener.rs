@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection;
 use crate::engine::Engine;
+use crate::engine::allowlist::{Admission, PROTECTED};
+use crate::engine::stats::Stats;
 
 /// Opens a socket that shares its port with the other threads' listeners.
 ///
@@ -31,15 +34,28 @@ pub fn bind(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListen
 pub async fn accept(engine: Arc<Engine>, listener: TcpListener, thread: usize) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                prepare(&stream);
-                tokio::spawn(connection::serve(engine.clone(), stream, thread));
-            }
+            Ok((stream, peer)) => admit(&engine, stream, peer, thread),
             Err(error) => {
                 tracing::warn!(%error, "accepting a connection failed");
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// Serves the connection, or closes it before a byte is read where its address may not come in.
+fn admit(engine: &Arc<Engine>, mut stream: TcpStream, peer: SocketAddr, thread: usize) {
+    match engine.admission(Some(peer.ip())) {
+        Admission::Full | Admission::LinkOnly => {
+            prepare(&stream);
+            tokio::spawn(connection::serve(engine.clone(), stream, thread));
+        }
+        Admission::Protected => {
+            Stats::add(&engine.stats(thread).rejected_connections, 1);
+            // It is closed whether or not it hears why.
+            tokio::spawn(async move { stream.write_all(PROTECTED.as_bytes()).await });
+        }
+        Admission::Refused => Stats::add(&engine.stats(thread).rejected_connections, 1),
     }
 }
 

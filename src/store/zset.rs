@@ -17,11 +17,13 @@ pub struct Zset {
     /// Every member under its current total.
     order: RankedList,
     digest: u64,
+    /// The most members it ever had on this node, and the bytes of the longest.
+    peak: (usize, usize),
 }
 
 impl Zset {
     pub(super) fn new(hasher: &ahash::RandomState) -> Self {
-        Zset { members: IndexMap::with_hasher(hasher.clone()), order: RankedList::default(), digest: 0 }
+        Zset { members: IndexMap::with_hasher(hasher.clone()), order: RankedList::default(), digest: 0, peak: (0, 0) }
     }
 
     /// Number of members.
@@ -37,6 +39,12 @@ impl Zset {
     /// The score of a member.
     pub fn score(&self, member: &[u8]) -> Option<f64> {
         self.members.get(member).map(Score::total)
+    }
+
+    /// Whether it never had more than `members_max` members here, nor one longer than `bytes_max`: what Redis keeps in
+    /// one block.
+    pub fn fits(&self, members_max: usize, bytes_max: usize) -> bool {
+        self.peak.0 <= members_max && self.peak.1 <= bytes_max
     }
 
     /// The newest stamp of a member.
@@ -140,25 +148,102 @@ impl Zset {
                 self.digest = self.digest.wrapping_add(score.term(element));
                 self.order.insert(score.total(), name.clone());
                 self.members.insert(name, score);
+                self.peak = (self.peak.0.max(self.members.len()), self.peak.1.max(member.len()));
             }
             return outcome;
         };
         let (before, term) = (held.total(), held.term(element));
         let outcome = change(held);
         let (after, alive) = (held.total(), held.is_alive());
+        // By their bits: 0 and -0 stand at the same place but read differently.
+        let moves = before.to_bits() != after.to_bits();
         let name = name.clone();
         self.digest = self.digest.wrapping_sub(term);
         if alive {
             self.digest = self.digest.wrapping_add(held.term(element));
         }
-        if !alive || before != after {
+        if !alive || moves {
             self.order.remove(before, &name);
         }
         if !alive {
             self.members.swap_remove_index(at);
-        } else if before != after {
+        } else if moves {
             self.order.insert(after, name);
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::NodeId;
+
+    const OWN: Origin = Origin::NONE;
+
+    fn stamp(time: u64) -> Stamp {
+        Stamp::new(NTP64(time), Origin::new(NodeId::new(1 << 24), 1))
+    }
+
+    fn zset() -> Zset {
+        Zset::new(&ahash::RandomState::with_seeds(1, 2, 3, 4))
+    }
+
+    /// Members in order, with the scores that the order and the table say.
+    fn listed(zset: &Zset) -> Vec<(String, f64)> {
+        let order: Vec<_> = zset.order().range(0..zset.len()).collect();
+        for (rank, ranked) in order.iter().enumerate() {
+            let score = zset.score(&ranked.member).map(f64::to_bits);
+            assert_eq!(score, Some(ranked.score.to_bits()), "table and order agree");
+            assert_eq!(zset.rank(&ranked.member), Some(rank));
+        }
+        order.iter().map(|ranked| (String::from_utf8(ranked.member.to_vec()).unwrap(), ranked.score)).collect()
+    }
+
+    #[test]
+    fn the_order_follows_every_change_of_a_score() {
+        let mut zset = zset();
+        let sum = |amount, last| Added {
+            origin: stamp(0).origin,
+            last: NTP64(last),
+            since: Stamp::NEVER,
+            amount: Amount::Score(amount),
+        };
+        zset.merge(b"a", 1.0, stamp(1), OWN);
+        zset.merge(b"b", 2.0, stamp(1), OWN);
+        zset.merge(b"a", 3.0, stamp(2), OWN);
+        assert_eq!(listed(&zset), [("b".into(), 2.0), ("a".into(), 3.0)]);
+        zset.merge(b"a", 0.0, stamp(1), OWN);
+        assert_eq!(zset.score(b"a"), Some(3.0), "an older score changes nothing");
+        zset.merge_sum(b"b", sum(5.0, 4), Stamp::NEVER);
+        assert_eq!(listed(&zset), [("a".into(), 3.0), ("b".into(), 7.0)]);
+        zset.remove(b"b", stamp(3), OWN);
+        assert_eq!(listed(&zset), [("a".into(), 3.0), ("b".into(), 5.0)], "the amount came after the removal");
+        zset.remove(b"b", stamp(5), OWN);
+        zset.remove(b"a", stamp(5), OWN);
+        assert!(zset.is_empty() && zset.order().is_empty());
+        assert_eq!(zset.digest(), 0);
+    }
+
+    #[test]
+    fn a_zero_may_change_its_sign() {
+        let mut zset = zset();
+        zset.merge(b"a", -0.0, stamp(1), OWN);
+        zset.merge(b"b", 0.0, stamp(1), OWN);
+        listed(&zset);
+        zset.merge(b"a", 0.0, stamp(2), OWN);
+        zset.merge(b"b", -0.0, stamp(2), OWN);
+        let signs: Vec<bool> = listed(&zset).iter().map(|(_, score)| score.is_sign_negative()).collect();
+        assert_eq!(signs, [false, true]);
+    }
+
+    #[test]
+    fn a_set_that_was_big_stays_big() {
+        let mut zset = zset();
+        zset.merge(b"a", 1.0, stamp(1), OWN);
+        zset.merge(b"longer", 1.0, stamp(1), OWN);
+        assert!(zset.fits(2, 6) && !zset.fits(1, 6) && !zset.fits(2, 5));
+        zset.remove(b"longer", stamp(2), OWN);
+        assert!(zset.fits(2, 6) && !zset.fits(1, 6) && !zset.fits(2, 5));
     }
 }

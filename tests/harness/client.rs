@@ -31,7 +31,14 @@ impl Client {
     /// # Errors
     /// When nothing listens there.
     pub fn connect(port: u16) -> io::Result<Client> {
-        let stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), REPLY_TIMEOUT)?;
+        Client::over(TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), REPLY_TIMEOUT)?)
+    }
+
+    /// A client on a connection that is there already.
+    ///
+    /// # Errors
+    /// When the socket takes no timeouts.
+    pub fn over(stream: TcpStream) -> io::Result<Client> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
         stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
