@@ -171,6 +171,12 @@ impl Topology {
         due_owner(others.chain([own]), self.owner)
     }
 
+    /// Who should own the slots when nobody ever did: of the live nodes the one with the smallest id.
+    pub fn first_owner(&self) -> NodeId {
+        let live = self.members.iter().filter(|(_, member)| member.alive && !member.syncing);
+        live.map(|(node, _)| *node).chain([self.own]).min().unwrap_or(self.own)
+    }
+
     /// Whether CLUSTER is answered, and INFO says `cluster_enabled:1`: as configured, else if there are partners.
     pub fn emulates(&self, config: &Config) -> bool {
         config

@@ -21,6 +21,7 @@ pub mod command;
 pub mod error;
 pub mod keyspace;
 pub mod notify;
+mod ownership;
 pub mod pubsub;
 pub mod ranges;
 pub mod registers;
@@ -176,6 +177,8 @@ pub struct Engine {
     active: AtomicBool,
     /// Follows a primary: no client may write.
     follower: AtomicBool,
+    /// When the links were first looked after, in Unix milliseconds.
+    first_tick_ms: AtomicU64,
     /// Has not reached its primary yet.
     fresh_follower: AtomicBool,
     /// Batches on their way into sequence.
@@ -231,11 +234,12 @@ impl Engine {
             hasher,
             clock: Clock::new(origin, floor),
             spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
-            stable: AtomicU64::new(u64::MAX),
+            stable: AtomicU64::new(if replication::is_wanted(&config) { 0 } else { u64::MAX }),
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
             fresh_follower: AtomicBool::new(false),
+            first_tick_ms: AtomicU64::new(0),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
             commands,
@@ -546,7 +550,13 @@ impl Engine {
     pub fn start_replicating(&self) {
         let mut mesh = self.mesh.lock();
         self.active.store(true, Ordering::SeqCst);
-        if !self.replicating.swap(true, Ordering::SeqCst) && self.clock.last().0 > 0 {
+        if self.replicating.load(Ordering::SeqCst) {
+            return;
+        }
+        // Before the first tombstone is written: it stays until the links say that it may go.
+        self.set_stable(NTP64(0));
+        self.replicating.store(true, Ordering::SeqCst);
+        if self.clock.last().0 > 0 {
             mesh.count_untold(NTP64(0));
         }
     }

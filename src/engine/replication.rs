@@ -93,7 +93,7 @@ impl Engine {
         if dialed.is_some() {
             self.begin_following(&mut mesh);
         }
-        mesh.open(id, dialed, seen_host, now.unix_ms);
+        mesh.open(id, dialed, seen_host, self.registers.all(), now.unix_ms);
     }
 
     /// Changes whom this node is linked with: partners of an active node, or the one primary it follows.
@@ -137,7 +137,9 @@ impl Engine {
     /// A connection to a peer has ended.
     pub fn link_closed(&self, id: LinkId, fault: Fault, now: Now) {
         self.link_wakers.wakers.lock().retain(|(held, _)| *held != id);
-        self.mesh.lock().closed(id, fault, now.unix_ms);
+        let mut mesh = self.mesh.lock();
+        mesh.closed(id, fault, now.unix_ms);
+        self.refresh_topology(&mesh, now);
     }
 
     /// What happened on the links since this was last asked.
@@ -176,6 +178,7 @@ impl Engine {
         self.clock.observe(now.ntp);
         self.sequence(&mut mesh);
         mesh.tick(now.unix_ms);
+        self.refresh_topology(&mesh, now);
         if let Some(id) = mesh.pull_due(now.unix_ms) {
             mesh.begin_pull(id, self.range_digests(), now.unix_ms);
         }
@@ -201,7 +204,7 @@ impl Engine {
                 return self.receive_segment(&mut mesh, id, origin, segment, tail, now, thread);
             }
             Frame::Heartbeat(heartbeat) => {
-                mesh.heartbeat(id, heartbeat)?;
+                mesh.heartbeat(id, heartbeat, self.time_limit(now))?;
                 let stable = mesh.stable(now.unix_ms);
                 self.set_stable(stable);
             }
@@ -220,8 +223,10 @@ impl Engine {
                 mesh.give(id, ranges, graves, globals);
             }
             Frame::Differs { vector, ranges, graves, globals } => {
-                let ahead = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.iter().map(|swap| swap.0));
-                if self.is_ahead(&mut mesh, id, ahead.map(|stamp| stamp.time).max(), now) {
+                let stamps = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.iter().map(|swap| swap.0));
+                let promises = vector.iter().map(|(_, progress)| progress.watermark);
+                let newest = stamps.map(|stamp| stamp.time).chain(promises).max();
+                if self.is_ahead(&mut mesh, id, newest, now) {
                     return Ok(Received::Held);
                 }
                 if mesh.differs(id, vector, &ranges, &graves) {
@@ -243,13 +248,25 @@ impl Engine {
                     .map_err(frame::FrameError::from)?;
                 mesh.pulled(id, range, to, graves, tail.len());
             }
-            Frame::Bye => mesh.leaving(id),
+            Frame::Bye => {
+                mesh.leaving(id);
+                self.refresh_topology(&mesh, now);
+            }
         }
         Ok(Received::Taken)
     }
 
     fn receive_hello(&self, mesh: &mut Mesh, id: LinkId, hello: Hello, now: Now) -> Result<(), Fault> {
-        mesh.hello(id, hello, now.unix_ms)
+        let registers = hello.registers.clone();
+        mesh.hello(id, hello, now.unix_ms)?;
+        // Those from the future come again, in a batch that is held.
+        let limit = self.time_limit(now);
+        for (register, stamp, value) in registers.iter().filter(|(_, stamp, _)| stamp.time <= limit) {
+            self.clock.observe(stamp.time);
+            self.merge_register(*register, *stamp, value);
+        }
+        self.refresh_topology(mesh, now);
+        Ok(())
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -298,15 +315,20 @@ impl Engine {
             return Err(Fault::Unexpected("a Segment of another length than it says"));
         }
         let kept = if mesh.members().count() > 1 { bytes::Bytes::copy_from_slice(batches) } else { bytes::Bytes::new() };
-        mesh.merged(origin, Segment { batches: kept, ..segment });
+        let watermark = if segment.watermark <= self.time_limit(now) { segment.watermark } else { NTP64(0) };
+        mesh.merged(origin, Segment { batches: kept, watermark, ..segment });
         Ok(Received::Taken)
+    }
+
+    /// The latest time a peer's stamp or promise may carry.
+    fn time_limit(&self, now: Now) -> NTP64 {
+        NTP64(now.ntp.0.saturating_add(ntp_span_ms(self.config.read().max_clock_drift_ms)))
     }
 
     /// Whether a time is further ahead than `max-clock-drift` allows: then the link holds.
     fn is_ahead(&self, mesh: &mut Mesh, id: LinkId, newest: Option<NTP64>, now: Now) -> bool {
-        let drift_ms = self.config.read().max_clock_drift_ms;
-        let limit = now.ntp.0.saturating_add(ntp_span_ms(drift_ms));
-        let ahead = newest.filter(|time| time.0 > limit);
+        let limit = self.time_limit(now);
+        let ahead = newest.filter(|time| *time > limit);
         mesh.set_skewed(id, ahead.map(|time| unix_ms_from_ntp(time).saturating_sub(now.unix_ms)));
         ahead.is_some()
     }

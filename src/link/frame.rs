@@ -49,6 +49,8 @@ pub struct Hello {
     pub vector: Vector,
     /// Other members it knows.
     pub members: Vec<Member>,
+    /// Cluster-wide registers.
+    pub registers: Vec<(Register, Stamp, Vec<u8>)>,
 }
 
 /// What a node knows of all members' progress, passed on to those not linked with them.

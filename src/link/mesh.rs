@@ -23,9 +23,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::backlog::{Backlog, Segment};
+use super::batch::Register;
 use super::frame::{self, Cursor, Floor, Frame, Heartbeat, Hello, Member, VERSION};
 use super::vector::{Progress, Vector};
-use crate::clock::{NTP64, NodeId, Origin};
+use crate::clock::{NTP64, NodeId, Origin, Stamp};
 
 /// Number of a link on this node; never used twice.
 pub type LinkId = u64;
@@ -143,6 +144,8 @@ pub struct Link {
     linked: BTreeSet<NodeId>,
     /// The peer is pulling ranges from somebody.
     pub syncing: bool,
+    /// The peer said it is about to stop.
+    pub leaving: bool,
     /// Last batch sent per origin.
     sent: BTreeMap<Origin, u64>,
     control: VecDeque<Frame>,
@@ -391,12 +394,20 @@ impl Mesh {
     // Links.
 
     /// A connection is there and authenticated. The first frame to send is the Hello.
-    pub fn open(&mut self, id: LinkId, dialed: Option<Address>, seen_host: String, now_ms: u64) {
+    pub fn open(
+        &mut self,
+        id: LinkId,
+        dialed: Option<Address>,
+        seen_host: String,
+        registers: Vec<(Register, Stamp, Vec<u8>)>,
+        now_ms: u64,
+    ) {
         let hello = Frame::Hello(Hello {
             version: VERSION,
             sender: self.own.clone(),
             vector: self.vector.clone(),
             members: self.members.values().map(|state| state.member.clone()).collect(),
+            registers,
         });
         self.links.insert(id, Link {
             dialed,
@@ -405,6 +416,7 @@ impl Mesh {
             vector: Vector::default(),
             linked: BTreeSet::new(),
             syncing: false,
+            leaving: false,
             sent: BTreeMap::new(),
             control: VecDeque::from([hello]),
             requests: VecDeque::new(),
@@ -558,8 +570,9 @@ impl Mesh {
         }
     }
 
-    /// A peer's sign of life.
-    pub fn heartbeat(&mut self, id: LinkId, heartbeat: Heartbeat) -> Result<(), Fault> {
+    /// A peer's sign of life. A promise beyond `limit` is not taken: its author's clock is ahead, and may yet be set
+    /// right.
+    pub fn heartbeat(&mut self, id: LinkId, heartbeat: Heartbeat, limit: NTP64) -> Result<(), Fault> {
         let Some(link) = self.links.get_mut(&id) else { return Err(Fault::Closed) };
         let Some(node) = link.node() else { return Err(Fault::Unexpected("a Heartbeat before Hello")) };
         // What it says less of than before it said out of order; what it cannot have is nonsense we survive.
@@ -573,7 +586,7 @@ impl Mesh {
                 link.sent.remove(&origin);
             }
         }
-        for (origin, progress) in heartbeat.vector.iter() {
+        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit) {
             self.vector.promise(origin, progress);
         }
         for floor in heartbeat.floors {
@@ -612,7 +625,9 @@ impl Mesh {
 
     /// A peer is about to stop.
     pub fn leaving(&mut self, id: LinkId) {
-        if let Some(node) = self.links.get(&id).and_then(Link::node) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.leaving = true;
+        if let Some(node) = link.node() {
             self.events.push(Event::Leaving(node));
         }
     }
@@ -840,7 +855,7 @@ impl Mesh {
             vector: self.vector.clone(),
             floors: std::iter::once(own).chain(others).collect(),
             linked: self.linked().collect(),
-            syncing: self.pull.is_some(),
+            syncing: self.is_syncing(),
         }
     }
 
@@ -852,6 +867,11 @@ impl Mesh {
     }
 
     // Pulling.
+
+    /// Whether this node is taking over ranges that differ, and may answer with old data.
+    pub fn is_syncing(&self) -> bool {
+        self.pull.as_ref().is_some_and(|pull| pull.total > 0)
+    }
 
     /// Has every peer's ranges compared with those here, one peer after the other. Returns how many.
     pub fn ask_to_pull_from_all(&mut self) -> usize {
