@@ -28,6 +28,7 @@ pub mod registers;
 pub mod replication;
 pub mod session;
 pub mod stats;
+mod step_back;
 #[cfg(test)]
 pub(crate) mod testing;
 

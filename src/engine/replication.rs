@@ -174,6 +174,9 @@ impl Engine {
             return;
         }
         let mut mesh = self.mesh.lock();
+        if self.step_back(&mut mesh, self.time_limit(now)) {
+            tracing::warn!("This node's clock was set back: stamps that no partner had taken are given back");
+        }
         // A promise for the present: whatever this node writes from here on is stamped later.
         self.clock.observe(now.ntp);
         self.sequence(&mut mesh);

@@ -10,8 +10,8 @@
 //! registers kept until no earlier-stamped PERSIST can arrive.
 //!
 //! # Collection
-//! Whatever leaves something collectable behind (a tombstone, a buried key) queues a grave. When the stable
-//! time has passed the grave, the key is visited.
+//! Whatever leaves something collectable behind (a tombstone, a buried key) queues a grave, one per key. When the
+//! stable time has passed the grave, the key is visited, and queued again if it still has something.
 //!
 //! # Scan
 //! Keys are returned in the order of their unkeyed hashes, so growth never moves a key across the cursor. A
@@ -199,7 +199,8 @@ impl Shard {
         let entry = occupied.get_mut();
         entry.used_at = used_at;
         let after = (entry.weight(hash.order), entry.expires_at_ms());
-        let collectable = cx.keep_tombstones && entry.has_collectable();
+        let collectable = cx.keep_tombstones && !entry.in_grave && entry.has_collectable();
+        entry.in_grave |= collectable;
         if entry.is_blank() {
             drop(occupied.remove());
         }
@@ -266,7 +267,8 @@ impl Shard {
             }
             let hash = KeyHash::new(entry.key(), cx.hasher);
             space.reweigh(Weight::default(), entry.weight(hash.order));
-            if entry.has_collectable() {
+            entry.in_grave = entry.has_collectable();
+            if entry.in_grave {
                 self.graves.push_back(Grave { time: stamp.time, space: index, hash });
             }
             kept.insert_unique(hash.slot, entry, |entry: &Box<Entry>| cx.hasher.hash_one(entry.key()));
@@ -291,11 +293,11 @@ impl Shard {
                     change = (entry.weight(order), Weight::default());
                     entry.bury();
                     buried(index, entry.key());
-                    self.graves.push_back(Grave {
-                        time: Stamp::instant(at_ms).time,
-                        space: index,
-                        hash: KeyHash { order, slot },
-                    });
+                    if !entry.in_grave {
+                        entry.in_grave = true;
+                        let time = Stamp::instant(at_ms).time;
+                        self.graves.push_back(Grave { time, space: index, hash: KeyHash { order, slot } });
+                    }
                     break;
                 }
             }
@@ -325,14 +327,14 @@ impl Shard {
                 let entry = occupied.get_mut();
                 let before = entry.weight(grave.hash.order);
                 again = entry.collect(stable, now_ms);
+                entry.in_grave = again;
                 change = (before, entry.weight(grave.hash.order));
                 if entry.is_blank() {
                     drop(occupied.remove());
                 }
             }
             space.reweigh(change.0, change.1);
-            if again && self.graves.is_empty() {
-                // Younger registers of the key have graves of their own, but for those merged out of stamp order.
+            if again {
                 self.graves.push_back(Grave { time: NTP64(stable.0.saturating_add(1)), ..grave });
             }
         }
@@ -367,6 +369,42 @@ impl Shard {
         }
         found.sort_unstable_by_key(|(order, _)| *order);
         (found.into_iter().map(|(_, entry)| entry).collect(), None)
+    }
+
+    /// Calls back with every stamp held.
+    pub fn each_stamp(&self, each: &mut impl FnMut(Stamp)) {
+        for space in &self.spaces {
+            each(space.flush);
+            space.table.iter().for_each(|entry| entry.each_stamp(each));
+        }
+    }
+
+    /// Exchanges stamps by a function that keeps their order.
+    pub fn restamp(&mut self, exchange: &impl Fn(Stamp) -> Stamp, cx: ShardContext<'_>) {
+        for (index, space) in self.spaces.iter_mut().enumerate() {
+            space.flush = exchange(space.flush);
+            let merge = MergeContext {
+                own: cx.own,
+                flush: Stamp::NEVER,
+                keep_tombstones: cx.keep_tombstones,
+                hasher: cx.hasher,
+            };
+            let (mut change, mut graves) = (Vec::new(), Vec::new());
+            for entry in &mut space.table {
+                let mut differs = false;
+                entry.each_stamp(&mut |stamp| differs |= exchange(stamp) != stamp);
+                if differs {
+                    let hash = KeyHash::new(entry.key(), cx.hasher);
+                    let before = entry.weight(hash.order);
+                    **entry = entry.restamped(exchange, merge);
+                    entry.in_grave = true;
+                    change.push((before, entry.weight(hash.order)));
+                    graves.push(Grave { time: exchange(entry.stamp()).time, space: index as u32, hash });
+                }
+            }
+            change.into_iter().for_each(|(before, after)| space.reweigh(before, after));
+            self.graves.extend(graves);
+        }
     }
 
     /// Panics if counts or digests are out of step. Walks everything.
