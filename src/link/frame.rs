@@ -42,6 +42,13 @@ pub struct Member {
     pub follower: bool,
 }
 
+impl Member {
+    /// Where to dial it.
+    pub fn address(&self) -> (String, u16) {
+        (self.host.clone(), self.port)
+    }
+}
+
 /// Who a peer is and what it has.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hello {
