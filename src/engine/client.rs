@@ -136,6 +136,12 @@ impl Client {
         self.flags.fetch_and(!flags.bits(), Ordering::AcqRel);
     }
 
+    /// Whether it runs on this machine.
+    pub fn is_local(&self) -> bool {
+        let is_loopback = |addr: std::net::SocketAddr| addr.ip().to_canonical().is_loopback();
+        self.flags().contains(ClientFlags::UNIX_SOCKET) || self.addr.parse().is_ok_and(is_loopback)
+    }
+
     /// The protocol it speaks.
     pub fn protocol(&self) -> Protocol {
         if self.resp3.load(Ordering::Relaxed) { Protocol::Resp3 } else { Protocol::Resp2 }

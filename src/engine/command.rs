@@ -57,6 +57,10 @@ bitflags! {
         const SUBSCRIBED = 1 << 18;
         /// On the way to a link: allowed to a member's address that is not on the allowlist.
         const LINKING = 1 << 19;
+        /// Looks at all ranges, by itself under one lock at a time, inside a transaction or script with all of them locked.
+        const WALKS_KEYSPACE = 1 << 20;
+        /// Refused unless the configuration allows it.
+        const PROTECTED = 1 << 21;
     }
 }
 

@@ -18,6 +18,7 @@ pub mod call;
 pub mod client;
 pub mod cluster;
 pub mod command;
+pub mod databases;
 pub mod error;
 pub mod keyspace;
 pub mod notify;
@@ -29,12 +30,13 @@ pub mod replication;
 pub mod session;
 pub mod stats;
 mod step_back;
+mod upkeep;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use hashbrown::HashMap;
@@ -43,7 +45,7 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
-use crate::config::Config;
+use crate::config::{Access, Config};
 use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
@@ -56,11 +58,12 @@ use call::{Blocking, Call, Outcome};
 use client::{Client, ClientFlags};
 use cluster::Topology;
 use command::{Command, Flags};
+use databases::{Databases, Moved};
 use error::Error;
 use keyspace::{Keyspace, Locks};
 use notify::{Event, EventClass};
 use pubsub::Scope;
-use session::{ReplyMode, Session};
+use session::{ReplyMode, Session, Watch};
 use stats::Stats;
 
 /// The current time, read once per read buffer.
@@ -120,12 +123,22 @@ impl Cell {
         }
     }
 
-    /// Has every EXEC fail that watches an existing key of the keyspace, which is about to be flushed.
-    fn touch_space(&self, space: u32) {
-        for ((held, _), clients) in &self.watched {
-            if *held == space {
+    /// Has every EXEC fail that watches one of these keys.
+    fn touch_keys(&self, is_touched: impl Fn(u32, &[u8]) -> bool) {
+        for ((space, key), clients) in &self.watched {
+            if is_touched(*space, key) {
                 clients.iter().for_each(|client| client.set(ClientFlags::DIRTY));
             }
+        }
+    }
+
+    /// Has clients watch the same keys of the same databases, which now show other keyspaces.
+    fn follow(&mut self, moved: &[Moved]) {
+        let target = |space| moved.iter().find(|moved| moved.from == space).map_or(space, |moved| moved.to);
+        if !self.watched.is_empty() {
+            let watched = std::mem::take(&mut self.watched);
+            self.watched =
+                watched.into_iter().map(|((space, key), clients)| ((target(space), key), clients)).collect();
         }
     }
 
@@ -137,6 +150,9 @@ impl Cell {
 #[derive(Default)]
 #[repr(align(128))]
 struct PaddedCell(Mutex<Cell>);
+
+/// What a queued argument takes beyond its bytes.
+const QUEUED_ARG_BYTES: usize = 8;
 
 /// What a connection does after a request.
 #[derive(Debug)]
@@ -154,7 +170,7 @@ pub enum Flow {
         /// Until when, in Unix milliseconds.
         deadline_ms: Option<u64>,
     },
-    /// Wait so many milliseconds.
+    /// Wait so many milliseconds, then send the reply.
     Sleep(u64),
     /// Hand the connection to the link layer.
     Link,
@@ -169,7 +185,7 @@ pub struct Engine {
     /// Issues the stamps of this node.
     pub clock: Clock,
     /// Which keyspace stands behind each database.
-    spaces: Box<[AtomicU32]>,
+    pub databases: Databases,
     /// Nothing stamped at or below this time can arrive any more.
     stable: AtomicU64,
     /// Peers are known: writes go to the outbox, removals leave tombstones.
@@ -211,6 +227,10 @@ pub struct Engine {
     pub registers: registers::Registers,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
+    /// Keys past their expiry are removed without being asked for; DEBUG SET-ACTIVE-EXPIRE.
+    active_expire: AtomicBool,
+    /// The range [`Self::tick`] goes on from.
+    upkeep_range: AtomicUsize,
 }
 
 impl Engine {
@@ -234,7 +254,7 @@ impl Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
             hasher,
             clock: Clock::new(origin, floor),
-            spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
+            databases: Databases::new(config.databases),
             stable: AtomicU64::new(if replication::is_wanted(&config) { 0 } else { u64::MAX }),
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
@@ -257,6 +277,8 @@ impl Engine {
             registers: registers::Registers::default(),
             config: RwLock::new(config),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
+            active_expire: AtomicBool::new(true),
+            upkeep_range: AtomicUsize::new(0),
         }
     }
 
@@ -272,9 +294,7 @@ impl Engine {
         let flow = match self.admit(session, name, args) {
             Ok(command) => self.run(session, command, args, out, now, thread),
             Err(error) => {
-                if let Some(transaction) = &mut session.transaction {
-                    transaction.aborted = true;
-                }
+                let error = self.refuse(session, name, error);
                 self.reply_error(session, out, thread, &error);
                 Flow::Continue
             }
@@ -292,6 +312,20 @@ impl Engine {
         flow
     }
 
+    /// What a refused command does to a transaction: EXEC itself ends it, any other has EXEC abort it.
+    fn refuse(&self, session: &mut Session, name: &[u8], error: Error) -> Error {
+        if name.eq_ignore_ascii_case(b"exec") {
+            self.discard(session);
+            let error = error.to_string();
+            let reason = error.strip_prefix("ERR ").unwrap_or(&error);
+            return format!("EXECABORT Transaction discarded because of: {reason}").into();
+        }
+        if let Some(transaction) = &mut session.transaction {
+            transaction.aborted = true;
+        }
+        error
+    }
+
     fn reply_error(&self, session: &Session, out: &mut Vec<u8>, thread: usize, error: &Error) {
         Stats::add(&self.stats(thread).errors, 1);
         Reply::new(out, session.protocol).error(error);
@@ -307,6 +341,9 @@ impl Engine {
         if !command.takes(args.len()) {
             return Err(Error::wrong_arity(&self.full_name(command, name)));
         }
+        if command.flags.contains(Flags::PROTECTED) {
+            self.admit_protected(session)?;
+        }
         if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
             return Err(Error::new("NOAUTH Authentication required."));
         }
@@ -315,6 +352,16 @@ impl Engine {
         }
         self.admit_state(session, command, name)?;
         Ok(command)
+    }
+
+    /// DEBUG, as `enable-debug-command` says.
+    fn admit_protected(&self, session: &Session) -> Result<(), Error> {
+        let allowed = match self.config.read().enable_debug_command {
+            Access::Yes => true,
+            Access::Local => session.client.is_local(),
+            Access::No => false,
+        };
+        if allowed { Ok(()) } else { Err(Error::DEBUG_NOT_ALLOWED) }
     }
 
     /// What depends on the state of the session and the server.
@@ -347,12 +394,10 @@ impl Engine {
         now: Now,
         thread: usize,
     ) -> Flow {
-        if let Some(transaction) = &mut session.transaction
+        if session.transaction.is_some()
             && !matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
         {
-            transaction.queue.push((command, OwnedArgs::from_args(args)));
-            Reply::new(out, session.protocol).simple("QUEUED");
-            return Flow::Continue;
+            return self.queue(session, command, args, out);
         }
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
@@ -370,6 +415,31 @@ impl Engine {
         self.conclude(keys, thread);
         drop(garbage);
         flow
+    }
+
+    /// Keeps a command for EXEC. A client that queues more than it may have buffered is disconnected.
+    fn queue(
+        &self,
+        session: &mut Session,
+        command: &'static Command,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) -> Flow {
+        let Some(transaction) = &mut session.transaction else { return Flow::Continue };
+        transaction.bytes += args.iter().map(|arg| arg.len() + QUEUED_ARG_BYTES).sum::<usize>();
+        if transaction.bytes as u64 > self.config.read().client_query_buffer_limit {
+            return Flow::Close;
+        }
+        transaction.queue.push((command, OwnedArgs::from_args(args)));
+        session.client.queued.store(transaction.queue.len() as u32, Ordering::Relaxed);
+        Reply::new(out, session.protocol).simple("QUEUED");
+        Flow::Continue
+    }
+
+    /// Ends MULTI and WATCH without running anything. No range may be locked by the caller.
+    pub fn discard(&self, session: &mut Session) {
+        session.end_transaction();
+        self.unwatch_all(session);
     }
 
     /// Runs a command's function; an error becomes its reply.
@@ -428,11 +498,13 @@ impl Engine {
         if command.name == "exec" {
             let Some(transaction) = &session.transaction else { return Locks::None };
             for (queued, args) in &transaction.queue {
-                if !self.ranges_of(queued, args.args(), &mut ranges) {
+                if queued.flags.contains(Flags::WALKS_KEYSPACE)
+                    || !self.ranges_of(queued, args.args(), &mut ranges)
+                {
                     return Locks::all(self);
                 }
             }
-            ranges.extend(session.watched.iter().map(|(_, key)| self.hash(key).range()));
+            ranges.extend(session.watched.iter().map(|watch| self.hash(&watch.key).range()));
         } else if !self.ranges_of(command, args, &mut ranges) {
             return Locks::all(self);
         }
@@ -472,10 +544,12 @@ impl Engine {
         self.clients.remove(&session.client.id);
     }
 
-    /// Ends WATCH.
+    /// Ends WATCH. No range may be locked by the caller.
     pub fn unwatch_all(&self, session: &mut Session) {
-        for (space, key) in session.watched.drain(..) {
-            self.cell(self.hash(&key).range()).lock().unwatch(space, &key, &session.client);
+        for Watch { db, key, .. } in session.watched.drain(..) {
+            let mut cell = self.cell(self.hash(&key).range()).lock();
+            let space = self.space_of(db);
+            cell.unwatch(space, &key, &session.client);
         }
         session.client.unset(ClientFlags::DIRTY);
     }
@@ -512,23 +586,17 @@ impl Engine {
 
     /// Number of databases.
     pub fn databases(&self) -> u32 {
-        self.spaces.len() as u32
+        self.databases.count()
     }
 
     /// The keyspace behind a database.
     pub fn space_of(&self, db: u32) -> u32 {
-        self.spaces[db as usize].load(Ordering::Acquire)
+        self.databases.space_of(db)
     }
 
     /// The database a keyspace stands behind, if any does.
     pub fn db_of(&self, space: u32) -> Option<u32> {
-        let db = self.spaces.iter().position(|held| held.load(Ordering::Acquire) == space)?;
-        Some(db as u32)
-    }
-
-    /// Has a keyspace stand behind a database; the whole keyspace must be locked.
-    pub fn set_space_of(&self, db: u32, space: u32) {
-        self.spaces[db as usize].store(space, Ordering::Release);
+        self.databases.db_of(space)
     }
 
     /// Nothing stamped at or below this time can arrive any more.

@@ -226,7 +226,7 @@ impl Engine {
                 mesh.give(id, ranges, graves, globals);
             }
             Frame::Differs { vector, ranges, graves, globals } => {
-                let stamps = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.iter().map(|swap| swap.0));
+                let stamps = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.stamps());
                 let promises = vector.iter().map(|(_, progress)| progress.watermark);
                 let newest = stamps.map(|stamp| stamp.time).chain(promises).max();
                 if self.is_ahead(&mut mesh, id, newest, now) {
@@ -352,7 +352,14 @@ impl Engine {
                     foreign |= *space >= self.databases();
                     ranges.push(self.hash(key).range());
                 }
-                Record::Flush(_) | Record::Swap(..) => whole = true,
+                Record::Flush(space) => {
+                    foreign |= *space >= self.databases();
+                    whole = true;
+                }
+                Record::Swap(a, b) => {
+                    foreign |= *a.max(b) >= self.databases();
+                    whole = true;
+                }
                 Record::Register(register, value) => unreadable |= !is_readable(*register, value),
                 Record::Change(_) | Record::Publish(..) | Record::ShardPublish(..) => {}
             }
@@ -392,7 +399,7 @@ impl Engine {
                     }
                 }
                 Record::Flush(space) => garbage.extend(keys.flush_remote(space, stamp)),
-                Record::Swap(a, b) => self.merge_swap(stamp, a, b),
+                Record::Swap(a, b) => keys.merge_swap(stamp, a, b),
                 Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {
                     afterwards.push((stamp, record));
                 }
@@ -436,8 +443,6 @@ impl Engine {
         }
     }
 
-    fn merge_swap(&self, _stamp: Stamp, _a: u32, _b: u32) {}
-
     /// What a pulling peer needs besides ranges.
     fn globals(&self) -> Globals {
         let cell = self.cell(0).lock();
@@ -446,7 +451,7 @@ impl Engine {
             .filter(|(_, stamp)| *stamp != Stamp::NEVER)
             .collect();
         drop(cell);
-        Globals { flushes, swaps: Vec::new(), registers: self.registers.all() }
+        Globals { flushes, swaps: self.databases.swaps(), registers: self.registers.all() }
     }
 
     fn merge_globals(&self, globals: &Globals, now: Now, thread: usize) {
@@ -454,9 +459,11 @@ impl Engine {
             self.clock.observe(stamp.time);
             self.merge_register(*register, *stamp, value);
         }
-        for (stamp, a, b) in &globals.swaps {
-            self.clock.observe(stamp.time);
-            self.merge_swap(*stamp, *a, *b);
+        if let Some(newest) = globals.swaps.stamps().max() {
+            self.clock.observe(newest.time);
+            let mut keys = Keyspace::new(self, Locks::all(self), 0, now, thread);
+            keys.merge_swaps(&globals.swaps);
+            self.conclude(keys, thread);
         }
         let flushes = globals.flushes.iter().filter(|(space, _)| *space < self.databases());
         for (space, stamp) in flushes {

@@ -91,14 +91,16 @@ impl Connection<'_> {
             }
             loop {
                 let flow = self.execute(session);
+                if let Some(Flow::Sleep(ms)) = flow {
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                }
                 self.engine.wake_links();
                 self.flush(stream).await?;
                 match flow {
-                    Some(Flow::Continue) => continue,
+                    Some(Flow::Continue | Flow::Sleep(_)) => continue,
                     None => break,
                     Some(Flow::Close | Flow::Shutdown) => return Ok(End::Closed),
                     Some(Flow::Link) => return Ok(End::Link),
-                    Some(Flow::Sleep(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
                     Some(Flow::WaitReplicas { .. }) => {
                         Reply::new(&mut self.output, session.protocol).int(0);
                     }

@@ -3,6 +3,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
 
 use super::{listener, time};
 use crate::clock::{NTP64, NodeId, Origin};
@@ -34,11 +37,27 @@ pub fn run(config: Config) -> io::Result<()> {
     Ok(())
 }
 
+/// How often the server looks for keys past their expiry.
+const UPKEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Calls [`Engine::tick`] for ever; while there is more to do, as often as connections leave time for it.
+async fn upkeep(engine: Arc<Engine>, thread: usize) {
+    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        while engine.tick(time::now(), thread) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 fn serve(engine: Arc<Engine>, listener: std::net::TcpListener, thread: usize) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         if thread == 0 {
+            tokio::spawn(upkeep(engine.clone(), thread));
             tokio::spawn(super::peer::supervise(engine.clone(), thread));
         }
         listener::accept(engine, listener, thread).await;

@@ -24,7 +24,7 @@ use hashbrown::HashTable;
 
 use super::delta::Change;
 use super::digest;
-use super::entry::{Entry, MergeContext, Merged, Weight};
+use super::entry::{Entry, MergeContext, Merged, Value, Weight};
 use crate::clock::{NTP64, Origin, Stamp};
 
 /// Number of ranges the keyspace is cut into. A part of the link protocol.
@@ -55,6 +55,11 @@ impl KeyHash {
 /// The range of an unkeyed hash.
 pub fn range_of(order: u64) -> usize {
     (order >> (64 - RANGE_BITS)) as usize
+}
+
+/// The smallest unkeyed hash in a range; `None` behind the last one.
+pub fn range_start(range: usize) -> Option<u64> {
+    (range < RANGES).then_some((range as u64) << (64 - RANGE_BITS))
 }
 
 /// What a change of a shard needs to know besides the delta.
@@ -138,6 +143,15 @@ impl Shard {
         self.spaces.get(space as usize).map_or(0, |space| space.digest)
     }
 
+    /// The digest of the range over all keyspaces; zero if it holds nothing. An empty keyspace counts for nothing,
+    /// whether the node has it or not.
+    pub fn digest_of_all(&self) -> u64 {
+        (0..).zip(&self.spaces).fold(0, |sum: u64, (index, space): (u64, &Space)| match space.digest {
+            0 => sum,
+            held => sum.wrapping_add(digest::mix(held, index + 1)),
+        })
+    }
+
     /// Number of keyspaces that hold or held something.
     pub fn spaces(&self) -> u32 {
         self.spaces.len() as u32
@@ -158,6 +172,39 @@ impl Shard {
     pub fn get_mut(&mut self, space: u32, key: &[u8], hash: KeyHash) -> Option<&mut Entry> {
         let space = self.spaces.get_mut(space as usize)?;
         space.table.find_mut(hash.slot, |entry| entry.key() == key).map(|entry| &mut **entry)
+    }
+
+    /// Reads a key: the value unless it is dead by expiry, and whether it was found dead just now, which buries it.
+    /// `used_at`, if given, notes the access.
+    pub fn read(
+        &mut self,
+        index: u32,
+        key: &[u8],
+        hash: KeyHash,
+        now_ms: u64,
+        used_at: Option<u32>,
+    ) -> (Option<Value<'_>>, bool) {
+        let Some(Space { table, live, volatile, digest, .. }) = self.spaces.get_mut(index as usize) else {
+            return (None, false);
+        };
+        let Some(entry) = table.find_mut(hash.slot, |entry| entry.key() == key) else { return (None, false) };
+        if let Some(at_ms) = entry.expires_at_ms()
+            && at_ms <= now_ms
+        {
+            let before = entry.weight(hash.order);
+            if before.live {
+                entry.bury();
+                *live -= 1;
+                *volatile -= usize::from(before.volatile);
+                *digest = digest.wrapping_sub(before.digest);
+                self.graves.push_back(Grave { time: Stamp::instant(at_ms).time, space: index, hash });
+            }
+            return (None, before.live);
+        }
+        if let Some(used_at) = used_at {
+            entry.used_at = used_at;
+        }
+        (entry.value(), false)
     }
 
     /// Applies one delta to a key. `used_at` as in [`Entry`].
@@ -183,7 +230,7 @@ impl Shard {
         let (before, merged, mut occupied) = match slot {
             hashbrown::hash_table::Entry::Occupied(mut occupied) => {
                 let entry = occupied.get_mut();
-                let before = (entry.weight(hash.order), entry.expires_at_ms());
+                let before = (entry.weight(hash.order), entry.expires_at_ms(), entry.is_buried());
                 let merged = entry.merge(stamp, change, merge);
                 (before, merged, occupied)
             }
@@ -193,19 +240,20 @@ impl Shard {
                 if entry.is_blank() {
                     return merged;
                 }
-                ((Weight::default(), None), merged, vacant.insert(entry))
+                ((Weight::default(), None, false), merged, vacant.insert(entry))
             }
         };
         let entry = occupied.get_mut();
         entry.used_at = used_at;
-        let after = (entry.weight(hash.order), entry.expires_at_ms());
+        let after = (entry.weight(hash.order), entry.expires_at_ms(), entry.is_buried());
         let collectable = cx.keep_tombstones && !entry.in_grave && entry.has_collectable();
         entry.in_grave |= collectable;
         if entry.is_blank() {
             drop(occupied.remove());
         }
         space.reweigh(before.0, after.0);
-        if before.1 != after.1 && let Some(at_ms) = after.1 {
+        // A buried key that comes back has no heap entry left, even if it expires when it did.
+        if (before.1, before.2) != (after.1, after.2) && let Some(at_ms) = after.1 {
             self.expiring.push(Reverse((at_ms, index, hash.slot)));
             self.rebuild_expiring_if_stale();
         }
