@@ -301,7 +301,8 @@ pub fn settle_servers(nodes: &[&Server], patience: Duration) {
                 Err(why) => why,
                 Ok(_) => "the digests are equal but still changing".to_owned(),
             };
-            panic!("the nodes did not settle in {patience:?}: {why}\n{}", differing_keys(nodes));
+            let (keys, links) = (differing_keys(nodes), shown_links(nodes));
+            panic!("the nodes did not settle in {patience:?}: {why}\n{keys}\n{links}");
         }
         before = view.ok();
         std::thread::sleep(Duration::from_millis(5));
@@ -369,6 +370,15 @@ fn check_links(info: &str, program: Program, partners: usize) -> Result<(), Stri
     }
 }
 
+/// What each node says of its partners.
+fn shown_links(nodes: &[&Server]) -> String {
+    let shown = |(index, node): (usize, &&Server)| {
+        let peers = node.try_client().and_then(|mut client| client.try_cmd(&["MELD", "PEERS"]));
+        format!("node {index}: {}", peers.map_or_else(|error| error.to_string(), |peers| peers.to_string()))
+    };
+    nodes.iter().enumerate().map(shown).collect::<Vec<_>>().join("\n")
+}
+
 const KEYS_SHOWN: usize = 20;
 
 /// The keys whose DEBUG DIGEST-VALUE, type or expiry differ, in words.
@@ -397,7 +407,7 @@ fn listing(node: &Server) -> BTreeMap<(usize, Vec<u8>), String> {
     let mut found = BTreeMap::new();
     let Ok(mut client) = node.try_client() else { return found };
     for db in 0..16 {
-        if client.try_cmd(&["SELECT", &db.to_string()]).map_or(true, |reply| reply.is_error()) {
+        if db > 0 && client.try_cmd(&["SELECT", &db.to_string()]).map_or(true, |reply| reply.is_error()) {
             break;
         }
         let mut cursor = b"0".to_vec();

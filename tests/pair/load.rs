@@ -16,21 +16,21 @@ const PIPELINE: usize = 12;
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// Writes until stopped.
-pub struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Tally>>,
 }
 
 /// What the acknowledged commands added to the counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub added: [i64; COUNTERS],
-    pub commands: u64,
+pub(crate) struct Tally {
+    pub(crate) added: [i64; COUNTERS],
+    pub(crate) commands: u64,
 }
 
 impl Load {
     /// All kinds of writes on one node, chosen by the seed.
-    pub fn on(server: &Server, seed: u64) -> Load {
+    pub(crate) fn on(server: &Server, seed: u64) -> Load {
         let mut client = server.client();
         Load::run(move |stop| {
             let mut random = Random::new(Random::seed(seed));
@@ -50,7 +50,7 @@ impl Load {
     }
 
     /// Ends it and says what it added.
-    pub fn stop(mut self) -> Tally {
+    pub(crate) fn stop(mut self) -> Tally {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("stopped once").join().expect("the load ran to its end")
     }
@@ -123,7 +123,7 @@ fn any_write(random: &mut Random) -> String {
 
 /// Every counter on every node is the sum of all that was added.
 #[track_caller]
-pub fn check_sums(clients: &mut [Client], tallies: &[Tally]) {
+pub(crate) fn check_sums(clients: &mut [Client], tallies: &[Tally]) {
     for counter in 0..COUNTERS {
         let sum: i64 = tallies.iter().map(|tally| tally.added[counter]).sum();
         for (node, client) in clients.iter_mut().enumerate() {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::harness::{Client, Server, Value, until};
 
 /// A partner as MELD PEERS shows it.
-pub type Peer = BTreeMap<String, String>;
+pub(crate) type Peer = BTreeMap<String, String>;
 
 /// MELD PEERS.
 #[track_caller]
-pub fn peers(client: &mut Client) -> Vec<Peer> {
+pub(crate) fn peers(client: &mut Client) -> Vec<Peer> {
     let fields = |peer: &Value| {
         let texts = peer.texts();
         texts.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
@@ -20,7 +20,7 @@ pub fn peers(client: &mut Client) -> Vec<Peer> {
 
 /// The state of the link to the only partner: `up`, `down`, `syncing`, `clock_skew`.
 #[track_caller]
-pub fn link(client: &mut Client) -> String {
+pub(crate) fn link(client: &mut Client) -> String {
     let peers = peers(client);
     assert_eq!(peers.len(), 1, "one partner: {peers:?}");
     peers[0]["link"].clone()
@@ -28,7 +28,7 @@ pub fn link(client: &mut Client) -> String {
 
 /// Waits until all these nodes hold the same, whatever their links.
 #[track_caller]
-pub fn agree(clients: &mut [Client]) {
+pub(crate) fn agree(clients: &mut [Client]) {
     until("the digests of all nodes are equal", || {
         let mut digests = clients.iter_mut().map(|client| client.run("MELD DIGEST"));
         let first = digests.next().expect("at least one node");
@@ -37,18 +37,18 @@ pub fn agree(clients: &mut [Client]) {
 }
 
 /// How often the log says something.
-pub fn logged(server: &Server, words: &str) -> usize {
+pub(crate) fn logged(server: &Server, words: &str) -> usize {
     server.log().matches(words).count()
 }
 
 /// How many pulls of ranges a node has begun: none while the backlog suffices.
-pub fn resyncs(server: &Server) -> usize {
+pub(crate) fn resyncs(server: &Server) -> usize {
     logged(server, "ranges differ")
 }
 
 /// Sends the same command shape for many keys at once.
 #[track_caller]
-pub fn each_of(client: &mut Client, numbers: impl Iterator<Item = usize>, command: impl Fn(usize) -> Vec<String>) {
+pub(crate) fn each_of(client: &mut Client, numbers: impl Iterator<Item = usize>, command: impl Fn(usize) -> Vec<String>) {
     let commands: Vec<Vec<String>> = numbers.map(command).collect();
     for some in commands.chunks(500) {
         for reply in client.pipeline(some) {
@@ -58,11 +58,11 @@ pub fn each_of(client: &mut Client, numbers: impl Iterator<Item = usize>, comman
 }
 
 /// A command as owned words.
-pub fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
 }
 
 /// Lets a fault last: the time is part of the scenario, not a wait for a state.
-pub fn lasting(milliseconds: u64) {
+pub(crate) fn lasting(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
