@@ -29,6 +29,12 @@ pub mod bitmap;
 pub mod bitfield;
 pub mod transaction;
 pub mod connection;
+pub mod client;
+pub mod config;
+pub mod info;
+pub mod server;
+pub mod catalogue;
+pub mod diagnosis;
 pub mod pubsub;
 pub mod cluster;
 pub mod meld_allowlist;
@@ -61,6 +67,12 @@ pub const TABLES: &[&[Command]] = &[
     bitfield::COMMANDS,
     transaction::COMMANDS,
     connection::COMMANDS,
+    client::COMMANDS,
+    config::COMMANDS,
+    info::COMMANDS,
+    server::COMMANDS,
+    catalogue::COMMANDS,
+    diagnosis::COMMANDS,
     pubsub::COMMANDS,
     cluster::COMMANDS,
     replication::COMMANDS,

@@ -38,6 +38,11 @@ impl Error {
         Error(Cow::Borrowed(text))
     }
 
+    /// The first word, by which clients and INFO errorstats tell errors apart.
+    pub fn code(&self) -> &str {
+        self.0.split(' ').next().unwrap_or_default()
+    }
+
     /// Too few or too many arguments. `command` is the full name, as `set` or `config|get`.
     pub fn wrong_arity(command: &str) -> Self {
         format!("ERR wrong number of arguments for '{command}' command").into()

@@ -164,6 +164,11 @@ impl<'e> Keyspace<'e> {
         self.now.unix_ms
     }
 
+    /// The same in microseconds.
+    pub fn now_us(&self) -> u64 {
+        self.now.unix_us()
+    }
+
     /// The selected database.
     pub fn db(&self) -> u32 {
         self.db
@@ -509,6 +514,19 @@ impl<'e> Keyspace<'e> {
                 self.apply(key, &Change::Field(field, value));
             }),
         }
+    }
+
+    /// Keys, and keys that expire, per database; the whole keyspace must be locked.
+    pub fn sizes(&self) -> Vec<(usize, usize)> {
+        let Locks::All(cells) = &self.locks else { panic!("counting keys needs every range") };
+        let size = |db| {
+            let space = self.engine.space_of(db);
+            let add = |(keys, expires), cell: &MutexGuard<'_, Cell>| {
+                (keys + cell.shard.live(space), expires + cell.shard.volatile(space))
+            };
+            cells.iter().fold((0, 0), add)
+        };
+        (0..self.engine.databases()).map(size).collect()
     }
 
     /// Adds a record that is not about a key to the batch.

@@ -56,6 +56,11 @@ fn limits(config: &Config) -> (Timing, usize) {
     (timing, usize::try_from(config.repl_backlog_size).unwrap_or(usize::MAX))
 }
 
+/// A partner's address as the mesh knows it.
+pub fn mesh_address(partner: &HostPort) -> Address {
+    (partner.host.clone(), partner.port)
+}
+
 /// Whether a configuration has the node follow a primary.
 pub fn is_follower(config: &Config) -> bool {
     !config.replicaof.is_empty() && !config.active_replica

@@ -64,6 +64,8 @@ pub struct Session {
     subscriptions: [IndexSet<Arc<[u8]>>; 3],
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// The number of the last command; see [`Registry`](super::registry::Registry).
+    pub command_id: u16,
 }
 
 impl Session {
@@ -78,6 +80,7 @@ impl Session {
             watched: Vec::new(),
             subscriptions: Default::default(),
             reply_mode: ReplyMode::On,
+            command_id: u16::MAX,
         }
     }
 
