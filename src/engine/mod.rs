@@ -760,6 +760,11 @@ impl Engine {
         // Before the first tombstone is written: it stays until the links say that it may go.
         self.set_stable(NTP64(0));
         self.replicating.store(true, Ordering::SeqCst);
+        // A command under way may have begun before and tells nobody: it is done once its ranges are free. Only then
+        // is what it wrote covered by what peers are told to pull.
+        for range in 0..RANGES {
+            drop(self.cell(range).lock());
+        }
         if self.clock.last().0 > 0 {
             mesh.count_untold(NTP64(0));
         }

@@ -49,6 +49,8 @@ pub struct Timing {
 
 /// First and last pause between two attempts to dial an address.
 const BACKOFF_MS: (u64, u64) = (50, 1000);
+/// Two ticks further apart than this: the wall clock was set, or the process stood still.
+const STEP_MS_MIN: u64 = 1000;
 /// How often a peer is told again that it must pull.
 const GAP_REPEAT_MS: u64 = 500;
 /// Most bytes put on a link before the other links and the pulls get their turn.
@@ -237,6 +239,8 @@ pub struct Mesh {
     /// Bugs planted by tests.
     #[doc(hidden)]
     pub faults: Faults,
+    /// The time of the last [`Self::tick`].
+    ticked_at_ms: u64,
 }
 
 impl Mesh {
@@ -254,6 +258,7 @@ impl Mesh {
             events: Vec::new(),
             began_at_ms: None,
             faults: Faults::empty(),
+            ticked_at_ms: 0,
         }
     }
 
@@ -460,7 +465,11 @@ impl Mesh {
         let Some(link) = self.links.remove(&id) else { return };
         if let Some(address) = &link.dialed {
             match (&fault, link.peer.is_some()) {
-                (Fault::Itself, _) => self.dial(address.clone()).own = true,
+                (Fault::Itself, _) => {
+                    self.dial(address.clone()).own = true;
+                    // Who was said to live there was this node, before its disk was wiped.
+                    self.members.retain(|_, state| state.member.address() != *address);
+                }
                 (_, true) => {
                     let dial = self.dial(address.clone());
                     (dial.busy, dial.pause_ms, dial.next_at_ms) = (false, BACKOFF_MS.0, now_ms);
@@ -529,7 +538,7 @@ impl Mesh {
         }
         // Another node at its address is gone: its disk was wiped, or it moved.
         let gone = |state: &MemberState| {
-            (&state.member.host, state.member.port) == (&peer.host, peer.port) && state.member.origin.node() != node
+            state.member.address() == peer.address() && state.member.origin.node() != node
         };
         self.members.retain(|_, state| !gone(state));
         self.met(peer, now_ms);
@@ -550,7 +559,7 @@ impl Mesh {
 
     fn met(&mut self, member: Member, now_ms: u64) {
         let node = member.origin.node();
-        if node == self.own.origin.node() {
+        if node == self.own.origin.node() || self.is_gone(&member) {
             return;
         }
         let unknown = Floor { node, floor: NTP64(0), at: NTP64(0) };
@@ -571,6 +580,15 @@ impl Mesh {
             let dial = self.dial((member.host, member.port));
             dial.node.get_or_insert(node);
         }
+    }
+
+    /// Whether another node lives where this member is said to: its disk was wiped, and word of it comes late.
+    fn is_gone(&self, member: &Member) -> bool {
+        let node = member.origin.node();
+        self.dials.get(&member.address()).is_some_and(|dial| dial.own)
+            || self.links.values().filter(|link| link.fault.is_none()).any(|link| {
+                link.peer.as_ref().is_some_and(|peer| peer.origin.node() != node && peer.address() == member.address())
+            })
     }
 
     fn tell_members(&mut self) {
@@ -659,6 +677,7 @@ impl Mesh {
 
     /// Closes silent links. To be called at least every heartbeat.
     pub fn tick(&mut self, now_ms: u64) {
+        self.follow_clock(now_ms);
         let timeout_ms = self.timing.timeout_ms;
         for link in self.links.values_mut() {
             let silent_ms = now_ms.saturating_sub(link.heard_at_ms);
@@ -666,6 +685,32 @@ impl Mesh {
                 link.fault = Some(Fault::Silent(silent_ms));
             }
         }
+    }
+
+    /// Times here are those of the wall clock, which may be set while the node runs. Then they move with it: else
+    /// a clock set back stops heartbeats and dialing, and one set forward makes every link look silent.
+    fn follow_clock(&mut self, now_ms: u64) {
+        let before_ms = std::mem::replace(&mut self.ticked_at_ms, now_ms);
+        let is_set = now_ms < before_ms || now_ms > before_ms + STEP_MS_MIN;
+        if before_ms == 0 || !is_set {
+            return;
+        }
+        let moved = |at_ms: &mut u64| {
+            // Those noted since the step are right already.
+            if now_ms < before_ms && *at_ms > now_ms {
+                *at_ms = at_ms.saturating_sub(before_ms - now_ms);
+            } else if now_ms > before_ms && *at_ms <= before_ms {
+                *at_ms += now_ms - before_ms;
+            }
+        };
+        for link in self.links.values_mut() {
+            moved(&mut link.heard_at_ms);
+            moved(&mut link.heartbeat_at_ms);
+            moved(&mut link.compared_at_ms);
+            link.gap_told_ms.as_mut().map(moved);
+        }
+        self.members.values_mut().for_each(|state| moved(&mut state.seen_at_ms));
+        self.dials.values_mut().for_each(|dial| moved(&mut dial.next_at_ms));
     }
 
     // Sequence and vectors.
