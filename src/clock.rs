@@ -210,6 +210,11 @@ impl Clock {
         }
     }
 
+    /// Takes back every time above `last`, none of which anybody may have seen. Nothing may tick meanwhile.
+    pub fn set_back(&self, last: NTP64) {
+        self.last.store(last.0, Ordering::SeqCst);
+    }
+
     /// The largest time issued or observed so far.
     pub fn last(&self) -> NTP64 {
         NTP64(self.last.load(Ordering::SeqCst))

@@ -6,6 +6,7 @@
 
 mod harness;
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use harness::{Client, Server, Value, until};
@@ -66,6 +67,54 @@ fn a_list_of_the_configuration_holds_from_the_first_connection() {
     assert!(is_let_in(2, &server));
     assert!(is_let_in(9, &server), "a v4-mapped block is the v4 address");
     assert!(!is_let_in(4, &server));
+}
+
+#[test]
+fn config_set_is_the_same_list() {
+    let server = Server::start(&[]);
+    let mut operator = server.client();
+    let mut other = client_from(2, &server);
+    let refused = operator.cmd(&["CONFIG", "SET", "allowlist", "127.0.0.2 10.0.0.0/8"]);
+    assert!(refused.is_error(), "{refused}");
+    operator.ok(&["CONFIG", "SET", "allowlist", "127.0.0.1 10.1.0.0/8"]);
+    assert!(other.is_closed());
+    let listed = Value::Array(vec![Value::Bulk(b"127.0.0.1".to_vec()), Value::Bulk(b"10.0.0.0/8".to_vec())]);
+    assert_eq!(operator.run("MELD ALLOWLIST LIST"), listed);
+    operator.ok(&["MELD", "ALLOWLIST", "REMOVE", "10.0.0.0/8"]);
+    let shown = operator.run("CONFIG GET allowlist");
+    assert_eq!(shown.items()[1], Value::Bulk(b"127.0.0.1".to_vec()));
+}
+
+#[test]
+fn addresses_of_both_families_are_told_apart() {
+    let server = Server::start(&["--bind", "127.0.0.1", "::1"]);
+    let mut operator = server.client();
+    let over_v6 = || Client::over(TcpStream::connect(("::1", server.port())).unwrap()).unwrap();
+    let mut stranger = over_v6();
+    assert!(!stranger.run("PING").is_error());
+    operator.ok(&["MELD", "ALLOWLIST", "SET", "127.0.0.0/8"]);
+    assert!(stranger.is_closed());
+    assert!(over_v6().is_closed());
+    operator.ok(&["MELD", "ALLOWLIST", "ADD", "::1"]);
+    assert!(!over_v6().run("PING").is_error());
+    let mut dual = over_v6();
+    assert!(!dual.run("MELD ALLOWLIST REMOVE ::ffff:127.0.0.0/104").is_error());
+    assert!(operator.is_closed());
+    assert!(!dual.run("PING").is_error());
+}
+
+#[test]
+fn a_unix_socket_has_no_address_to_refuse() {
+    let server = Server::start(&["--unixsocket", "meldis.sock"]);
+    let mut operator = server.client();
+    operator.ok(&["MELD", "ALLOWLIST", "SET", "10.0.0.0/8", "FORCE"]);
+    assert!(operator.is_closed());
+    let path = server.data_dir().join("meldis.sock");
+    let mut socket = std::os::unix::net::UnixStream::connect(path).unwrap();
+    socket.write_all(b"PING\r\n").unwrap();
+    let mut reply = [0; 7];
+    socket.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"+PONG\r\n");
 }
 
 #[test]

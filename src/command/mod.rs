@@ -8,6 +8,11 @@ pub mod parse;
 pub mod family;
 pub mod scan;
 pub mod pick;
+pub mod key;
+pub mod expire;
+pub mod keyspace;
+pub mod object;
+pub mod sort;
 pub mod string;
 pub mod list;
 pub mod list_blocking;
@@ -22,16 +27,30 @@ pub mod counter;
 pub mod lcs;
 pub mod bitmap;
 pub mod bitfield;
+pub mod transaction;
 pub mod connection;
+pub mod client;
+pub mod config;
+pub mod info;
+pub mod server;
+pub mod catalogue;
+pub mod diagnosis;
 pub mod pubsub;
 pub mod cluster;
 pub mod meld_allowlist;
 pub mod replication;
+pub mod debug;
+pub mod meld;
 
 use crate::engine::command::Command;
 
 /// All tables.
 pub const TABLES: &[&[Command]] = &[
+    key::COMMANDS,
+    expire::COMMANDS,
+    keyspace::COMMANDS,
+    object::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     list::COMMANDS,
     list_blocking::COMMANDS,
@@ -46,24 +65,17 @@ pub const TABLES: &[&[Command]] = &[
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
+    transaction::COMMANDS,
     connection::COMMANDS,
+    client::COMMANDS,
+    config::COMMANDS,
+    info::COMMANDS,
+    server::COMMANDS,
+    catalogue::COMMANDS,
+    diagnosis::COMMANDS,
     pubsub::COMMANDS,
     cluster::COMMANDS,
     replication::COMMANDS,
-    MELD,
+    debug::COMMANDS,
+    meld::COMMANDS,
 ];
-
-const MELD: &[Command] = &[Command {
-    name: "meld",
-    arity: -2,
-    flags: crate::engine::command::Flags::empty(),
-    keys: &[],
-    categories: &[],
-    tips: &[],
-    group: crate::engine::command::Group::Meldis,
-    since: "0.1.0",
-    summary: "",
-    complexity: "",
-    run: |_| Ok(()),
-    subcommands: &[replication::LINK, replication::PEERS, replication::RESYNC, meld_allowlist::ALLOWLIST],
-}];

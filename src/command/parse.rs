@@ -57,6 +57,18 @@ pub fn is(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
 }
 
+/// The number of a database.
+///
+/// # Errors
+/// If there is no such database.
+pub fn database(engine: &Engine, arg: &[u8]) -> Result<u32, Error> {
+    let number = integer(arg)?;
+    if i32::try_from(number).is_err() {
+        return Err(Error::new("ERR value is out of range, value must between -2147483648 and 2147483647"));
+    }
+    u32::try_from(number).ok().filter(|db| *db < engine.databases()).ok_or(Error::DB_OUT_OF_RANGE)
+}
+
 /// The error for a time to live that is not positive or beyond 64 bits. `command` is the full name.
 pub fn invalid_expire_time(command: &str) -> Error {
     format!("ERR invalid expire time in '{command}' command").into()

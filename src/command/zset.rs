@@ -209,9 +209,7 @@ pub(super) fn remove(c: &mut Call<'_, '_>, key: &[u8], members: &[Ranked], event
     if members.is_empty() {
         return;
     }
-    for ranked in members {
-        c.keys.apply(key, &Change::ScoreRemove(&ranked.member));
-    }
+    c.keys.apply_each(key, members.iter().map(|ranked| Change::ScoreRemove(&ranked.member)));
     notify_removed(c, event, key);
 }
 
@@ -222,9 +220,8 @@ pub(super) fn store(c: &mut Call<'_, '_>, to: &[u8], members: &[Ranked], event: 
         let longest = members.iter().map(|ranked| ranked.member.len()).max().unwrap_or(0);
         let is_small = limits.allow(members.len(), longest);
         c.keys.replace(to, |keys| {
-            for ranked in members {
-                keys.apply(to, &Change::Score(&ranked.member, kept(ranked.score, is_small)));
-            }
+            let score = |ranked: &Ranked| kept(ranked.score, is_small);
+            keys.apply_each(to, members.iter().map(|ranked| Change::Score(&ranked.member, score(ranked))));
         });
         c.keys.notify(EventClass::ZSET, event, to);
     } else if c.keys.delete(to) {
@@ -352,7 +349,7 @@ impl AddOptions {
         };
         let options = args.iter().map(is_option).take_while(|is_option| *is_option).count();
         let pairs = args.slice(options..);
-        if pairs.is_empty() || pairs.len() % 2 != 0 {
+        if pairs.is_empty() || !pairs.len().is_multiple_of(2) {
             return Err(Error::SYNTAX);
         }
         if self.only_new && self.only_held {
@@ -506,15 +503,14 @@ fn zscan(c: &mut Call<'_, '_>) -> Result<(), Error> {
     // Small sets are listed in order of score. Pages go downwards.
     let in_order = |place| zset.order().get(len - 1 - place).map(|ranked| (&*ranked.member, ranked.score));
     let mut text = Vec::new();
-    page.write(&mut c.reply, |reply, place| match if is_small { in_order(place) } else { zset.at(place) } {
-        Some((member, score)) if options.matches(member) => {
-            text.clear();
-            write_scanned(&mut text, score, is_small);
-            reply.bulk(member);
-            reply.bulk(&text);
-            2
-        }
-        Some(_) | None => 0,
+    page.write(&mut c.reply, |reply, place| {
+        let found = if is_small { in_order(place) } else { zset.at(place) };
+        let Some((member, score)) = found.filter(|(member, _)| options.matches(member)) else { return 0 };
+        text.clear();
+        write_scanned(&mut text, score, is_small);
+        reply.bulk(member);
+        reply.bulk(&text);
+        2
     });
     Ok(())
 }
@@ -526,5 +522,124 @@ fn write_scanned(out: &mut Vec<u8>, score: f64, is_small: bool) {
         out.extend_from_slice(itoa::Buffer::new().format(score as i64).as_bytes());
     } else {
         number::write_f64(out, score);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+    use crate::resp::reply::Protocol;
+
+    #[test]
+    fn what_changes_nothing_has_no_effect() {
+        let mut server = Fixture::replicating();
+        server.run("ZADD z 1 a 2 b");
+        let before = server.changes();
+        server.check("ZADD z 1 a 2 b", ":0");
+        server.check("ZADD z CH NX 5 a", ":0");
+        server.check("ZADD z CH XX 5 c", ":0");
+        server.check("ZADD z CH GT 1 a 0 b", ":0");
+        server.check("ZADD z CH LT 1 a 5 b", ":0");
+        server.check("ZADD z GT INCR -1 a", "$-1");
+        server.check("ZINCRBY z 0 a", "$1 1");
+        server.check("ZREM z x y", ":0");
+        server.check("ZPOPMIN z 0", "*0");
+        server.check("ZREMRANGEBYSCORE z 7 8", ":0");
+        server.check("ZINTERSTORE nokey 2 z nokey", ":0");
+        server.check("ZRANGESTORE nokey z 5 6", ":0");
+        assert_eq!(server.changes(), before);
+        server.check("ZADD z 3 c 4 c", ":1");
+        server.check("ZSCORE z c", "$1 4");
+        server.check("ZREM z c c", ":1");
+        assert_eq!(server.changes(), before + 3);
+    }
+
+    #[test]
+    fn counting_per_origin_replies_like_counting_alone() {
+        for mut server in [Fixture::new(), Fixture::replicating()] {
+            server.check("ZINCRBY z 1.5 a", "$3 1.5");
+            server.check("ZADD z INCR 2 a", "$3 3.5");
+            server.check("ZADD z 10 a 1 b", ":1");
+            server.check("ZADD z LT INCR -0.25 a", "$4 9.75");
+            server.check("ZADD z XX INCR 1 c", "$-1");
+            server.check("ZINCRBY z inf b", "$3 inf");
+            server.check("ZINCRBY z -inf b", "-ERR resulting score is not a number (NaN)");
+            server.check("ZREM z a", ":1");
+            server.check("ZINCRBY z 1 a", "$1 1");
+            server.check("ZRANGE z 0 -1 WITHSCORES", "*4 $1 a $1 1 $1 b $3 inf");
+        }
+    }
+
+    #[test]
+    fn resp3_has_doubles_and_pairs() {
+        let mut server = Fixture::new().speak(Protocol::Resp3);
+        server.run("ZADD z 1 a 2.5 b 3 c 4 d 5 e 6 f");
+        server.check("ZSCORE z b", ",2.5");
+        server.check("ZMSCORE z a x", "*2 ,1 _");
+        server.check("ZADD z XX INCR 1 x", "_");
+        server.check("ZINCRBY z 1 f", ",7");
+        server.check("ZRANK z x", "_");
+        server.check("ZRANGE z 0 1", "*2 $1 a $1 b");
+        server.check("ZRANGE z 0 1 WITHSCORES", "*2 *2 $1 a ,1 *2 $1 b ,2.5");
+        server.check("ZDIFF 1 nokey WITHSCORES", "*0");
+        server.check("ZUNION 1 z WEIGHTS 2 AGGREGATE MAX WITHSCORES LIMIT", "-ERR syntax error");
+        server.check(
+            "ZINTER 2 z z WEIGHTS 0 0.5 WITHSCORES",
+            "*6 *2 $1 a ,0.5 *2 $1 b ,1.25 *2 $1 c ,1.5 *2 $1 d ,2 *2 $1 e ,2.5 *2 $1 f ,3.5",
+        );
+        server.check("ZRANDMEMBER z 0 WITHSCORES", "*0");
+        server.check("ZSCAN z 0 MATCH b", "*2 $1 0 *2 $1 b $3 2.5");
+        server.check("ZPOPMIN z", "*2 $1 a ,1");
+        server.check("ZPOPMIN z 1", "*1 *2 $1 b ,2.5");
+        server.check("ZPOPMIN nokey", "*0");
+        server.check("ZMPOP 2 nokey z MAX COUNT 2", "*2 $1 z *2 *2 $1 f ,7 *2 $1 e ,5");
+        server.check("ZMPOP 1 nokey MIN", "_");
+        server.check("BZPOPMAX nokey z 0", "*3 $1 z $1 d ,4");
+        server.check("BZMPOP 0 1 z MIN", "*2 $1 z *1 *2 $1 c ,3");
+    }
+
+    #[test]
+    fn small_sets_have_no_negative_zero() {
+        let mut server = Fixture::new();
+        server.check("ZADD z INCR -0 a", "$2 -0");
+        server.check("ZSCORE z a", "$1 0");
+        server.check("ZADD z -0 a", ":0");
+        let long = "m".repeat(65);
+        server.run(&format!("ZADD z 1 {long}"));
+        server.check("ZADD z CH -0 a -0 b", ":1");
+        server.check("ZMSCORE z a b", "*2 $1 0 $2 -0");
+        server.check("ZRANGESTORE y z 0 1", ":2");
+        server.check("ZSCORE y b", "$1 0");
+        server.check("ZUNIONSTORE y 1 z", ":3");
+        server.check("ZSCORE y b", "$2 -0");
+        server
+            .check("ZUNION 1 y WEIGHTS -1 WITHSCORES", &format!("*6 $65 {long} $2 -1 $1 a $2 -0 $1 b $1 0"));
+    }
+
+    #[test]
+    fn scans_of_small_sets_show_whole_numbers_in_full() {
+        let mut server = Fixture::new();
+        server.run("ZADD z 1e17 a 1e19 b 0.1 c -4611686018427387904 d");
+        let d = "$1 d $20 -4611686018427387904";
+        let expected =
+            format!("*2 $1 0 *8 {d} $1 c $19 0.10000000000000001 $1 a $18 100000000000000000 $1 b $5 1e+19");
+        server.check("ZSCAN z 7 COUNT 1", &expected);
+        server.run(&format!("ZADD z -1 {}", "m".repeat(65)));
+        server.check("ZSCAN z 1", "*2 $1 0 *2 $1 a $5 1e+17");
+    }
+
+    #[test]
+    fn random_members_are_members() {
+        let mut server = Fixture::new();
+        server.run("ZADD z 1 a 2 b 3 c");
+        for _ in 0..20 {
+            assert!(["$1 a", "$1 b", "$1 c"].contains(&server.run("ZRANDMEMBER z").as_str()));
+            let mut pair: Vec<_> = server.run("ZRANDMEMBER z 2").split(' ').map(str::to_owned).collect();
+            pair.sort();
+            pair.dedup();
+            assert_eq!(pair.len(), 4, "two different members: {pair:?}");
+        }
+        assert!(server.run("ZRANDMEMBER z -7 WITHSCORES").starts_with("*14 "));
+        assert!(server.run("ZRANDMEMBER z -4611686018427387903 WITHSCORES").starts_with("-ERR"));
     }
 }

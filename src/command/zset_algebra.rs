@@ -290,8 +290,7 @@ impl Options {
         while let Some(word) = rest.next() {
             if is(word, "weights") && combines && rest.len() >= keys {
                 for (weight, arg) in options.weights.iter_mut().zip(&mut rest) {
-                    *weight =
-                        number::parse_f64(arg).ok_or(Error::new("ERR weight value is not a float"))?;
+                    *weight = number::parse_f64(arg).ok_or(Error::new("ERR weight value is not a float"))?;
                 }
             } else if is(word, "aggregate")
                 && combines
@@ -340,8 +339,20 @@ impl Aggregate {
     fn combine(self, held: f64, other: f64) -> f64 {
         match self {
             Aggregate::Sum => not_nan(held + other),
-            Aggregate::Min => if other < held { other } else { held },
-            Aggregate::Max => if other > held { other } else { held },
+            Aggregate::Min => {
+                if other < held {
+                    other
+                } else {
+                    held
+                }
+            }
+            Aggregate::Max => {
+                if other > held {
+                    other
+                } else {
+                    held
+                }
+            }
         }
     }
 }
@@ -389,10 +400,7 @@ fn difference<'k>(sources: &[Source<'k>]) -> Vec<(&'k [u8], f64)> {
 }
 
 /// The members that all sets have: those of the smallest that the others have too.
-fn intersection<'k>(
-    sources: &[Weighted<'k>],
-    aggregate: Aggregate,
-) -> impl Iterator<Item = (&'k [u8], f64)> {
+fn intersection<'k>(sources: &[Weighted<'k>], aggregate: Aggregate) -> impl Iterator<Item = (&'k [u8], f64)> {
     let (smallest, others) = sources.split_first().expect("at least one key is named");
     let (smallest, weight) = *smallest;
     smallest.iter().filter_map(move |(member, score)| {
@@ -413,10 +421,7 @@ fn union<'k>(
     for (source, weight) in sources {
         for (member, score) in source.iter() {
             let score = not_nan(weight * score);
-            scores
-                .entry(member)
-                .and_modify(|held| *held = aggregate.combine(*held, score))
-                .or_insert(score);
+            scores.entry(member).and_modify(|held| *held = aggregate.combine(*held, score)).or_insert(score);
         }
     }
     scores.into_iter().collect()

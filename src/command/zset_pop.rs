@@ -179,7 +179,7 @@ fn pop_or_block(c: &mut Call<'_, '_>, end: End) -> Result<(), Error> {
     let last = c.args.len() - 1;
     let (keys, deadline) = (c.args.slice(1..last), deadline_ms(&c.args[last], c.keys.now_ms())?);
     for key in c.blocking.keys(keys) {
-        for ranked in pop(c, key, end, 1)? {
+        if let Some(ranked) = pop(c, key, end, 1)?.into_iter().next() {
             c.reply.array(3);
             c.reply.bulk(key);
             c.reply.bulk(&ranked.member);

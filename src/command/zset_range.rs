@@ -515,3 +515,79 @@ fn remove_range(c: &mut Call<'_, '_>, by: By, event: &'static str) -> Result<(),
     c.reply.int(members.len() as i64);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn score_bounds_are_read_like_strtod_does() {
+        let check = |text: &str, expected| assert_eq!(score_bound(text.as_bytes()), expected, "{text:?}");
+        use Bound::{Excluded, Included};
+        check("1.5", Some(Included(1.5)));
+        check("(1.5", Some(Excluded(1.5)));
+        check("", Some(Included(0.0)));
+        check("(", Some(Excluded(0.0)));
+        check(" \t\n\x0b\x0c\r5", Some(Included(5.0)));
+        check("( 5", Some(Excluded(5.0)));
+        check("5\0x", Some(Included(5.0)));
+        check("-inf", Some(Included(f64::NEG_INFINITY)));
+        check("+Infinity", Some(Included(f64::INFINITY)));
+        check("1e400", Some(Included(f64::INFINITY)));
+        check("-1e400", Some(Included(f64::NEG_INFINITY)));
+        check("1e-400", Some(Included(0.0)));
+        check("0x1p3", Some(Included(8.0)));
+        for invalid in [" ", "5 ", "((5", "[5", "nan", "-nan", "x", "1e", "(nan", "0x"] {
+            check(invalid, None);
+        }
+    }
+
+    #[test]
+    fn ranks_from_either_end() {
+        let check = |first, last, rising: Range<usize>, falling: Range<usize>| {
+            assert_eq!(absolute_ranks(first, last, 5, Direction::Rising), rising, "{first} {last}");
+            assert_eq!(absolute_ranks(first, last, 5, Direction::Falling), falling, "{first} {last}");
+        };
+        check(0, -1, 0..5, 0..5);
+        check(1, 2, 1..3, 2..4);
+        check(-2, 100, 3..5, 0..2);
+        check(-100, 0, 0..1, 4..5);
+        check(-100, -6, 0..0, 0..0);
+        check(3, 2, 0..0, 0..0);
+        check(5, 9, 0..0, 0..0);
+        check(i64::MIN, i64::MAX, 0..5, 0..5);
+        check(i64::MAX, i64::MIN, 0..0, 0..0);
+        assert_eq!(absolute_ranks(0, -1, 0, Direction::Falling), 0..0);
+    }
+
+    #[test]
+    fn limits_cut_from_where_the_range_begins() {
+        let check = |offset, count, rising: Range<usize>, falling: Range<usize>| {
+            let limit = Limit { offset, count };
+            assert_eq!(limit.cut(10..15, Direction::Rising), rising, "{limit:?}");
+            assert_eq!(limit.cut(10..15, Direction::Falling), falling, "{limit:?}");
+        };
+        check(0, -1, 10..15, 10..15);
+        check(1, 2, 11..13, 12..14);
+        check(4, 9, 14..15, 10..11);
+        check(5, 9, 15..15, 10..10);
+        check(0, 0, 10..10, 15..15);
+        check(-1, 2, 15..15, 10..10);
+        check(i64::MAX, i64::MAX, 15..15, 10..10);
+        check(0, i64::MIN, 10..15, 10..15);
+    }
+
+    #[test]
+    fn names_among_different_scores_make_no_order_but_no_harm() {
+        let mut server = Fixture::new();
+        (0..3000).for_each(|n| {
+            server.run(&format!("ZADD z {n} {}", n * 7919 % 3000));
+        });
+        for (min, max) in [("[5", "[2"), ("-", "+"), ("+", "-"), ("(1", "(29"), ("[", "[")] {
+            assert!(server.run(&format!("ZRANGEBYLEX z {min} {max}")).starts_with('*'));
+            assert!(server.run(&format!("ZREVRANGEBYLEX z {max} {min} LIMIT 1 2")).starts_with('*'));
+            assert!(server.run(&format!("ZLEXCOUNT z {min} {max}")).starts_with(':'));
+        }
+    }
+}

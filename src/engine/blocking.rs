@@ -540,12 +540,7 @@ mod tests {
         server.clients[pusher].1.db = 1;
         server.check("pusher", "RPUSH l v", ":1");
         server.check_answers(&[("waiting", "waits")]);
-        let mut keys = Keyspace::new(&server.engine, Locks::all(&server.engine), 1, NOW, 0);
-        server.engine.set_space_of(0, 1);
-        server.engine.set_space_of(1, 0);
-        keys.serve_database(0);
-        keys.serve_database(1);
-        server.engine.conclude(keys, 0);
+        server.check("swapping", "SWAPDB 0 1", "+OK");
         server.check_answers(&[("waiting", "*2 $1 l $1 v")]);
     }
 }

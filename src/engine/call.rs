@@ -24,7 +24,7 @@ pub enum Outcome {
         /// Until when, in Unix milliseconds; `None` for ever.
         deadline_ms: Option<u64>,
     },
-    /// The reply is written; the client's next command waits so long.
+    /// The reply is written; it is sent after so many milliseconds.
     Sleep(u64),
     /// The connection becomes a peer's link; what was sent behind the command belongs to it.
     Link,

@@ -6,12 +6,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
 
 use super::blocking::Waiter;
+use super::limits::Limits;
 use crate::resp::reply::Protocol;
 
 /// Bytes on their way to a connection, and the task that sends them.
@@ -42,8 +43,10 @@ pub struct Client {
     pub active_at_ms: AtomicU64,
     /// RESP3 is spoken.
     pub resp3: AtomicBool,
-    /// The full name of the last command.
-    pub command: Mutex<&'static str>,
+    /// The number of the last command; see [`Registry`](super::registry::Registry).
+    pub command_id: AtomicU16,
+    /// The socket, for CLIENT LIST.
+    pub fd: AtomicI32,
     /// State others may read: see [`ClientFlags`].
     pub flags: AtomicU32,
     /// Channels, patterns and shard channels subscribed to.
@@ -54,6 +57,9 @@ pub struct Client {
     pub input_bytes: AtomicU64,
     /// Bytes in the write buffer.
     pub output_bytes: AtomicU64,
+    /// Since when more waits than the soft limit allows, in Unix milliseconds; 0: it does not.
+    pub over_soft_since_ms: AtomicU64,
+    limits: Arc<Limits>,
     /// What it waits for, while blocked. Holds this client in turn, until the wait ends.
     pub waiter: Mutex<Option<Arc<Waiter>>>,
     mailbox: Mutex<Mailbox>,
@@ -87,6 +93,8 @@ bitflags::bitflags! {
         const LINK = 1 << 10;
         /// Sent READONLY.
         const READONLY = 1 << 11;
+        /// Closed because it left too much unread.
+        const OVER_LIMIT = 1 << 16;
         /// A member's address that is not on the allowlist: it may only become a link.
         const LINK_ONLY = 1 << 12;
     }
@@ -94,7 +102,7 @@ bitflags::bitflags! {
 
 impl Client {
     /// A new connection.
-    pub fn new(id: u64, addr: String, local_addr: String, now_ms: u64) -> Self {
+    pub fn new(id: u64, addr: String, local_addr: String, now_ms: u64, limits: Arc<Limits>) -> Self {
         Client {
             id,
             addr,
@@ -105,12 +113,15 @@ impl Client {
             db: AtomicU32::new(0),
             active_at_ms: AtomicU64::new(now_ms),
             resp3: AtomicBool::new(false),
-            command: Mutex::new("NULL"),
+            command_id: AtomicU16::new(u16::MAX),
+            fd: AtomicI32::new(-1),
             flags: AtomicU32::new(0),
             subscriptions: Default::default(),
             queued: AtomicU32::new(u32::MAX),
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
+            over_soft_since_ms: AtomicU64::new(0),
+            limits,
             waiter: Mutex::default(),
             mailbox: Mutex::default(),
         }
@@ -136,22 +147,47 @@ impl Client {
         self.flags.fetch_and(!flags.bits(), Ordering::AcqRel);
     }
 
+    /// Whether it runs on this machine.
+    pub fn is_local(&self) -> bool {
+        let is_loopback = |addr: std::net::SocketAddr| addr.ip().to_canonical().is_loopback();
+        self.flags().contains(ClientFlags::UNIX_SOCKET) || self.addr.parse().is_ok_and(is_loopback)
+    }
+
     /// The protocol it speaks.
     pub fn protocol(&self) -> Protocol {
         if self.resp3.load(Ordering::Relaxed) { Protocol::Resp3 } else { Protocol::Resp2 }
     }
 
-    /// Appends to what it is sent, and wakes its task. Returns the bytes waiting.
-    pub fn push(&self, bytes: &[u8]) -> usize {
+    /// Appends to what it is sent, and wakes its task. A client that leaves more unread than the hard limit of
+    /// its class is closed instead.
+    pub fn push(&self, bytes: &[u8]) {
+        let limit = self.limits.output(self.flags()).hard;
         let mut mailbox = self.mailbox.lock();
-        mailbox.bytes.extend_from_slice(bytes);
-        let waiting = mailbox.bytes.len();
+        let waiting = mailbox.bytes.len() as u64 + self.output_bytes.load(Ordering::Relaxed) + bytes.len() as u64;
+        if limit != 0 && waiting > limit {
+            mailbox.bytes = Vec::new();
+            self.set(ClientFlags::KILLED | ClientFlags::OVER_LIMIT);
+        } else if !self.flags().contains(ClientFlags::KILLED) {
+            mailbox.bytes.extend_from_slice(bytes);
+        }
         let waker = mailbox.waker.take();
         drop(mailbox);
         if let Some(waker) = waker {
             waker.wake();
         }
-        waiting
+    }
+
+    /// Bytes in the mailbox and the write buffer.
+    pub fn unread_bytes(&self) -> u64 {
+        self.mailbox.lock().bytes.len() as u64 + self.output_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Has the task woken by what happens next, without taking what was pushed.
+    pub fn listen(&self, waker: &Waker) {
+        let mut mailbox = self.mailbox.lock();
+        if !mailbox.waker.as_ref().is_some_and(|held| held.will_wake(waker)) {
+            mailbox.waker = Some(waker.clone());
+        }
     }
 
     /// Has its task close the connection.

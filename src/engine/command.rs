@@ -55,8 +55,14 @@ bitflags! {
         const WHOLE_KEYSPACE = 1 << 17;
         /// Not awaited by CLIENT REPLY rules and RESP2 subscribers: allowed while subscribed.
         const SUBSCRIBED = 1 << 18;
+        /// May be called with no keys though it takes some.
+        const NO_MANDATORY_KEYS = 1 << 24;
         /// On the way to a link: allowed to a member's address that is not on the allowlist.
         const LINKING = 1 << 19;
+        /// Looks at all ranges, by itself under one lock at a time, inside a transaction or script with all of them locked.
+        const WALKS_KEYSPACE = 1 << 20;
+        /// Refused unless the configuration allows it.
+        const PROTECTED = 1 << 21;
     }
 }
 
@@ -202,26 +208,19 @@ impl Command {
         complete
     }
 
-    /// First key, last key and step as COMMAND INFO shows them.
+    /// First key, last key and step as COMMAND INFO shows them: of one range, or of adjacent ranges as one.
     pub fn positions(&self) -> (i64, i64, i64) {
-        match self.keys.first() {
-            Some(KeySpec { begin: Begin::Index(first), find: Find::Range { last, step, .. }, .. })
-                if !self.flags.contains(Flags::MOVABLEKEYS) || self.keys.len() == 1 =>
-            {
-                let mut last_key = if *last >= 0 { *first as i64 + i64::from(*last) } else { i64::from(*last) };
-                let mut step = *step as i64;
-                for spec in &self.keys[1..] {
-                    if let (Begin::Index(first), Find::Range { last: 0, .. }) = (spec.begin, spec.find)
-                        && last_key >= 0
-                    {
-                        step = step.max(first as i64 - last_key);
-                        last_key = first as i64;
-                    }
-                }
-                (*first as i64, last_key, step)
+        let range = |spec: &KeySpec| match (spec.begin, spec.find) {
+            (Begin::Index(first), Find::Range { last, step, .. }) => {
+                let first = first as i64;
+                Some((first, if last < 0 { last.into() } else { first + i64::from(last) }, step as i64))
             }
-            _ => (0, 0, 0),
-        }
+            _ => None,
+        };
+        // A last key counted from the end is behind all others.
+        let farther = |a: i64, b: i64| if a < 0 || b < 0 { a.min(b) } else { a.max(b) };
+        let join = |a: (i64, i64, i64), b: (i64, i64, i64)| (a.0.min(b.0), farther(a.1, b.1), a.2);
+        self.keys.iter().filter_map(range).reduce(join).unwrap_or_default()
     }
 }
 

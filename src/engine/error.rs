@@ -23,9 +23,24 @@ impl Error {
     /// A count that must be positive.
     pub const MUST_BE_POSITIVE: Error = Error::new("ERR value is out of range, must be positive");
 
+    /// A database number that is too large or negative.
+    pub const DB_OUT_OF_RANGE: Error = Error::new("ERR DB index is out of range");
+    /// COPY and MOVE onto itself.
+    pub const SAME_OBJECT: Error = Error::new("ERR source and destination objects are the same");
+    /// See `enable-debug-command`.
+    pub const DEBUG_NOT_ALLOWED: Error = Error::new(
+        "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
+         local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+    );
+
     /// An error of a fixed text.
     pub const fn new(text: &'static str) -> Self {
         Error(Cow::Borrowed(text))
+    }
+
+    /// The first word, by which clients and INFO errorstats tell errors apart.
+    pub fn code(&self) -> &str {
+        self.0.split(' ').next().unwrap_or_default()
     }
 
     /// Too few or too many arguments. `command` is the full name, as `set` or `config|get`.

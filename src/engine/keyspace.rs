@@ -8,16 +8,23 @@
 //! - a key found dead by expiry is cleared *as of the expiry instant* before something is written to it;
 //! - a key that is created, or emptied by a removal, loses an expiry that stood there.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
+use super::client::Client;
+use super::databases::Moved;
 use super::error::Error;
 use super::notify::{Event, EventClass};
-use super::{Cell, Engine, Now};
 use super::pubsub::Scope;
+use super::session::Watch;
+use super::stats::Stats;
+use super::{Cell, Engine, Now};
 use crate::clock::{NTP64, Stamp};
 use crate::link::batch::{BatchWriter, Record};
-use crate::link::frame::Cursor;
+use crate::link::frame::{Cursor, Swaps};
 use crate::link::outbox::Slot;
 use crate::store::delta::{Amount, Change, Kind};
 use crate::store::digest;
@@ -25,7 +32,7 @@ use crate::store::entry::{Entry, Value};
 use crate::store::hash::Hash;
 use crate::store::list::List;
 use crate::store::set::Set;
-use crate::store::shard::{KeyHash, RANGES};
+use crate::store::shard::{KeyHash, RANGES, Shard};
 use crate::store::zset::Zset;
 
 /// The ranges a command holds, in rising order.
@@ -85,6 +92,11 @@ impl<'e> Locks<'e> {
             Locks::None | Locks::One(..) => not_locked(range),
         }
     }
+}
+
+/// Whether a key exists in a range that is locked.
+fn exists(engine: &Engine, shard: &Shard, space: u32, key: &[u8], now_ms: u64) -> bool {
+    shard.get(space, key, engine.hash(key)).is_some_and(|entry| entry.value_at(now_ms).is_some())
 }
 
 fn not_locked(range: usize) -> ! {
@@ -152,6 +164,11 @@ impl<'e> Keyspace<'e> {
         self.now.unix_ms
     }
 
+    /// The same in microseconds.
+    pub fn now_us(&self) -> u64 {
+        self.now.unix_us()
+    }
+
     /// The selected database.
     pub fn db(&self) -> u32 {
         self.db
@@ -201,23 +218,42 @@ impl<'e> Keyspace<'e> {
 
     /// Reads a key for a client: counts a hit or miss and notes the access.
     pub fn value(&mut self, key: &[u8]) -> Option<Value<'_>> {
+        let touch = !self.no_touch;
+        self.read::<true>(key, touch)
+    }
+
+    /// Likewise, but leaves the access time alone, as EXISTS, TTL and TYPE do.
+    pub fn look(&mut self, key: &[u8]) -> Option<Value<'_>> {
+        self.read::<true>(key, false)
+    }
+
+    /// The value of a key that is about to be written: no hit or miss, no access. Unlike [`Self::peek`] it notices that
+    /// the key is past its expiry.
+    pub fn find(&mut self, key: &[u8]) -> Option<Value<'_>> {
+        self.read::<false>(key, false)
+    }
+
+    fn read<const COUNTED: bool>(&mut self, key: &[u8], touch: bool) -> Option<Value<'_>> {
         let hash = self.engine.hash(key);
-        let (space, now_ms) = (self.space, self.now.unix_ms);
+        let now_ms = self.now.unix_ms;
+        let used_at = touch.then_some((now_ms / 1000) as u32);
         let stats = self.engine.stats(self.thread);
         let cell = self.locks.cell_mut(hash.range());
-        let found = match cell.shard.get_mut(space, key, hash) {
-            Some(entry) => {
-                if !self.no_touch {
-                    entry.used_at = (now_ms / 1000) as u32;
-                }
-                entry.value_at(now_ms)
+        let (found, expired) = cell.shard.read(self.space, key, hash, now_ms, used_at);
+        let mut tell = |class, event| {
+            if self.engine.notifies(class) {
+                self.events.push(Event { class, event, db: self.db, key: key.to_vec() });
             }
-            None => None,
         };
-        stats.count_lookup(found.is_some());
-        if found.is_none() && self.tells_misses && self.engine.notifies(EventClass::KEY_MISS) {
-            let (class, db) = (EventClass::KEY_MISS, self.db);
-            self.events.push(Event { class, event: "keymiss", db, key: key.to_vec() });
+        if expired {
+            Stats::add(&stats.expired_keys, 1);
+            tell(EventClass::EXPIRED, "expired");
+        }
+        if COUNTED {
+            stats.count_lookup(found.is_some());
+            if found.is_none() && self.tells_misses {
+                tell(EventClass::KEY_MISS, "keymiss");
+            }
         }
         found
     }
@@ -410,7 +446,7 @@ impl<'e> Keyspace<'e> {
 
     /// Deletes a key. Returns whether it existed.
     pub fn delete(&mut self, key: &[u8]) -> bool {
-        self.exists(key) && self.apply(key, &Change::Clear)
+        self.find(key).is_some() && self.apply(key, &Change::Clear)
     }
 
     /// Sets or removes the expiry of an existing key.
@@ -480,6 +516,19 @@ impl<'e> Keyspace<'e> {
         }
     }
 
+    /// Keys, and keys that expire, per database; the whole keyspace must be locked.
+    pub fn sizes(&self) -> Vec<(usize, usize)> {
+        let Locks::All(cells) = &self.locks else { panic!("counting keys needs every range") };
+        let size = |db| {
+            let space = self.engine.space_of(db);
+            let add = |(keys, expires), cell: &MutexGuard<'_, Cell>| {
+                (keys + cell.shard.live(space), expires + cell.shard.volatile(space))
+            };
+            cells.iter().fold((0, 0), add)
+        };
+        (0..self.engine.databases()).map(size).collect()
+    }
+
     /// Adds a record that is not about a key to the batch.
     pub fn record(&mut self, record: &Record<'_>) {
         let stamp = self.stamp();
@@ -493,14 +542,90 @@ impl<'e> Keyspace<'e> {
         let stamp = self.stamp();
         let cx = self.engine.shard_context();
         let Locks::All(cells) = &mut self.locks else { panic!("a flush holds every range") };
+        let (engine, now_ms) = (self.engine, self.now.unix_ms);
         let mut flushed = Vec::new();
         for cell in cells.iter_mut() {
-            cell.touch_space(space);
+            cell.touch_keys(|held, key| held == space && exists(engine, &cell.shard, space, key, now_ms));
             flushed.push(cell.shard.flush(space, stamp, cx, |_| {}));
         }
         self.dirty += flushed.iter().map(|flushed| flushed.len() as u64).sum::<u64>();
         self.record(&Record::Flush(space));
         flushed
+    }
+
+    /// Exchanges what two databases show; the whole keyspace must be locked.
+    pub fn swap(&mut self, a: u32, b: u32) {
+        let stamp = self.stamp();
+        self.merge_swap(stamp, a, b);
+        self.record(&Record::Swap(a, b));
+        self.dirty += 1;
+    }
+
+    /// Merges a swap; the whole keyspace must be locked.
+    pub(super) fn merge_swap(&mut self, stamp: Stamp, a: u32, b: u32) {
+        let moved = self.engine.databases.merge_swap(stamp, a, b);
+        self.follow(&moved);
+    }
+
+    /// Merges all swaps a peer has; the whole keyspace must be locked.
+    pub(super) fn merge_swaps(&mut self, swaps: &Swaps) {
+        let moved = self.engine.databases.merge(swaps);
+        self.follow(&moved);
+    }
+
+    /// Has clients follow databases that show other keyspaces now. Keys they wait for are served from there.
+    fn follow(&mut self, moved: &[Moved]) {
+        let (engine, now_ms) = (self.engine, self.now.unix_ms);
+        let Locks::All(cells) = &mut self.locks else { panic!("a swap holds every range") };
+        for cell in cells.iter_mut().filter(|_| !moved.is_empty()) {
+            cell.touch_keys(|space, key| {
+                moved.iter().filter(|moved| moved.from == space).any(|Moved { from, to, .. }| {
+                    [from, to].iter().any(|space| exists(engine, &cell.shard, **space, key, now_ms))
+                })
+            });
+            cell.follow(moved);
+        }
+        moved.iter().for_each(|moved| self.serve_database(moved.db));
+        self.select(self.db);
+    }
+
+    /// Calls back with every range from `first` on, until told to stop: with all of them locked if they are, else
+    /// with one locked at a time.
+    pub fn walk(&mut self, first: usize, mut each: impl FnMut(usize, &mut Cell) -> ControlFlow<()>) {
+        for range in first..RANGES {
+            let flow = match &mut self.locks {
+                Locks::All(cells) => each(range, &mut cells[range]),
+                Locks::None => each(range, &mut self.engine.cell(range).lock()),
+                Locks::One(..) | Locks::Many(_) => panic!("the command's table entry does not say that it walks"),
+            };
+            if flow.is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Buries every key past its expiry, in the ranges [`Self::walk`] visits: all.
+    pub fn bury_due(&mut self) {
+        let (engine, now, thread) = (self.engine, self.now, self.thread);
+        let mut events = Vec::new();
+        self.walk(0, |_, cell| {
+            engine.bury_due(cell, now, usize::MAX, thread, &mut events);
+            ControlFlow::Continue(())
+        });
+        self.events.extend(events);
+    }
+
+    /// WATCH: has EXEC of the client fail once the key changes. Returns whether it exists.
+    pub fn watch(&mut self, key: &[u8], client: &Arc<Client>) -> bool {
+        let space = self.space;
+        self.cell_of(key).watch(space, key, client);
+        self.exists(key)
+    }
+
+    /// Ends [`Self::watch`]; the key's range must be locked.
+    pub fn unwatch(&mut self, watch: &Watch, client: &Arc<Client>) {
+        let space = self.engine.space_of(watch.db);
+        self.cell_of(&watch.key).unwatch(space, &watch.key, client);
     }
 
     /// Has clients served that wait for any key of a database: another keyspace stands behind it now. The whole
@@ -635,8 +760,9 @@ impl<'e> Keyspace<'e> {
         let Locks::All(cells) = &mut self.locks else { panic!("a flush holds every range") };
         let mut flushed = Vec::new();
         let mut split: Vec<Vec<u8>> = Vec::new();
+        let (engine, now_ms) = (self.engine, self.now.unix_ms);
         for cell in cells.iter_mut() {
-            cell.touch_space(space);
+            cell.touch_keys(|held, key| held == space && exists(engine, &cell.shard, space, key, now_ms));
             flushed.push(cell.shard.flush(space, stamp, cx, |entry| split.push(entry.key().to_vec())));
         }
         for key in split {
@@ -689,8 +815,11 @@ impl<'e> Keyspace<'e> {
         match entry.expires_at_ms() {
             Some(at_ms) if at_ms <= self.now.unix_ms && entry.value().is_some() => {
                 let dead_as_of = Stamp::instant(at_ms).max(entry.stamp().next());
+                if !entry.is_buried() {
+                    Stats::add(&self.engine.stats(self.thread).expired_keys, 1);
+                    self.notify(EventClass::EXPIRED, "expired", key);
+                }
                 self.merge(key, hash, Some(dead_as_of), &Change::Clear);
-                self.notify(EventClass::EXPIRED, "expired", key);
             }
             _ if entry.value().is_none() && expiry.at_ms.is_some() && !is_removal(change) => {
                 self.merge(key, hash, None, &Change::Expire(None, expiry.kind));

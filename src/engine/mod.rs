@@ -18,7 +18,9 @@ pub mod call;
 pub mod client;
 pub mod cluster;
 pub mod command;
+pub mod databases;
 pub mod error;
+pub mod registry;
 pub mod keyspace;
 pub mod notify;
 mod ownership;
@@ -28,21 +30,32 @@ pub mod registers;
 pub mod replication;
 pub mod session;
 pub mod stats;
+pub mod command_stats;
+pub mod monitor;
+pub mod slowlog;
+pub mod latency;
+pub mod limits;
+pub mod pause;
+pub mod facts;
+pub mod standing;
+pub mod host;
+mod step_back;
+mod upkeep;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use hashbrown::HashMap;
 use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
-use crate::config::Config;
+use crate::config::{Access, Caller, Config};
 use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
@@ -55,11 +68,22 @@ use call::{Blocking, Call, Outcome};
 use client::{Client, ClientFlags};
 use cluster::Topology;
 use command::{Command, Flags};
+use command_stats::CommandStats;
+use databases::{Databases, Moved};
 use error::Error;
+use facts::ProcessFacts;
+use host::Host;
 use keyspace::{Keyspace, Locks};
+use latency::Latency;
+use limits::Limits;
+use monitor::Monitors;
 use notify::{Event, EventClass};
+use pause::{Pause, Paused};
 use pubsub::Scope;
-use session::{ReplyMode, Session};
+use registry::{Known, Registry};
+use session::{ReplyMode, Session, Watch};
+use slowlog::SlowLog;
+use standing::Standing;
 use stats::Stats;
 
 /// The current time, read once per read buffer.
@@ -76,11 +100,20 @@ impl Now {
     pub fn from_unix_ns(ns: u128) -> Self {
         Now { unix_ms: (ns / 1_000_000) as u64, ntp: crate::clock::ntp_from_unix_ns(ns) }
     }
+
+    /// Microseconds since the Unix epoch.
+    pub fn unix_us(self) -> u64 {
+        let (seconds, fraction) = (self.ntp.0 >> 32, self.ntp.0 & 0xFFFF_FFFF);
+        seconds * 1_000_000 + ((fraction * 1_000_000) >> 32)
+    }
 }
 
 /// Bits for hashing and identities, drawn by the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Seeds(pub [u64; 4]);
+
+/// Codes beyond so many are not counted apart: scripts may make up any.
+pub const ERROR_CODES_MAX: usize = 128;
 
 /// One range with all that is kept under its lock.
 #[derive(Debug, Default)]
@@ -119,12 +152,22 @@ impl Cell {
         }
     }
 
-    /// Has every EXEC fail that watches an existing key of the keyspace, which is about to be flushed.
-    fn touch_space(&self, space: u32) {
-        for ((held, _), clients) in &self.watched {
-            if *held == space {
+    /// Has every EXEC fail that watches one of these keys.
+    fn touch_keys(&self, is_touched: impl Fn(u32, &[u8]) -> bool) {
+        for ((space, key), clients) in &self.watched {
+            if is_touched(*space, key) {
                 clients.iter().for_each(|client| client.set(ClientFlags::DIRTY));
             }
+        }
+    }
+
+    /// Has clients watch the same keys of the same databases, which now show other keyspaces.
+    fn follow(&mut self, moved: &[Moved]) {
+        let target = |space| moved.iter().find(|moved| moved.from == space).map_or(space, |moved| moved.to);
+        if !self.watched.is_empty() {
+            let watched = std::mem::take(&mut self.watched);
+            self.watched =
+                watched.into_iter().map(|((space, key), clients)| ((target(space), key), clients)).collect();
         }
     }
 
@@ -136,6 +179,9 @@ impl Cell {
 #[derive(Default)]
 #[repr(align(128))]
 struct PaddedCell(Mutex<Cell>);
+
+/// What a queued argument takes beyond its bytes.
+const QUEUED_ARG_BYTES: usize = 8;
 
 /// What a connection does after a request.
 #[derive(Debug)]
@@ -153,8 +199,10 @@ pub enum Flow {
         /// Until when, in Unix milliseconds.
         deadline_ms: Option<u64>,
     },
-    /// Wait so many milliseconds.
+    /// Wait so many milliseconds, then send the reply.
     Sleep(u64),
+    /// Nothing was done: give the same request again once CLIENT PAUSE is over.
+    Paused,
     /// Hand the connection to the link layer.
     Link,
     /// Stop the server.
@@ -168,7 +216,7 @@ pub struct Engine {
     /// Issues the stamps of this node.
     pub clock: Clock,
     /// Which keyspace stands behind each database.
-    spaces: Box<[AtomicU32]>,
+    pub databases: Databases,
     /// Nothing stamped at or below this time can arrive any more.
     stable: AtomicU64,
     /// Peers are known: writes go to the outbox, removals leave tombstones.
@@ -185,7 +233,7 @@ pub struct Engine {
     pub outbox: Outbox,
     stats: Box<[Stats]>,
     /// Commands by name.
-    commands: HashMap<&'static str, &'static Command, ahash::RandomState>,
+    pub registry: Registry,
     /// The configuration.
     pub config: RwLock<Config>,
     /// The password; empty if none is needed.
@@ -194,6 +242,26 @@ pub struct Engine {
     /// Open connections.
     pub clients: DashMap<u64, Arc<Client>>,
     next_client_id: AtomicU64,
+    /// What of the configuration every connection needs.
+    pub limits: Arc<Limits>,
+    /// What commands cost.
+    pub command_stats: CommandStats,
+    /// Error replies by their code; at most [`ERROR_CODES_MAX`] codes.
+    pub error_stats: Mutex<BTreeMap<String, u64>>,
+    /// Who watches.
+    pub monitors: Monitors,
+    /// Slow commands.
+    pub slowlog: Mutex<SlowLog>,
+    /// Latency spikes.
+    pub latency: Mutex<Latency>,
+    /// The shell, once there is one.
+    pub host: OnceLock<Box<dyn Host>>,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// The process, as the shell sees it.
+    pub facts: RwLock<ProcessFacts>,
+    /// This node among its partners, as of a moment ago: see [`Engine::refresh_standing`].
+    pub standing: RwLock<Standing>,
     /// How many waits for keys have begun: the order in which waiters are served.
     waits_begun: AtomicU64,
     /// Subscriptions.
@@ -210,6 +278,10 @@ pub struct Engine {
     pub registers: registers::Registers,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
+    /// Keys past their expiry are removed without being asked for; DEBUG SET-ACTIVE-EXPIRE.
+    active_expire: AtomicBool,
+    /// The range [`Self::tick`] goes on from.
+    upkeep_range: AtomicUsize,
 }
 
 impl Engine {
@@ -224,17 +296,14 @@ impl Engine {
     ) -> Self {
         let [a, b, c, d] = seeds.0;
         let hasher = ahash::RandomState::with_seeds(a, b, c, d);
-        let mut commands = HashMap::with_hasher(hasher.clone());
-        for command in tables.iter().flat_map(|table| table.iter()) {
-            commands.insert(command.name, command);
-        }
+        let registry = Registry::new(tables, &config.rename_command, hasher.clone());
         let mesh = replication::mesh_for(origin, &config);
         Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
             hasher,
             clock: Clock::new(origin, floor),
-            spaces: (0..config.databases.max(1)).map(|db| AtomicU32::new(db as u32)).collect(),
-            stable: AtomicU64::new(u64::MAX),
+            databases: Databases::new(config.databases),
+            stable: AtomicU64::new(if replication::is_wanted(&config) { 0 } else { u64::MAX }),
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
@@ -242,9 +311,19 @@ impl Engine {
             first_tick_ms: AtomicU64::new(0),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
-            commands,
             password: RwLock::new(config.requirepass.clone().unwrap_or_default().into_bytes()),
             notify: AtomicU32::new(config.notify_keyspace_events.bits().into()),
+            limits: Arc::new(Limits::of(&config)),
+            command_stats: CommandStats::new(threads.max(1), registry.ids()),
+            error_stats: Mutex::default(),
+            monitors: Monitors::default(),
+            slowlog: Mutex::default(),
+            latency: Mutex::default(),
+            host: OnceLock::new(),
+            registry,
+            pause: Pause::default(),
+            facts: RwLock::default(),
+            standing: RwLock::default(),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
             waits_begun: AtomicU64::new(0),
@@ -256,6 +335,8 @@ impl Engine {
             registers: registers::Registers::default(),
             config: RwLock::new(config),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
+            active_expire: AtomicBool::new(true),
+            upkeep_range: AtomicUsize::new(0),
         }
     }
 
@@ -269,11 +350,11 @@ impl Engine {
         }
         let start = out.len();
         let flow = match self.admit(session, name, args) {
+            Ok(command) if self.is_paused(session, command, now) => return Flow::Paused,
             Ok(command) => self.run(session, command, args, out, now, thread),
             Err(error) => {
-                if let Some(transaction) = &mut session.transaction {
-                    transaction.aborted = true;
-                }
+                let error = self.refuse(session, name, error);
+                self.command_stats.rejected(thread, session.command_id);
                 self.reply_error(session, out, thread, &error);
                 Flow::Continue
             }
@@ -291,40 +372,101 @@ impl Engine {
         flow
     }
 
+    /// What a refused command does to a transaction: EXEC itself ends it, any other has EXEC abort it.
+    fn refuse(&self, session: &mut Session, name: &[u8], error: Error) -> Error {
+        if name.eq_ignore_ascii_case(b"exec") {
+            self.discard(session);
+            let error = error.to_string();
+            let reason = error.strip_prefix("ERR ").unwrap_or(&error);
+            return format!("EXECABORT Transaction discarded because of: {reason}").into();
+        }
+        if let Some(transaction) = &mut session.transaction {
+            transaction.aborted = true;
+        }
+        error
+    }
+
     fn reply_error(&self, session: &Session, out: &mut Vec<u8>, thread: usize, error: &Error) {
         Stats::add(&self.stats(thread).errors, 1);
+        self.count_error(error.code());
         Reply::new(out, session.protocol).error(error);
     }
 
-    /// Finds the command and checks that this session may run it now.
-    fn admit(&self, session: &Session, name: &[u8], args: Args<'_>) -> Result<&'static Command, Error> {
-        let command = self.find(name).ok_or_else(|| unknown_command(args))?;
-        let command = match (command.subcommands, args.get(1)) {
-            ([], _) | (_, None) => command,
-            (_, Some(sub)) => find_sub(command, sub).ok_or_else(|| unknown_subcommand(command, sub))?,
-        };
-        if !command.takes(args.len()) {
-            return Err(Error::wrong_arity(&self.full_name(command, name)));
+    fn count_error(&self, code: &str) {
+        let mut counts = self.error_stats.lock();
+        if let Some(count) = counts.get_mut(code) {
+            *count += 1;
+        } else if counts.len() < ERROR_CODES_MAX {
+            counts.insert(code.to_owned(), 1);
         }
-        if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
+    }
+
+    /// Finds the command and checks that this session may run it now.
+    fn admit(&self, session: &mut Session, name: &[u8], args: Args<'_>) -> Result<&'static Command, Error> {
+        session.command_id = u16::MAX;
+        let mut known = self.registry.find(name).ok_or_else(|| unknown_command(args))?;
+        if !known.command.subcommands.is_empty()
+            && let Some(sub) = args.get(1)
+        {
+            known = self.registry.find_sub(known, sub).ok_or_else(|| unknown_subcommand(known.command, sub))?;
+        }
+        let Known { command, id } = known;
+        session.command_id = id;
+        if !command.takes(args.len()) {
+            return Err(Error::wrong_arity(self.registry.name(id)));
+        }
+        if command.flags.contains(Flags::PROTECTED) {
+            self.admit_protected(session)?;
+        }
+        if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && self.requires_password() {
             return Err(Error::new("NOAUTH Authentication required."));
         }
         if session.client.flags().contains(ClientFlags::LINK_ONLY) && !command.flags.intersects(LINK_ONLY_FLAGS) {
             return Err(allowlist::LINK_ONLY);
         }
-        self.admit_state(session, command, name)?;
+        self.admit_state(session, command)?;
         Ok(command)
     }
 
+    /// DEBUG, as `enable-debug-command` says.
+    fn admit_protected(&self, session: &Session) -> Result<(), Error> {
+        let allowed = match self.config.read().enable_debug_command {
+            Access::Yes => true,
+            Access::Local => session.client.is_local(),
+            Access::No => false,
+        };
+        if allowed { Ok(()) } else { Err(Error::DEBUG_NOT_ALLOWED) }
+    }
+
+    /// Whether clients have to authenticate.
+    pub fn requires_password(&self) -> bool {
+        !self.password.read().is_empty()
+    }
+
+    /// Whether CLIENT PAUSE holds a command back.
+    #[inline]
+    fn is_paused(&self, session: &Session, command: &Command, now: Now) -> bool {
+        let Some((paused, _)) = self.pause.at(now.unix_ms) else { return false };
+        let is_write = |command: &Command| command.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE);
+        match (paused, &session.transaction) {
+            (Paused::All, _) => true,
+            (Paused::Writes, Some(transaction)) if command.name == "exec" => {
+                transaction.queue.iter().any(|(queued, _)| is_write(queued))
+            }
+            (Paused::Writes, Some(_)) => false,
+            (Paused::Writes, None) => is_write(command),
+        }
+    }
+
     /// What depends on the state of the session and the server.
-    fn admit_state(&self, session: &Session, command: &'static Command, name: &[u8]) -> Result<(), Error> {
+    fn admit_state(&self, session: &Session, command: &'static Command) -> Result<(), Error> {
         if session.is_subscriber()
             && session.protocol == crate::resp::reply::Protocol::Resp2
             && !command.flags.contains(Flags::SUBSCRIBED)
         {
             return Err(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-                self.full_name(command, name)
+                self.registry.name(session.command_id)
             )
             .into());
         }
@@ -346,12 +488,13 @@ impl Engine {
         now: Now,
         thread: usize,
     ) -> Flow {
-        if let Some(transaction) = &mut session.transaction
+        if session.transaction.is_some()
             && !matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
         {
-            transaction.queue.push((command, OwnedArgs::from_args(args)));
-            Reply::new(out, session.protocol).simple("QUEUED");
-            return Flow::Continue;
+            return self.queue(session, command, args, out);
+        }
+        if self.monitors.any() && !command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
+            self.monitors.tell(session, self.registry.name(session.command_id), args, now.unix_us());
         }
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
@@ -369,6 +512,57 @@ impl Engine {
         self.conclude(keys, thread);
         drop(garbage);
         flow
+    }
+
+    /// Keeps a command for EXEC. A client that queues more than it may have buffered is disconnected.
+    fn queue(
+        &self,
+        session: &mut Session,
+        command: &'static Command,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) -> Flow {
+        let Some(transaction) = &mut session.transaction else { return Flow::Continue };
+        transaction.bytes += args.iter().map(|arg| arg.len() + QUEUED_ARG_BYTES).sum::<usize>();
+        if transaction.bytes as u64 > self.config.read().client_query_buffer_limit {
+            return Flow::Close;
+        }
+        transaction.queue.push((command, OwnedArgs::from_args(args)));
+        session.client.queued.store(transaction.queue.len() as u32, Ordering::Relaxed);
+        Reply::new(out, session.protocol).simple("QUEUED");
+        Flow::Continue
+    }
+
+    /// Ends MULTI and WATCH without running anything. No range may be locked by the caller.
+    pub fn discard(&self, session: &mut Session) {
+        session.end_transaction();
+        self.unwatch_all(session);
+    }
+
+    /// Accounts for the session's last command, which took so long.
+    #[inline]
+    pub fn ran(&self, session: &Session, args: Args<'_>, us: u64, now: Now, thread: usize) {
+        self.command_stats.ran(thread, session.command_id, us);
+        if us >= self.limits.noted_us.load(Ordering::Relaxed) {
+            self.note_slow(session, args, us, now);
+        }
+    }
+
+    #[cold]
+    fn note_slow(&self, session: &Session, args: Args<'_>, us: u64, now: Now) {
+        let Some(command) = self.registry.command(session.command_id) else { return };
+        let config = self.config.read();
+        let (at_s, ms) = (now.unix_ms / 1000, us / 1000);
+        if config.slowlog_log_slower_than_us.is_some_and(|limit| us >= limit)
+            && !command.flags.contains(Flags::SKIP_SLOWLOG)
+        {
+            let name = self.registry.name(session.command_id);
+            self.slowlog.lock().add(session, name, args, us, at_s, config.slowlog_max_len);
+        }
+        if config.latency_monitor_threshold_ms != 0 && ms >= config.latency_monitor_threshold_ms {
+            let fast = command.flags.contains(Flags::FAST);
+            self.latency.lock().add(if fast { "fast-command" } else { "command" }, at_s, ms);
+        }
     }
 
     /// Runs a command's function; an error becomes its reply.
@@ -398,6 +592,7 @@ impl Engine {
         let (outcome, garbage, thread) = (call.outcome, call.garbage, call.keys.thread());
         if let Err(error) = result {
             out.truncate(start);
+            self.command_stats.failed(thread, session.command_id);
             self.reply_error(session, out, thread, &error);
             return (Outcome::Done, garbage);
         }
@@ -427,11 +622,13 @@ impl Engine {
         if command.name == "exec" {
             let Some(transaction) = &session.transaction else { return Locks::None };
             for (queued, args) in &transaction.queue {
-                if !self.ranges_of(queued, args.args(), &mut ranges) {
+                if queued.flags.contains(Flags::WALKS_KEYSPACE)
+                    || !self.ranges_of(queued, args.args(), &mut ranges)
+                {
                     return Locks::all(self);
                 }
             }
-            ranges.extend(session.watched.iter().map(|(_, key)| self.hash(key).range()));
+            ranges.extend(session.watched.iter().map(|watch| self.hash(&watch.key).range()));
         } else if !self.ranges_of(command, args, &mut ranges) {
             return Locks::all(self);
         }
@@ -452,11 +649,10 @@ impl Engine {
     /// A new connection.
     pub fn connect(&self, addr: String, local_addr: String, now: Now, thread: usize) -> Session {
         let id = self.next_id();
-        let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms));
+        let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms, self.limits.clone()));
         self.clients.insert(id, client.clone());
         Stats::add(&self.stats(thread).connections, 1);
-        let authenticated = self.password.read().is_empty();
-        Session::new(client, authenticated)
+        Session::new(client, !self.requires_password())
     }
 
     /// A number for a client or a link, never used twice.
@@ -468,35 +664,44 @@ impl Engine {
     pub fn disconnect(&self, session: &mut Session) {
         self.unwatch_all(session);
         self.pubsub.remove_client(session);
+        self.monitors.remove(&session.client);
         self.clients.remove(&session.client.id);
     }
 
-    /// Ends WATCH.
+    /// RESET: the session as if it had just connected, but for its protocol.
+    pub fn reset(&self, session: &mut Session) {
+        self.discard(session);
+        self.pubsub.remove_client(session);
+        self.monitors.remove(&session.client);
+        session.db = 0;
+        session.authenticated = !self.requires_password();
+        let client = &session.client;
+        client.db.store(0, Ordering::Relaxed);
+        client.queued.store(u32::MAX, Ordering::Relaxed);
+        client.subscriptions.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        client.name.lock().clear();
+        client.unset(
+            ClientFlags::MULTI
+                | ClientFlags::PUBSUB
+                | ClientFlags::NO_EVICT
+                | ClientFlags::NO_TOUCH
+                | ClientFlags::READONLY,
+        );
+    }
+
+    /// Ends WATCH. No range may be locked by the caller.
     pub fn unwatch_all(&self, session: &mut Session) {
-        for (space, key) in session.watched.drain(..) {
-            self.cell(self.hash(&key).range()).lock().unwatch(space, &key, &session.client);
+        for Watch { db, key, .. } in session.watched.drain(..) {
+            let mut cell = self.cell(self.hash(&key).range()).lock();
+            let space = self.space_of(db);
+            cell.unwatch(space, &key, &session.client);
         }
         session.client.unset(ClientFlags::DIRTY);
     }
 
     /// The command of a name, in any case of letters.
     pub fn find(&self, name: &[u8]) -> Option<&'static Command> {
-        let mut lower = [0u8; 32];
-        let lower = lower.get_mut(..name.len())?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        self.commands.get(std::str::from_utf8(lower).ok()?).copied()
-    }
-
-    /// All commands.
-    pub fn commands(&self) -> impl Iterator<Item = &'static Command> + '_ {
-        self.commands.values().copied()
-    }
-
-    /// `get`, or `config|get` for a subcommand.
-    pub fn full_name(&self, command: &'static Command, name: &[u8]) -> String {
-        let parent = String::from_utf8_lossy(name).to_lowercase();
-        if parent == command.name { parent } else { format!("{parent}|{}", command.name) }
+        Some(self.registry.find(name)?.command)
     }
 
     /// A range.
@@ -511,23 +716,17 @@ impl Engine {
 
     /// Number of databases.
     pub fn databases(&self) -> u32 {
-        self.spaces.len() as u32
+        self.databases.count()
     }
 
     /// The keyspace behind a database.
     pub fn space_of(&self, db: u32) -> u32 {
-        self.spaces[db as usize].load(Ordering::Acquire)
+        self.databases.space_of(db)
     }
 
     /// The database a keyspace stands behind, if any does.
     pub fn db_of(&self, space: u32) -> Option<u32> {
-        let db = self.spaces.iter().position(|held| held.load(Ordering::Acquire) == space)?;
-        Some(db as u32)
-    }
-
-    /// Has a keyspace stand behind a database; the whole keyspace must be locked.
-    pub fn set_space_of(&self, db: u32, space: u32) {
-        self.spaces[db as usize].store(space, Ordering::Release);
+        self.databases.db_of(space)
     }
 
     /// Nothing stamped at or below this time can arrive any more.
@@ -550,7 +749,13 @@ impl Engine {
     pub fn start_replicating(&self) {
         let mut mesh = self.mesh.lock();
         self.active.store(true, Ordering::SeqCst);
-        if !self.replicating.swap(true, Ordering::SeqCst) && self.clock.last().0 > 0 {
+        if self.replicating.load(Ordering::SeqCst) {
+            return;
+        }
+        // Before the first tombstone is written: it stays until the links say that it may go.
+        self.set_stable(NTP64(0));
+        self.replicating.store(true, Ordering::SeqCst);
+        if self.clock.last().0 > 0 {
             mesh.count_untold(NTP64(0));
         }
     }
@@ -567,6 +772,40 @@ impl Engine {
             keep_tombstones: self.replicating.load(Ordering::Relaxed),
             hasher: &self.hasher,
         }
+    }
+
+    /// CONFIG SET: all pairs or none.
+    ///
+    /// # Errors
+    /// The reply's text.
+    pub fn configure(&self, pairs: &[(&str, &str)], caller: Caller) -> Result<(), Error> {
+        let mut held = self.config.write();
+        let mut config = held.clone();
+        let changed = config.set(pairs, caller).map_err(|error| Error::from(error.to_string()))?;
+        if let Some(host) = self.host.get()
+            && let Err(reason) = host.reconfigure(&changed, &config)
+        {
+            let name = changed.first().copied().unwrap_or_default();
+            return Err(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}").into());
+        }
+        self.limits.adopt(&config);
+        if changed.contains(&"requirepass") {
+            *self.password.write() = config.requirepass.clone().unwrap_or_default().into_bytes();
+        }
+        self.set_notify(config.notify_keyspace_events);
+        *held = config;
+        Ok(())
+    }
+
+    /// Whether cluster clients are served: `cluster-emulation`.
+    pub fn emulates_cluster(&self) -> bool {
+        let config = self.config.read();
+        self.topology.read().emulates(&config)
+    }
+
+    /// How many threads run commands.
+    pub fn threads(&self) -> usize {
+        self.stats.len()
     }
 
     /// The counters of a thread.
@@ -686,10 +925,6 @@ impl Engine {
 
 /// What a connection may run that may only become a link.
 const LINK_ONLY_FLAGS: Flags = Flags::NO_AUTH.union(Flags::LINKING);
-
-fn find_sub(command: &'static Command, name: &[u8]) -> Option<&'static Command> {
-    command.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))
-}
 
 fn is_reply_skip(args: Args<'_>) -> bool {
     args.len() == 3

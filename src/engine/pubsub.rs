@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn session(id: u64) -> Session {
-        Session::new(Arc::new(Client::new(id, String::new(), String::new(), 0)), true)
+        Session::new(Arc::new(Client::new(id, String::new(), String::new(), 0, Arc::default())), true)
     }
 
     fn received(session: &Session) -> String {

@@ -19,7 +19,6 @@ use crate::link::codec::Malformed;
 use crate::link::frame::Cursor;
 use crate::link::vector::Vector;
 use crate::store::delta::Change;
-use crate::store::digest;
 use crate::store::entry::{Entry, MergeContext};
 use crate::store::shard::RANGES;
 
@@ -46,11 +45,7 @@ impl Engine {
 
     /// The digest of a range over all keyspaces; zero if it holds nothing.
     pub fn range_digest(&self, range: usize) -> u64 {
-        let cell = self.cell(range).lock();
-        (0..cell.shard.spaces()).fold(0, |sum: u64, space| match cell.shard.digest(space) {
-            0 => sum,
-            digest => sum.wrapping_add(digest::mix(digest, u64::from(space) + 1)),
-        })
+        self.cell(range).lock().shard.digest_of_all()
     }
 
     /// Ranges that differ from a peer's digests, and of the others those with tombstones.

@@ -27,6 +27,11 @@ impl Registers {
         self.0.read().get(&register).map(|(_, value)| value.clone())
     }
 
+    /// Exchanges stamps.
+    pub fn restamp(&self, exchange: impl Fn(Stamp) -> Stamp) {
+        self.0.write().values_mut().for_each(|(stamp, _)| *stamp = exchange(*stamp));
+    }
+
     /// All of them, for a node that joins.
     pub fn all(&self) -> Vec<(Register, Stamp, Vec<u8>)> {
         self.0.read().iter().map(|(register, (stamp, value))| (*register, *stamp, value.clone())).collect()

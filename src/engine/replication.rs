@@ -56,6 +56,11 @@ fn limits(config: &Config) -> (Timing, usize) {
     (timing, usize::try_from(config.repl_backlog_size).unwrap_or(usize::MAX))
 }
 
+/// A partner's address as the mesh knows it.
+pub fn mesh_address(partner: &HostPort) -> Address {
+    (partner.host.clone(), partner.port)
+}
+
 /// Whether a configuration has the node follow a primary.
 pub fn is_follower(config: &Config) -> bool {
     !config.replicaof.is_empty() && !config.active_replica
@@ -174,6 +179,9 @@ impl Engine {
             return;
         }
         let mut mesh = self.mesh.lock();
+        if self.step_back(&mut mesh, self.time_limit(now)) {
+            tracing::warn!("This node's clock was set back: stamps that no partner had taken are given back");
+        }
         // A promise for the present: whatever this node writes from here on is stamped later.
         self.clock.observe(now.ntp);
         self.sequence(&mut mesh);
@@ -204,7 +212,7 @@ impl Engine {
                 return self.receive_segment(&mut mesh, id, origin, segment, tail, now, thread);
             }
             Frame::Heartbeat(heartbeat) => {
-                mesh.heartbeat(id, heartbeat)?;
+                mesh.heartbeat(id, heartbeat, self.time_limit(now))?;
                 let stable = mesh.stable(now.unix_ms);
                 self.set_stable(stable);
             }
@@ -223,8 +231,10 @@ impl Engine {
                 mesh.give(id, ranges, graves, globals);
             }
             Frame::Differs { vector, ranges, graves, globals } => {
-                let ahead = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.iter().map(|swap| swap.0));
-                if self.is_ahead(&mut mesh, id, ahead.map(|stamp| stamp.time).max(), now) {
+                let stamps = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.stamps());
+                let promises = vector.iter().map(|(_, progress)| progress.watermark);
+                let newest = stamps.map(|stamp| stamp.time).chain(promises).max();
+                if self.is_ahead(&mut mesh, id, newest, now) {
                     return Ok(Received::Held);
                 }
                 if mesh.differs(id, vector, &ranges, &graves) {
@@ -258,8 +268,8 @@ impl Engine {
         let registers = hello.registers.clone();
         mesh.hello(id, hello, now.unix_ms)?;
         // Those from the future come again, in a batch that is held.
-        let limit = now.ntp.0.saturating_add(ntp_span_ms(self.config.read().max_clock_drift_ms));
-        for (register, stamp, value) in registers.iter().filter(|(_, stamp, _)| stamp.time.0 <= limit) {
+        let limit = self.time_limit(now);
+        for (register, stamp, value) in registers.iter().filter(|(_, stamp, _)| stamp.time <= limit) {
             self.clock.observe(stamp.time);
             self.merge_register(*register, *stamp, value);
         }
@@ -313,15 +323,20 @@ impl Engine {
             return Err(Fault::Unexpected("a Segment of another length than it says"));
         }
         let kept = if mesh.members().count() > 1 { bytes::Bytes::copy_from_slice(batches) } else { bytes::Bytes::new() };
-        mesh.merged(origin, Segment { batches: kept, ..segment });
+        let watermark = if segment.watermark <= self.time_limit(now) { segment.watermark } else { NTP64(0) };
+        mesh.merged(origin, Segment { batches: kept, watermark, ..segment });
         Ok(Received::Taken)
+    }
+
+    /// The latest time a peer's stamp or promise may carry.
+    fn time_limit(&self, now: Now) -> NTP64 {
+        NTP64(now.ntp.0.saturating_add(ntp_span_ms(self.config.read().max_clock_drift_ms)))
     }
 
     /// Whether a time is further ahead than `max-clock-drift` allows: then the link holds.
     fn is_ahead(&self, mesh: &mut Mesh, id: LinkId, newest: Option<NTP64>, now: Now) -> bool {
-        let drift_ms = self.config.read().max_clock_drift_ms;
-        let limit = now.ntp.0.saturating_add(ntp_span_ms(drift_ms));
-        let ahead = newest.filter(|time| time.0 > limit);
+        let limit = self.time_limit(now);
+        let ahead = newest.filter(|time| *time > limit);
         mesh.set_skewed(id, ahead.map(|time| unix_ms_from_ntp(time).saturating_sub(now.unix_ms)));
         ahead.is_some()
     }
@@ -342,7 +357,14 @@ impl Engine {
                     foreign |= *space >= self.databases();
                     ranges.push(self.hash(key).range());
                 }
-                Record::Flush(_) | Record::Swap(..) => whole = true,
+                Record::Flush(space) => {
+                    foreign |= *space >= self.databases();
+                    whole = true;
+                }
+                Record::Swap(a, b) => {
+                    foreign |= *a.max(b) >= self.databases();
+                    whole = true;
+                }
                 Record::Register(register, value) => unreadable |= !is_readable(*register, value),
                 Record::Change(_) | Record::Publish(..) | Record::ShardPublish(..) => {}
             }
@@ -382,7 +404,7 @@ impl Engine {
                     }
                 }
                 Record::Flush(space) => garbage.extend(keys.flush_remote(space, stamp)),
-                Record::Swap(a, b) => self.merge_swap(stamp, a, b),
+                Record::Swap(a, b) => keys.merge_swap(stamp, a, b),
                 Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {
                     afterwards.push((stamp, record));
                 }
@@ -426,8 +448,6 @@ impl Engine {
         }
     }
 
-    fn merge_swap(&self, _stamp: Stamp, _a: u32, _b: u32) {}
-
     /// What a pulling peer needs besides ranges.
     fn globals(&self) -> Globals {
         let cell = self.cell(0).lock();
@@ -436,7 +456,7 @@ impl Engine {
             .filter(|(_, stamp)| *stamp != Stamp::NEVER)
             .collect();
         drop(cell);
-        Globals { flushes, swaps: Vec::new(), registers: self.registers.all() }
+        Globals { flushes, swaps: self.databases.swaps(), registers: self.registers.all() }
     }
 
     fn merge_globals(&self, globals: &Globals, now: Now, thread: usize) {
@@ -444,9 +464,11 @@ impl Engine {
             self.clock.observe(stamp.time);
             self.merge_register(*register, *stamp, value);
         }
-        for (stamp, a, b) in &globals.swaps {
-            self.clock.observe(stamp.time);
-            self.merge_swap(*stamp, *a, *b);
+        if let Some(newest) = globals.swaps.stamps().max() {
+            self.clock.observe(newest.time);
+            let mut keys = Keyspace::new(self, Locks::all(self), 0, now, thread);
+            keys.merge_swaps(&globals.swaps);
+            self.conclude(keys, thread);
         }
         let flushes = globals.flushes.iter().filter(|(space, _)| *space < self.databases());
         for (space, stamp) in flushes {

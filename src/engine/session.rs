@@ -1,10 +1,11 @@
 //! What a connection is in the middle of: database, protocol, transaction, watched keys, subscriptions.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use indexmap::IndexSet;
 
-use super::client::Client;
+use super::client::{Client, ClientFlags};
 use super::command::Command;
 use super::pubsub::Scope;
 use crate::resp::args::OwnedArgs;
@@ -17,6 +18,19 @@ pub struct Transaction {
     pub queue: Vec<(&'static Command, OwnedArgs)>,
     /// A command was refused while queueing: EXEC will abort.
     pub aborted: bool,
+    /// What the queue takes.
+    pub bytes: usize,
+}
+
+/// A key under WATCH.
+#[derive(Debug)]
+pub struct Watch {
+    /// Of which database.
+    pub db: u32,
+    /// The key.
+    pub key: Vec<u8>,
+    /// Whether it existed then: if it does not at EXEC, it has expired.
+    pub existed: bool,
 }
 
 /// CLIENT REPLY.
@@ -44,12 +58,14 @@ pub struct Session {
     pub authenticated: bool,
     /// MULTI.
     pub transaction: Option<Transaction>,
-    /// WATCH: keyspace and key.
-    pub watched: Vec<(u32, Vec<u8>)>,
+    /// WATCH.
+    pub watched: Vec<Watch>,
     /// Subscriptions per [`Scope`]. Changed by [`super::pubsub::Registry`] only.
     subscriptions: [IndexSet<Arc<[u8]>>; 3],
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// The number of the last command; see [`Registry`](super::registry::Registry).
+    pub command_id: u16,
 }
 
 impl Session {
@@ -64,7 +80,22 @@ impl Session {
             watched: Vec::new(),
             subscriptions: Default::default(),
             reply_mode: ReplyMode::On,
+            command_id: u16::MAX,
         }
+    }
+
+    /// Begins MULTI.
+    pub fn begin_transaction(&mut self) {
+        self.transaction = Some(Transaction::default());
+        self.client.set(ClientFlags::MULTI);
+        self.client.queued.store(0, Ordering::Relaxed);
+    }
+
+    /// Ends MULTI, and gives up what it queued.
+    pub fn end_transaction(&mut self) -> Option<Transaction> {
+        self.client.unset(ClientFlags::MULTI);
+        self.client.queued.store(u32::MAX, Ordering::Relaxed);
+        self.transaction.take()
     }
 
     /// Whether a RESP2 connection may only change its subscriptions now.

@@ -28,12 +28,35 @@ pub struct Stats {
     pub changes: AtomicU64,
     /// Changes merged from peers.
     pub merged: AtomicU64,
+    /// Reads from client sockets.
+    pub reads: AtomicU64,
+    /// Writes to client sockets.
+    pub writes: AtomicU64,
 }
 
 impl Stats {
     /// Adds to a counter of this thread. Only its thread writes: a load and a store, no locked instruction.
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// All of them.
+    pub fn all(&self) -> [&AtomicU64; 13] {
+        [
+            &self.commands,
+            &self.connections,
+            &self.rejected_connections,
+            &self.hits,
+            &self.misses,
+            &self.expired_keys,
+            &self.input_bytes,
+            &self.output_bytes,
+            &self.errors,
+            &self.changes,
+            &self.merged,
+            &self.reads,
+            &self.writes,
+        ]
     }
 
     /// Counts one read.

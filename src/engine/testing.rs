@@ -52,6 +52,24 @@ impl Fixture {
         String::from_utf8_lossy(&out).trim_end().replace("\r\n", " ")
     }
 
+    /// Another connection.
+    pub(crate) fn connect(&self) -> Session {
+        self.engine.connect("test:3".into(), "test:2".into(), now(self.now_ms), 0)
+    }
+
+    /// The reply to a command sent on another connection.
+    pub(crate) fn run_on(&mut self, session: &mut Session, command: &str) -> String {
+        std::mem::swap(&mut self.session, session);
+        let reply = self.run(command);
+        std::mem::swap(&mut self.session, session);
+        reply
+    }
+
+    /// Does upkeep until there is nothing left to do.
+    pub(crate) fn tick(&self) {
+        while self.engine.tick(now(self.now_ms), 0) {}
+    }
+
     /// Checks the reply to a command.
     #[track_caller]
     pub(crate) fn check(&mut self, command: &str, expected: &str) {

@@ -60,13 +60,20 @@ impl Backlog {
     pub fn push(&mut self, origin: Origin, segment: Segment) {
         let held = self.segments.entry(origin).or_default();
         if held.back().is_some_and(|last| last.last() + 1 != segment.first) {
-            self.bytes -= held.drain(..).map(|segment| segment.batches.len()).sum::<usize>();
-            self.order.retain(|of| *of != origin);
+            self.drop_origin(origin);
         }
+        let held = self.segments.entry(origin).or_default();
         self.bytes += segment.batches.len();
         self.order.push_back(origin);
         held.push_back(segment);
         self.evict();
+    }
+
+    /// Drops what is held of an origin.
+    pub fn drop_origin(&mut self, origin: Origin) {
+        let dropped = self.segments.remove(&origin).unwrap_or_default();
+        self.bytes -= dropped.iter().map(|segment| segment.batches.len()).sum::<usize>();
+        self.order.retain(|of| *of != origin);
     }
 
     /// The number of the oldest batch held of an origin.

@@ -77,13 +77,31 @@ pub struct Heartbeat {
     pub syncing: bool,
 }
 
+/// The swaps of databases a node knows of.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Swaps {
+    /// The newest swap that `base` stands for.
+    pub until: Option<Stamp>,
+    /// The keyspace behind each database as of then; behind those it does not name, the keyspace of their number.
+    pub base: Vec<u32>,
+    /// The swaps since: databases that changed places.
+    pub since: Vec<(Stamp, u32, u32)>,
+}
+
+impl Swaps {
+    /// When databases changed places, as far as it says.
+    pub fn stamps(&self) -> impl Iterator<Item = Stamp> + '_ {
+        self.until.into_iter().chain(self.since.iter().map(|(stamp, _, _)| *stamp))
+    }
+}
+
 /// What is not in ranges, sent at the start of a resync.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Globals {
     /// When each keyspace was flushed.
     pub flushes: Vec<(u32, Stamp)>,
     /// Databases that changed places.
-    pub swaps: Vec<(Stamp, u32, u32)>,
+    pub swaps: Swaps,
     /// Cluster-wide registers.
     pub registers: Vec<(Register, Stamp, Vec<u8>)>,
 }

@@ -90,6 +90,9 @@ pub enum Fault {
     /// A damaged frame.
     #[error(transparent)]
     Frame(#[from] frame::FrameError),
+    /// Stamps were given back: the link begins anew.
+    #[error("this node's clock was set right")]
+    ClockSetRight,
     /// The peer or the network closed it.
     #[error("closed by the peer")]
     Closed,
@@ -570,8 +573,9 @@ impl Mesh {
         }
     }
 
-    /// A peer's sign of life.
-    pub fn heartbeat(&mut self, id: LinkId, heartbeat: Heartbeat) -> Result<(), Fault> {
+    /// A peer's sign of life. A promise beyond `limit` is not taken: its author's clock is ahead, and may yet be set
+    /// right.
+    pub fn heartbeat(&mut self, id: LinkId, heartbeat: Heartbeat, limit: NTP64) -> Result<(), Fault> {
         let Some(link) = self.links.get_mut(&id) else { return Err(Fault::Closed) };
         let Some(node) = link.node() else { return Err(Fault::Unexpected("a Heartbeat before Hello")) };
         // What it says less of than before it said out of order; what it cannot have is nonsense we survive.
@@ -585,7 +589,7 @@ impl Mesh {
                 link.sent.remove(&origin);
             }
         }
-        for (origin, progress) in heartbeat.vector.iter() {
+        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit) {
             self.vector.promise(origin, progress);
         }
         for floor in heartbeat.floors {
@@ -674,6 +678,29 @@ impl Mesh {
     pub fn count_untold(&mut self, watermark: NTP64) {
         let have = self.vector.of(self.own.origin);
         self.vector.advance(self.own.origin, Progress { sequence: have.sequence + 1, watermark });
+    }
+
+    /// Whether every member is linked, and none has taken anything that a life of this node stamped beyond `limit`,
+    /// nor this node anything of theirs.
+    pub fn all_linked_below(&self, limit: NTP64) -> bool {
+        let node = self.own.origin.node();
+        let of_own = |vector: &Vector| {
+            vector.iter().any(|(origin, progress)| origin.node() == node && progress.watermark > limit)
+        };
+        let of_others = self.vector.iter().any(|(origin, progress)| origin.node() != node && progress.watermark > limit);
+        !of_others
+            && self.members.keys().all(|member| self.link_to(*member).is_some_and(|(_, link)| !of_own(&link.vector)))
+    }
+
+    /// This node's batches so far are void: what it holds is to be pulled. Its promise falls to `watermark`; the links end.
+    pub fn restate_own(&mut self, watermark: NTP64) {
+        let own = self.own.origin;
+        let sequence = self.vector.of(own).sequence + 1;
+        self.vector.set(own, Progress { sequence, watermark });
+        self.backlog.drop_origin(own);
+        self.links.values_mut().for_each(|link| {
+            link.fault.get_or_insert(Fault::ClockSetRight);
+        });
     }
 
     /// What to do with a segment that came.

@@ -52,6 +52,11 @@ impl Outbox {
         self.slots[thread % self.slots.len()].0.lock()
     }
 
+    /// Locks every slot, unless one is in use.
+    pub fn try_lock_all(&self) -> Option<Vec<MutexGuard<'_, Slot>>> {
+        self.slots.iter().map(|slot| slot.0.try_lock()).collect()
+    }
+
     /// Notes that a batch was put into a slot.
     pub fn fill(&self) {
         if !self.filled.load(Ordering::Relaxed) {

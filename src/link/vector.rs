@@ -51,6 +51,11 @@ impl Vector {
         held.watermark = held.watermark.max(progress.watermark);
     }
 
+    /// Puts an origin's progress where it is said to be, back too.
+    pub fn set(&mut self, origin: Origin, progress: Progress) {
+        self.0.insert(origin, progress);
+    }
+
     /// Takes over a watermark promised by a node that has `progress`, if all it covers is here.
     pub fn promise(&mut self, origin: Origin, progress: Progress) {
         let held = self.of(origin);

@@ -3,32 +3,48 @@
 //! The task alternates between reading and running: read what is there, run every complete request, write all
 //! replies at once. It reads no further while replies wait for a slow reader, so a client holds at most one read buffer, one
 //! command's reply beyond [`FLUSH_BYTES`] and its mailbox.
+//!
+//! Cost per read buffer: one read, one write, one lock of the mailbox, one look at the clock; per command a second look,
+//! for the slow log and INFO commandstats. Values are copied into the read buffer, the store and the write buffer, once
+//! each.
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::os::fd::AsRawFd;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 
+use super::listener::Incoming;
+use super::shell::Shell;
+use super::stream::Stream;
+use super::ticker::farewell;
 use super::time::now;
 use crate::engine::blocking::Waiter;
 use crate::engine::client::ClientFlags;
 use crate::engine::session::Session;
+use crate::engine::stats::Stats;
 use crate::engine::{Engine, Flow};
 use crate::resp::reply::Reply;
 use crate::resp::request::{Limits, Parser, Progress};
 
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 16 * 1024;
-/// Most bytes reserved ahead for a value whose length was announced.
+/// Most bytes reserved ahead for a value whose length was announced, unless as many have come already.
 const RESERVE_BYTES_MAX: usize = 1024 * 1024;
+/// A read buffer that has grown beyond this is given back once it is empty.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// Replies are written when so many bytes wait, though requests are left.
 const FLUSH_BYTES: usize = 256 * 1024;
+
+/// How often WAIT looks whether partners have caught up.
+const WAIT_STEP_MS: u64 = 2;
 
 /// How a connection ends.
 enum End {
@@ -41,23 +57,41 @@ enum End {
 enum Wake {
     Read,
     Pushed,
+    /// The condition waited for holds.
+    Ready,
+    /// The server stops: what was read is answered, then the connection closes.
+    Last,
     Closed,
-    /// What it waited for is there, or the wait was ended.
-    Served,
 }
 
 /// Serves a connection to its end.
-pub async fn serve(engine: Arc<Engine>, mut stream: TcpStream, thread: usize) {
-    let address =
-        |address: io::Result<std::net::SocketAddr>| address.map_or(String::new(), |it| it.to_string());
-    let (peer, local) = (address(stream.peer_addr()), address(stream.local_addr()));
+pub async fn serve(shell: Arc<Shell>, incoming: Incoming, thread: usize) {
+    let engine = &shell.engine;
+    let fd = match &incoming {
+        Incoming::Tcp(stream) => stream.as_raw_fd(),
+        Incoming::Unix(stream) => stream.as_raw_fd(),
+    };
+    let (stream, peer, local) = match named(incoming) {
+        Ok(named) => named,
+        Err(error) => {
+            tracing::debug!("A connection was lost before it began: {error}");
+            shell.connected.fetch_sub(1, SeqCst);
+            return;
+        }
+    };
+    let mut stream = stream;
     let mut session = engine.connect(peer, local, now(), thread);
+    session.client.fd.store(fd, Relaxed);
+    if matches!(stream, Stream::Unix(_)) {
+        session.client.set(ClientFlags::UNIX_SOCKET);
+    }
     if !engine.admit_client(&session.client) {
         engine.disconnect(&mut session);
-        return;
+        return farewell(&shell, &session.client);
     }
     let mut connection = Connection {
-        engine: &engine,
+        shell: &shell,
+        engine,
         thread,
         input: BytesMut::with_capacity(READ_BYTES),
         output: Vec::new(),
@@ -67,15 +101,42 @@ pub async fn serve(engine: Arc<Engine>, mut stream: TcpStream, thread: usize) {
     let end = connection.run(&mut stream, &mut session).await;
     let input = std::mem::take(&mut connection.input);
     let id = session.client.id;
-    if matches!(end, Ok(End::Link)) {
-        let seen_host = stream.peer_addr().map_or(String::new(), |peer| peer.ip().to_string());
-        super::peer::run(engine.clone(), stream, id, None, seen_host, input, thread).await;
+    match (end, stream) {
+        (Ok(End::Link), Stream::Tcp(stream)) => {
+            session.client.set(ClientFlags::LINK);
+            shell.links.fetch_add(1, SeqCst);
+            let seen_host = stream.peer_addr().map_or(String::new(), |peer| peer.ip().to_canonical().to_string());
+            super::peer::run(engine.clone(), stream, id, None, seen_host, input, thread).await;
+            shell.links.fetch_sub(1, SeqCst);
+        }
+        (Ok(_), mut stream) => {
+            // What was sent reaches the client before the end does.
+            let _ = stream.shutdown().await;
+        }
+        (Err(_), _) => {}
     }
     engine.disconnect(&mut session);
+    farewell(&shell, &session.client);
+}
+
+/// The socket on this thread, and both its addresses.
+fn named(incoming: Incoming) -> io::Result<(Stream, String, String)> {
+    match incoming {
+        Incoming::Tcp(stream) => {
+            let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+            Ok((Stream::Tcp(TcpStream::from_std(stream)?), peer.to_string(), local.to_string()))
+        }
+        Incoming::Unix(stream) => {
+            let path = stream.local_addr()?.as_pathname().map(|path| path.display().to_string()).unwrap_or_default();
+            let name = format!("{path}:0");
+            Ok((Stream::Unix(UnixStream::from_std(stream)?), name.clone(), name))
+        }
+    }
 }
 
 struct Connection<'e> {
-    engine: &'e Engine,
+    shell: &'e Shell,
+    engine: &'e Arc<Engine>,
     thread: usize,
     input: BytesMut,
     output: Vec<u8>,
@@ -83,53 +144,87 @@ struct Connection<'e> {
 }
 
 impl Connection<'_> {
-    async fn run(&mut self, stream: &mut TcpStream, session: &mut Session) -> io::Result<End> {
+    async fn run(&mut self, stream: &mut Stream, session: &mut Session) -> io::Result<End> {
+        if self.shell.is_closing() {
+            return Ok(End::Closed);
+        }
         loop {
-            match self.wait(stream, session, None).await? {
+            let last = match self.wait(stream, session).await? {
                 Wake::Closed => return Ok(End::Closed),
-                Wake::Read | Wake::Pushed | Wake::Served => {}
+                Wake::Last => true,
+                Wake::Read | Wake::Pushed | Wake::Ready => false,
+            };
+            if self.is_query_too_long(session) {
+                return Ok(End::Closed);
             }
             loop {
                 let flow = self.execute(session);
+                if let Some(Flow::Sleep(ms)) = flow {
+                    let until = now().unix_ms.saturating_add(ms);
+                    self.idle(stream, session, Some(until), || false).await?;
+                }
                 self.engine.wake_links();
-                self.flush(stream).await?;
+                if self.is_reply_too_long(session) {
+                    return Ok(End::Closed);
+                }
+                self.flush(stream, session).await?;
                 match flow {
-                    Some(Flow::Continue) => continue,
+                    Some(Flow::Continue | Flow::Sleep(_)) => continue,
                     None => break,
-                    Some(Flow::Close | Flow::Shutdown) => return Ok(End::Closed),
+                    Some(Flow::Close) => return Ok(End::Closed),
+                    Some(Flow::Shutdown) => {
+                        tracing::warn!("User requested shutdown...");
+                        self.shell.stop();
+                        return Ok(End::Closed);
+                    }
                     Some(Flow::Link) => return Ok(End::Link),
-                    Some(Flow::Sleep(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
-                    Some(Flow::WaitReplicas { .. }) => {
-                        Reply::new(&mut self.output, session.protocol).int(0);
+                    Some(Flow::Paused) => {
+                        let pause = &self.engine.clone().pause;
+                        let is_over = || pause.at(now().unix_ms).is_none();
+                        let until = pause.at(now().unix_ms).map_or(0, |(_, until)| until);
+                        self.idle(stream, session, Some(until), is_over).await?;
+                    }
+                    Some(Flow::WaitReplicas { replicas, deadline_ms }) => {
+                        let held = self.replicated(stream, session, replicas, deadline_ms).await?;
+                        Reply::new(&mut self.output, session.protocol).int(held as i64);
+                        self.flush(stream, session).await?;
                     }
                     Some(Flow::Blocked(waiter, deadline_ms)) => {
                         self.blocked(stream, session, &waiter, deadline_ms).await?;
                     }
                 }
             }
-            if session.client.flags().intersects(ClientFlags::KILLED | ClientFlags::CLOSE_AFTER_REPLY) {
+            if last || session.client.flags().intersects(ClientFlags::KILLED | ClientFlags::CLOSE_AFTER_REPLY) {
                 return Ok(End::Closed);
             }
         }
     }
 
-    /// Waits for bytes from the client, for bytes pushed to it, for its end, or for a waiter's answer.
-    async fn wait(
+    /// Waits for bytes from the client, for bytes pushed to it, or for its end.
+    async fn wait(&mut self, stream: &mut Stream, session: &Session) -> io::Result<Wake> {
+        self.wait_or(stream, session, || false).await
+    }
+
+    /// Waits like [`Self::wait`], or until the condition holds when somebody wakes the client.
+    async fn wait_or(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         session: &Session,
-        waiter: Option<&Waiter>,
+        condition: impl Fn() -> bool,
     ) -> io::Result<Wake> {
+        const NEWS: ClientFlags = ClientFlags::KILLED.union(ClientFlags::CLOSE_AFTER_REPLY);
         let (input, output) = (&mut self.input, &mut self.output);
-        poll_fn(|cx| {
+        let woken = poll_fn(|cx| {
             if session.client.take_pushed(output, cx.waker()) {
                 return Poll::Ready(Ok(Wake::Pushed));
             }
-            if session.client.flags().contains(ClientFlags::KILLED) {
-                return Poll::Ready(Ok(Wake::Closed));
+            let flags = session.client.flags();
+            if flags.intersects(NEWS) {
+                let killed = flags.contains(ClientFlags::KILLED);
+                return Poll::Ready(Ok(if killed { Wake::Closed } else { Wake::Last }));
             }
-            if waiter.is_some_and(|waiter| !waiter.is_waiting()) {
-                return Poll::Ready(Ok(Wake::Served));
+            if condition() {
+                return Poll::Ready(Ok(Wake::Ready));
             }
             if input.capacity() - input.len() < READ_BYTES / 4 {
                 input.reserve(READ_BYTES);
@@ -138,7 +233,74 @@ impl Connection<'_> {
             let read = pin!(stream.read_buf(input)).poll(cx);
             read.map_ok(|count| if count == 0 { Wake::Closed } else { Wake::Read })
         })
-        .await
+        .await?;
+        if let Wake::Read = woken {
+            Stats::add(&self.engine.stats(self.thread).reads, 1);
+        }
+        Ok(woken)
+    }
+
+    /// Waits until a deadline or the condition, and lets the client send and be sent meanwhile.
+    async fn idle(
+        &mut self,
+        stream: &mut Stream,
+        session: &mut Session,
+        deadline_ms: Option<u64>,
+        condition: impl Fn() -> bool,
+    ) -> io::Result<()> {
+        while !condition() {
+            let waiting = self.wait_or(stream, session, &condition);
+            let woken = match deadline_ms {
+                Some(at_ms) => {
+                    let left = Duration::from_millis(at_ms.saturating_sub(now().unix_ms));
+                    match tokio::time::timeout(left, waiting).await {
+                        Ok(woken) => woken?,
+                        Err(_late) => return Ok(()),
+                    }
+                }
+                None => waiting.await?,
+            };
+            match woken {
+                Wake::Read if self.is_query_too_long(session) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Wake::Read | Wake::Ready => {}
+                Wake::Pushed => self.flush(stream, session).await?,
+                Wake::Last | Wake::Closed => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// WAIT: until so many partners hold what was written, or the deadline. Returns how many do.
+    async fn replicated(
+        &mut self,
+        stream: &mut Stream,
+        session: &mut Session,
+        replicas: usize,
+        deadline_ms: Option<u64>,
+    ) -> io::Result<usize> {
+        let sequence = self.engine.sequence_now();
+        self.engine.wake_all_links();
+        loop {
+            let held = self.engine.mesh.lock().acknowledged(sequence);
+            let now_ms = now().unix_ms;
+            if held >= replicas || deadline_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+                return Ok(held);
+            }
+            // Nobody is woken by what partners acknowledge: look again in a moment.
+            let soon = now_ms + WAIT_STEP_MS;
+            let until = deadline_ms.map_or(soon, |at_ms| at_ms.min(soon));
+            self.idle(stream, session, Some(until), || false).await?;
+        }
+    }
+
+    /// What this client's requests may hold now.
+    fn limits(&self, session: &Session) -> Limits {
+        if session.authenticated || !self.engine.requires_password() {
+            let bulk_len = self.engine.limits.bulk_len.load(Relaxed);
+            Limits::new(usize::try_from(bulk_len).unwrap_or(usize::MAX))
+        } else {
+            Limits::unauthenticated()
+        }
     }
 
     /// Runs requests until none is complete (`None`) or one needs something done first.
@@ -147,7 +309,16 @@ impl Connection<'_> {
             return None;
         }
         let now = now();
-        let limits = if session.authenticated { Limits::default() } else { Limits::unauthenticated() };
+        if let Err(error) = self.shell.identity.cover(&self.engine.clock, now.ntp) {
+            tracing::warn!("The node's clock cannot be written: {error}");
+            let text = "MISCONF The data directory cannot be written, so no command runs. Please check the logs.";
+            Reply::new(&mut self.output, session.protocol).error(text);
+            return Some(Flow::Close);
+        }
+        let received = self.input.len();
+        let mut limits = self.limits(session);
+        let authenticated = session.authenticated;
+        let mut started = Instant::now();
         let mut start = 0;
         let flow = loop {
             let buffer = &self.input[start..];
@@ -155,32 +326,106 @@ impl Connection<'_> {
                 Ok(Progress::Complete { consumed }) => {
                     let args = self.parser.args(buffer);
                     let flow = self.engine.execute(session, args, &mut self.output, now, self.thread);
+                    if let Flow::Paused = flow {
+                        break Some(flow);
+                    }
+                    let ended = Instant::now();
+                    let us = ended.duration_since(started).as_micros() as u64;
+                    self.engine.ran(session, args, us, now, self.thread);
+                    started = ended;
                     start += consumed;
                     if !matches!(flow, Flow::Continue) || self.output.len() >= FLUSH_BYTES {
                         break Some(flow);
                     }
+                    if session.authenticated != authenticated {
+                        limits = self.limits(session);
+                    }
                 }
                 Ok(Progress::Incomplete { needed }) => {
-                    self.input.reserve(needed.min(RESERVE_BYTES_MAX));
+                    self.input.reserve(needed.min(RESERVE_BYTES_MAX.max(received)));
                     break None;
                 }
                 Err(error) => {
                     Reply::new(&mut self.output, session.protocol).error(format_args!("ERR {error}"));
+                    tracing::debug!("Protocol error ({error}) from client: {}", session.client.addr);
                     break Some(Flow::Close);
                 }
             }
         };
         self.input.advance(start);
+        if self.input.is_empty() && self.input.capacity() > KEPT_BYTES_MAX {
+            self.input = BytesMut::with_capacity(READ_BYTES);
+        }
+        let client = &session.client;
+        client.active_at_ms.store(now.unix_ms, Relaxed);
+        client.command_id.store(session.command_id, Relaxed);
+        client.input_bytes.store(self.input.len() as u64, Relaxed);
+        Stats::add(&self.engine.stats(self.thread).input_bytes, start as u64);
         flow
     }
 
-    async fn flush(&mut self, stream: &mut TcpStream) -> io::Result<()> {
-        if !self.output.is_empty() {
-            stream.write_all(&self.output).await?;
-            self.output.clear();
-            if self.output.capacity() > 4 * FLUSH_BYTES {
-                self.output = Vec::new();
+    /// `client-query-buffer-limit`.
+    fn is_query_too_long(&self, session: &Session) -> bool {
+        let too_long = self.input.len() as u64 > self.engine.limits.query_buffer.load(Relaxed);
+        if too_long {
+            let client = &session.client;
+            tracing::warn!(
+                "Closing client that reached max query buffer length: id={} addr={} qbuf={}",
+                client.id,
+                client.addr,
+                self.input.len()
+            );
+        }
+        too_long
+    }
+
+    /// The hard `client-output-buffer-limit`, where one reply alone is beyond it.
+    fn is_reply_too_long(&self, session: &Session) -> bool {
+        if self.output.len() < READ_BYTES {
+            return false;
+        }
+        let hard = self.engine.limits.output(session.client.flags()).hard;
+        let too_long = hard != 0 && self.output.len() as u64 > hard;
+        if too_long {
+            session.client.output_bytes.store(self.output.len() as u64, Relaxed);
+            session.client.set(ClientFlags::OVER_LIMIT);
+        }
+        too_long
+    }
+
+    /// Writes all replies. A client that is killed meanwhile gets no more of them.
+    async fn flush(&mut self, stream: &mut Stream, session: &Session) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let (output, client) = (&self.output, &session.client);
+        let mut written = 0;
+        poll_fn(|cx| {
+            while written < output.len() {
+                match Pin::new(&mut *stream).poll_write(cx, &output[written..]) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(count)) => written += count,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        client.output_bytes.store((output.len() - written) as u64, Relaxed);
+                        client.listen(cx.waker());
+                        if client.flags().contains(ClientFlags::KILLED) {
+                            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                        }
+                        return Poll::Pending;
+                    }
+                }
             }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        client.output_bytes.store(0, Relaxed);
+        let stats = self.engine.stats(self.thread);
+        Stats::add(&stats.writes, 1);
+        Stats::add(&stats.output_bytes, written as u64);
+        self.output.clear();
+        if self.output.capacity() > 4 * FLUSH_BYTES {
+            self.output = Vec::new();
         }
         Ok(())
     }
@@ -189,32 +434,15 @@ impl Connection<'_> {
     /// for later, up to `client-query-buffer-limit`; beyond that it is disconnected.
     async fn blocked(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         session: &mut Session,
         waiter: &Waiter,
         deadline_ms: Option<u64>,
     ) -> io::Result<()> {
         let wait = Wait { engine: self.engine, waiter };
-        let input_bytes_max = self.engine.config.read().client_query_buffer_limit;
-        loop {
-            let answer = self.wait(stream, session, Some(waiter));
-            let woken = match deadline_ms {
-                Some(at_ms) => {
-                    let left = Duration::from_millis(at_ms.saturating_sub(now().unix_ms));
-                    tokio::time::timeout(left, answer).await
-                }
-                None => Ok(answer.await),
-            };
-            match woken {
-                Ok(Ok(Wake::Pushed)) => self.flush(stream).await?,
-                Ok(Ok(Wake::Read)) if self.input.len() as u64 <= input_bytes_max => {}
-                Ok(Ok(Wake::Read | Wake::Closed)) => return Err(io::ErrorKind::ConnectionReset.into()),
-                Ok(Err(error)) => return Err(error),
-                Ok(Ok(Wake::Served)) | Err(_) => break,
-            }
-        }
+        self.idle(stream, session, deadline_ms, || !waiter.is_waiting()).await?;
         wait.end(&mut self.output);
-        self.flush(stream).await
+        self.flush(stream, session).await
     }
 }
 

@@ -1,47 +1,272 @@
-//! From a configuration to running threads.
+//! From a configuration to running threads, and back.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
-use super::{listener, time};
-use crate::clock::{NTP64, NodeId, Origin};
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
+
+use super::identity::{Identity, IdentityError};
+use super::listener::{self, Incoming, Listener, Listening};
+use super::shell::{LINGER, Shell, ShellHost};
+use super::{connection, log, peer, process, ticker, time};
 use crate::command::TABLES;
 use crate::config::Config;
 use crate::engine::{Engine, Seeds};
 
+/// What a goodbye to partners takes to be sent.
+const LEAVE: Duration = Duration::from_millis(10);
+
+/// The operator's error: the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// See [`IdentityError`].
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The log cannot be written.
+    #[error("Can't open the log file {0}: {1}")]
+    Log(PathBuf, io::Error),
+    /// `dir` is no directory to work in.
+    #[error("Can't chdir to '{0}': {1}")]
+    Dir(PathBuf, io::Error),
+    /// A port is taken, an address is not this machine's; the log has said which.
+    #[error("not listening")]
+    Listen,
+    /// Neither a port nor a Unix socket.
+    #[error("Configured to not listen anywhere, exiting.")]
+    Nowhere,
+    /// A Unix socket, a thread, random bits.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
 /// Runs a server until it is told to stop.
 ///
 /// # Errors
-/// If a listening socket or a thread cannot be had.
-pub fn run(config: Config) -> io::Result<()> {
+/// If it cannot start, or cannot write its identity when it stops.
+pub fn run(config: Config, config_file: Option<PathBuf>) -> Result<(), StartError> {
+    std::env::set_current_dir(&config.dir).map_err(|error| StartError::Dir(config.dir.clone(), error))?;
+    let severity = log::start(config.logfile.clone(), config.loglevel)
+        .map_err(|error| StartError::Log(config.logfile.clone().unwrap_or_default(), error))?;
+    announce(&config, config_file.as_deref());
+    let result = serve(config, config_file, severity);
+    if let Err(error) = &result
+        && !matches!(error, StartError::Listen)
+    {
+        tracing::warn!("{error}");
+    }
+    result
+}
+
+fn announce(config: &Config, config_file: Option<&Path>) {
+    tracing::warn!("Meldis {} is starting, bits={}, PID: {}", env!("CARGO_PKG_VERSION"), usize::BITS, std::process::id());
+    match config_file {
+        Some(_) => tracing::warn!("Configuration loaded"),
+        None => tracing::warn!("Warning: no config file specified, using the default config and the command line."),
+    }
+    for notice in config.notices() {
+        tracing::warn!("{notice}");
+    }
+}
+
+fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) -> Result<(), StartError> {
     let now = time::now();
     let threads = config.server_threads.max(1);
-    let seeds = Seeds(std::array::from_fn(|n| now.ntp.0.rotate_left(17 * n as u32) ^ u64::from(std::process::id())));
-    let origin = Origin::new(NodeId::new(seeds.0[1]), 1);
-    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), config.port);
-    let backlog = config.tcp_backlog;
-    let engine = Arc::new(Engine::new(origin, NTP64(0), threads, seeds, config, TABLES));
-    let mut running = Vec::new();
-    for thread in 0..threads {
-        let listener = listener::bind(address, backlog)?;
-        let engine = engine.clone();
-        running.push(std::thread::Builder::new().name(format!("server-{thread}")).spawn(move || serve(engine, listener, thread))?);
+    let [a, b, c, d, node, run_id @ ..] = random::<8>()?;
+    // `dir` is the working directory by now.
+    let identity = Identity::open(Path::new("."), node, now.ntp)?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
+    let (listeners, listening_changes) = unbounded_channel();
+    let listening = Listening::open(&config, listeners).map_err(|()| StartError::Listen)?;
+    let unix = match &config.unixsocket {
+        Some(path) => Some(listener::open_unix(path, config.unixsocketperm).inspect_err(|error| {
+            tracing::warn!("Failed opening Unix socket: bind: {error}");
+        })?),
+        None => None,
+    };
+    if listening.len() == 0 && unix.is_none() {
+        return Err(StartError::Nowhere);
     }
+    let (port, pidfile, unixsocket) = (config.port, config.pidfile.clone(), config.unixsocket.clone());
+    let clients = u64::from(config.maxclients);
+    let seeds = Seeds([a, b, c, d]);
+    let engine = Arc::new(Engine::new(identity.origin(), identity.floor(), threads, seeds, config, TABLES));
+    let run_id: String = run_id.iter().map(|word| format!("{word:016x}")).collect();
+    *engine.facts.write() = process::at_start(config_file.as_deref(), run_id[..40].to_owned(), now.unix_ms);
+    let shell = Arc::new(Shell::new(engine, identity, senders));
+    let allowed = process::allow_clients(clients);
+    if allowed < clients {
+        tracing::warn!("The system allows {allowed} clients at once, not the {clients} of maxclients: see ulimit -n.");
+        shell.clients_max.store(allowed, SeqCst);
+    }
+    let host =
+        ShellHost { severity, config_file, listening: Mutex::new(listening), shell: Arc::downgrade(&shell) };
+    let _ = shell.engine.host.set(Box::new(host));
+    if let Some(path) = &pidfile
+        && let Err(error) = std::fs::write(path, format!("{}\n", std::process::id()))
+    {
+        tracing::warn!("Failed to write PID file {}: {error}", path.display());
+    }
+    tracing::info!("Running mode=standalone, port={port}.");
+    tracing::warn!("Server initialized");
+    let mut receivers = receivers.into_iter();
+    let first = receivers.next().expect("there is at least one thread");
+    let mut running = Vec::new();
+    for (thread, receiver) in (1..).zip(receivers) {
+        let shell = shell.clone();
+        let work = move || -> io::Result<()> {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(take_connections(shell.clone(), receiver, thread));
+            finish(&runtime, &shell);
+            Ok(())
+        };
+        running.push(std::thread::Builder::new().name(format!("server-{thread}")).spawn(work)?);
+    }
+    runtime.block_on(async {
+        tokio::spawn(peer::supervise(shell.engine.clone(), 0));
+        tokio::spawn(ticker::run(shell.clone()));
+        tokio::spawn(watch_signals(shell.clone()));
+        tokio::spawn(keep_listening(shell.clone(), listening_changes, unix));
+        (0..threads).for_each(|thread| tracing::info!("Thread {thread} alive."));
+        tracing::info!("Ready to accept connections");
+        take_connections(shell.clone(), first, 0).await;
+        take_leave(&shell).await;
+    });
+    finish(&runtime, &shell);
+    runtime.block_on(hand_over(&shell));
     for thread in running {
         thread.join().map_err(|_| io::Error::other("a server thread panicked"))??;
     }
+    shell.identity.close(&shell.engine.clock)?;
+    // Both may be gone already.
+    let _ = pidfile.map(std::fs::remove_file);
+    let _ = unixsocket.map(std::fs::remove_file);
+    tracing::warn!("Meldis is now ready to exit, bye bye...");
     Ok(())
 }
 
-fn serve(engine: Arc<Engine>, listener: std::net::TcpListener, thread: usize) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        if thread == 0 {
-            tokio::spawn(super::peer::supervise(engine.clone(), thread));
+/// Bits nobody can guess.
+fn random<const WORDS: usize>() -> io::Result<[u64; WORDS]> {
+    let mut source = std::fs::File::open("/dev/urandom")?;
+    let mut words = [0; WORDS];
+    for word in &mut words {
+        let mut bytes = [0; 8];
+        source.read_exact(&mut bytes)?;
+        *word = u64::from_le_bytes(bytes);
+    }
+    Ok(words)
+}
+
+/// Serves the connections dealt to a thread until the server stops.
+async fn take_connections(shell: Arc<Shell>, mut incoming: UnboundedReceiver<Incoming>, thread: usize) {
+    let mut stopping = shell.stopping.subscribe();
+    loop {
+        tokio::select! {
+            taken = incoming.recv() => match taken {
+                Some(taken) => {
+                    tokio::spawn(connection::serve(shell.clone(), taken, thread));
+                }
+                None => return,
+            },
+            _ = stopping.wait_for(|stopping| *stopping) => return,
         }
-        listener::accept(engine, listener, thread).await;
-        Ok(())
-    })
+    }
+}
+
+/// Accepts from the sockets there are at any time. Ends when the server stops.
+async fn keep_listening(shell: Arc<Shell>, mut changes: UnboundedReceiver<Vec<Listener>>, unix: Option<Listener>) {
+    let mut stopping = shell.stopping.subscribe();
+    let unix = unix.map(|unix| tokio::spawn(listener::accept(shell.clone(), unix)));
+    let mut accepting: Vec<JoinHandle<()>> = Vec::new();
+    loop {
+        tokio::select! {
+            listeners = changes.recv() => {
+                let Some(listeners) = listeners else { return };
+                accepting.drain(..).for_each(|task| task.abort());
+                let accept = |listener| tokio::spawn(listener::accept(shell.clone(), listener));
+                accepting.extend(listeners.into_iter().map(accept));
+            }
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+        }
+    }
+    accepting.into_iter().chain(unix).for_each(|task| task.abort());
+}
+
+/// SIGTERM and SIGINT stop the server, the second one at once; SIGHUP is ignored.
+async fn watch_signals(shell: Arc<Shell>) {
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = kinds.map(signal) else {
+        return tracing::warn!("Signals cannot be watched");
+    };
+    loop {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            _ = hangup.recv() => continue,
+        };
+        if shell.is_stopping() {
+            tracing::warn!("You insist... exiting now.");
+            let _ = shell.identity.close(&shell.engine.clock);
+            std::process::exit(1);
+        }
+        tracing::warn!("Received {name} scheduling shutdown...");
+        shell.stop();
+    }
+}
+
+/// The end of a thread: its connections answer what they have read, and close.
+fn finish(runtime: &Runtime, shell: &Shell) {
+    runtime.block_on(async {
+        let gone = async {
+            while shell.clients() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if shell.engine.config.read().soft_shutdown {
+            tracing::info!("Waiting for the clients to go (soft-shutdown)");
+            gone.await;
+            return;
+        }
+        shell.close_clients();
+        if tokio::time::timeout(LINGER, gone).await.is_err() {
+            shell.engine.clients.iter().for_each(|client| client.kill());
+            // Their tasks end with the runtime; this only lets them see it.
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// Partners hear that this node goes, before its clients do.
+async fn take_leave(shell: &Shell) {
+    shell.engine.hand_over(time::now(), 0);
+    tokio::time::sleep(LEAVE).await;
+}
+
+/// What clients were told is done reaches the partners that are linked, as far as `shutdown-timeout` allows.
+async fn hand_over(shell: &Shell) {
+    let timeout_s = shell.engine.config.read().shutdown_timeout_s;
+    let sequence = shell.engine.sequence_now();
+    let handed = async {
+        loop {
+            let (held, linked) = {
+                let mesh = shell.engine.mesh.lock();
+                (mesh.acknowledged(sequence), mesh.linked().count())
+            };
+            if held >= linked {
+                return;
+            }
+            shell.engine.wake_all_links();
+            tokio::time::sleep(LEAVE).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(timeout_s), handed).await.is_err() {
+        tracing::warn!("A partner does not have all writes of this node after {timeout_s} s (shutdown-timeout)");
+    }
 }

@@ -263,6 +263,45 @@ pub enum Change<'a> {
     ItemRemove(Pos),
 }
 
+impl<'a> Change<'a> {
+    /// Calls back with the stamps inside: of positions and sums.
+    pub fn each_stamp(&self, each: &mut impl FnMut(Stamp)) {
+        match self {
+            Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
+                each(added.stamp());
+                each(added.since);
+            }
+            Change::Item(pos, _) | Change::ItemValue(pos, _) | Change::ItemRemove(pos) => {
+                pos.steps().for_each(|step| each(step.stamp));
+            }
+            _ => {}
+        }
+    }
+
+    /// The same with other stamps inside.
+    pub fn restamped(&self, exchange: &impl Fn(Stamp) -> Stamp) -> Change<'a> {
+        let sum = |added: &Added| Added {
+            last: exchange(added.stamp()).time,
+            since: exchange(added.since),
+            ..*added
+        };
+        let place = |pos: &Pos| {
+            let step = |step: &Step| Step { stamp: exchange(step.stamp), ..*step };
+            let path = pos.path.as_ref().map(|path| Box::new(path.iter().map(step).collect()));
+            Pos { root: step(&pos.root), path }
+        };
+        match self {
+            Change::Sum(added) => Change::Sum(sum(added)),
+            Change::FieldSum(name, added) => Change::FieldSum(name, sum(added)),
+            Change::ScoreSum(member, added) => Change::ScoreSum(member, sum(added)),
+            Change::Item(pos, value) => Change::Item(place(pos), value),
+            Change::ItemValue(pos, value) => Change::ItemValue(place(pos), value),
+            Change::ItemRemove(pos) => Change::ItemRemove(place(pos)),
+            other => other.clone(),
+        }
+    }
+}
+
 /// An element of a collection, as the key of its tombstone.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Element {

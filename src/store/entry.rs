@@ -172,6 +172,8 @@ pub struct Entry {
     key: Key,
     /// Seconds, of whatever clock the caller uses, when a client last used the key.
     pub used_at: u32,
+    /// A grave of the key is queued for collection.
+    pub(super) in_grave: bool,
     state: State,
 }
 
@@ -217,7 +219,7 @@ impl Value<'_> {
 impl Entry {
     /// A key of which nothing was ever stored.
     pub fn blank(key: &[u8]) -> Self {
-        Entry { key: Key::from_slice(key), used_at: 0, state: State::Cleared(Stamp::NEVER) }
+        Entry { key: Key::from_slice(key), used_at: 0, in_grave: false, state: State::Cleared(Stamp::NEVER) }
     }
 
     /// The key.
@@ -430,6 +432,24 @@ impl Entry {
             State::Plain(stamp, value) => each(*stamp, Change::Assign(value)),
             State::Object(object) => object.registers(each),
         }
+    }
+
+    /// Calls back with every stamp in it, those inside positions and sums included.
+    pub fn each_stamp(&self, each: &mut impl FnMut(Stamp)) {
+        self.registers(|stamp, change| {
+            each(stamp);
+            change.each_stamp(each);
+        });
+    }
+
+    /// The same with other stamps, in the same order.
+    pub fn restamped(&self, exchange: &impl Fn(Stamp) -> Stamp, cx: MergeContext<'_>) -> Entry {
+        let mut entry = Entry::blank(&self.key);
+        entry.used_at = self.used_at;
+        self.registers(|stamp, change| {
+            entry.merge(exchange(stamp), &change.restamped(exchange), cx);
+        });
+        entry
     }
 
     /// Whether the register that `change` writes is held, in whatever version: an element, a base, an origin's
@@ -651,7 +671,9 @@ impl Object {
                 if self.tombstone(ElementRef::Item(pos)).is_some() || pos.stamp() < self.clear.max(cx.flush) {
                     return if placed { self.claim(Kind::List, stamp, cx).1 } else { Merged::NOTHING };
                 }
-                self.write(Kind::List, stamp, None, cx, |body, clear| match body {
+                // An LSET claims the key as of its item's placement: where a clear has killed the item it claims nothing,
+                // and so it must not where it comes before the clear.
+                self.write(Kind::List, pos.stamp(), None, cx, |body, clear| match body {
                     Body::List(list) if pos.stamp() >= clear => {
                         Merged::changed_if(list.merge(pos, value, stamp))
                     }

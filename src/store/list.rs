@@ -590,4 +590,32 @@ mod tests {
         pair().remove(A, "x").lset(B, "x", "b").check("y");
         pair().lset(B, "x", "b").remove(A, "x").check("y");
     }
+
+    #[test]
+    fn an_lset_claims_the_key_no_later_than_its_item_did() {
+        let mut orders: Vec<Vec<usize>> = vec![vec![]];
+        for n in 0..4 {
+            orders = orders
+                .iter()
+                .flat_map(|order| (0..=n).map(move |at| [&order[..at], &[n], &order[at..]].concat()))
+                .collect();
+        }
+        let mut pair = Pair::new();
+        let placed = pair.stamp(A);
+        let (cleared, added, replaced) = (pair.stamp(B), pair.stamp(B), pair.stamp(A));
+        let pos = Pos::pushed(Side::Before, placed, 0);
+        for middle in [Change::Clear, Change::ItemRemove(pos.clone())] {
+            let changes = [
+                (placed, Change::Item(pos.clone(), b"x")),
+                (cleared, middle),
+                (added, Change::Member(b"m")),
+                (replaced, Change::ItemValue(pos.clone(), b"y")),
+            ];
+            for order in &orders {
+                let mut pair = Pair::new();
+                order.iter().for_each(|n| pair.merge(A, changes[*n].0, &changes[*n].1));
+                assert!(matches!(pair.lists[A].value(), Some(Value::Set(_))), "{order:?} of {changes:?}");
+            }
+        }
+    }
 }

@@ -92,7 +92,9 @@ impl RankedList {
         };
         if len == 0 {
             self.chunks.remove(at);
-        } else if len < CHUNK_MIN && let Some(left) = [at.saturating_sub(1), at].into_iter().find(are_few) {
+        } else if len < CHUNK_MIN
+            && let Some(left) = [at.saturating_sub(1), at].into_iter().find(are_few)
+        {
             let mut right = self.chunks.remove(left + 1);
             self.chunks[left].append(&mut right);
         } else {
@@ -122,6 +124,11 @@ impl RankedList {
     pub fn get(&self, rank: usize) -> Option<&Ranked> {
         let (at, place) = self.offsets.seek(rank);
         self.chunks.get(at)?.get(place)
+    }
+
+    /// The entries from a rank up.
+    pub fn from(&self, rank: usize) -> impl DoubleEndedIterator<Item = &Ranked> {
+        self.range(rank..self.len)
     }
 
     /// The entries at these ranks, cut to those there are.
@@ -315,7 +322,9 @@ mod tests {
     #[test]
     fn both_zeros_and_infinities_have_their_place() {
         let mut list = RankedList::default();
-        for (member, score) in [("b", 0.0), ("c", -0.0), ("a", -0.0), ("z", f64::NEG_INFINITY), ("0", f64::INFINITY)] {
+        for (member, score) in
+            [("b", 0.0), ("c", -0.0), ("a", -0.0), ("z", f64::NEG_INFINITY), ("0", f64::INFINITY)]
+        {
             list.insert(score, member.as_bytes().into());
         }
         let members: Vec<u8> = list.range(0..5).map(|ranked| ranked.member[0]).collect();

@@ -10,8 +10,8 @@
 //! registers kept until no earlier-stamped PERSIST can arrive.
 //!
 //! # Collection
-//! Whatever leaves something collectable behind (a tombstone, a buried key) queues a grave. When the stable
-//! time has passed the grave, the key is visited.
+//! Whatever leaves something collectable behind (a tombstone, a buried key) queues a grave, one per key. When the
+//! stable time has passed the grave, the key is visited, and queued again if it still has something.
 //!
 //! # Scan
 //! Keys are returned in the order of their unkeyed hashes, so growth never moves a key across the cursor. A
@@ -24,7 +24,7 @@ use hashbrown::HashTable;
 
 use super::delta::Change;
 use super::digest;
-use super::entry::{Entry, MergeContext, Merged, Weight};
+use super::entry::{Entry, MergeContext, Merged, Value, Weight};
 use crate::clock::{NTP64, Origin, Stamp};
 
 /// Number of ranges the keyspace is cut into. A part of the link protocol.
@@ -55,6 +55,11 @@ impl KeyHash {
 /// The range of an unkeyed hash.
 pub fn range_of(order: u64) -> usize {
     (order >> (64 - RANGE_BITS)) as usize
+}
+
+/// The smallest unkeyed hash in a range; `None` behind the last one.
+pub fn range_start(range: usize) -> Option<u64> {
+    (range < RANGES).then_some((range as u64) << (64 - RANGE_BITS))
 }
 
 /// What a change of a shard needs to know besides the delta.
@@ -138,6 +143,15 @@ impl Shard {
         self.spaces.get(space as usize).map_or(0, |space| space.digest)
     }
 
+    /// The digest of the range over all keyspaces; zero if it holds nothing. An empty keyspace counts for nothing,
+    /// whether the node has it or not.
+    pub fn digest_of_all(&self) -> u64 {
+        (0..).zip(&self.spaces).fold(0, |sum: u64, (index, space): (u64, &Space)| match space.digest {
+            0 => sum,
+            held => sum.wrapping_add(digest::mix(held, index + 1)),
+        })
+    }
+
     /// Number of keyspaces that hold or held something.
     pub fn spaces(&self) -> u32 {
         self.spaces.len() as u32
@@ -158,6 +172,39 @@ impl Shard {
     pub fn get_mut(&mut self, space: u32, key: &[u8], hash: KeyHash) -> Option<&mut Entry> {
         let space = self.spaces.get_mut(space as usize)?;
         space.table.find_mut(hash.slot, |entry| entry.key() == key).map(|entry| &mut **entry)
+    }
+
+    /// Reads a key: the value unless it is dead by expiry, and whether it was found dead just now, which buries it.
+    /// `used_at`, if given, notes the access.
+    pub fn read(
+        &mut self,
+        index: u32,
+        key: &[u8],
+        hash: KeyHash,
+        now_ms: u64,
+        used_at: Option<u32>,
+    ) -> (Option<Value<'_>>, bool) {
+        let Some(Space { table, live, volatile, digest, .. }) = self.spaces.get_mut(index as usize) else {
+            return (None, false);
+        };
+        let Some(entry) = table.find_mut(hash.slot, |entry| entry.key() == key) else { return (None, false) };
+        if let Some(at_ms) = entry.expires_at_ms()
+            && at_ms <= now_ms
+        {
+            let before = entry.weight(hash.order);
+            if before.live {
+                entry.bury();
+                *live -= 1;
+                *volatile -= usize::from(before.volatile);
+                *digest = digest.wrapping_sub(before.digest);
+                self.graves.push_back(Grave { time: Stamp::instant(at_ms).time, space: index, hash });
+            }
+            return (None, before.live);
+        }
+        if let Some(used_at) = used_at {
+            entry.used_at = used_at;
+        }
+        (entry.value(), false)
     }
 
     /// Applies one delta to a key. `used_at` as in [`Entry`].
@@ -183,7 +230,7 @@ impl Shard {
         let (before, merged, mut occupied) = match slot {
             hashbrown::hash_table::Entry::Occupied(mut occupied) => {
                 let entry = occupied.get_mut();
-                let before = (entry.weight(hash.order), entry.expires_at_ms());
+                let before = (entry.weight(hash.order), entry.expires_at_ms(), entry.is_buried());
                 let merged = entry.merge(stamp, change, merge);
                 (before, merged, occupied)
             }
@@ -193,18 +240,20 @@ impl Shard {
                 if entry.is_blank() {
                     return merged;
                 }
-                ((Weight::default(), None), merged, vacant.insert(entry))
+                ((Weight::default(), None, false), merged, vacant.insert(entry))
             }
         };
         let entry = occupied.get_mut();
         entry.used_at = used_at;
-        let after = (entry.weight(hash.order), entry.expires_at_ms());
-        let collectable = cx.keep_tombstones && entry.has_collectable();
+        let after = (entry.weight(hash.order), entry.expires_at_ms(), entry.is_buried());
+        let collectable = cx.keep_tombstones && !entry.in_grave && entry.has_collectable();
+        entry.in_grave |= collectable;
         if entry.is_blank() {
             drop(occupied.remove());
         }
         space.reweigh(before.0, after.0);
-        if before.1 != after.1 && let Some(at_ms) = after.1 {
+        // A buried key that comes back has no heap entry left, even if it expires when it did.
+        if (before.1, before.2) != (after.1, after.2) && let Some(at_ms) = after.1 {
             self.expiring.push(Reverse((at_ms, index, hash.slot)));
             self.rebuild_expiring_if_stale();
         }
@@ -266,7 +315,8 @@ impl Shard {
             }
             let hash = KeyHash::new(entry.key(), cx.hasher);
             space.reweigh(Weight::default(), entry.weight(hash.order));
-            if entry.has_collectable() {
+            entry.in_grave = entry.has_collectable();
+            if entry.in_grave {
                 self.graves.push_back(Grave { time: stamp.time, space: index, hash });
             }
             kept.insert_unique(hash.slot, entry, |entry: &Box<Entry>| cx.hasher.hash_one(entry.key()));
@@ -291,11 +341,11 @@ impl Shard {
                     change = (entry.weight(order), Weight::default());
                     entry.bury();
                     buried(index, entry.key());
-                    self.graves.push_back(Grave {
-                        time: Stamp::instant(at_ms).time,
-                        space: index,
-                        hash: KeyHash { order, slot },
-                    });
+                    if !entry.in_grave {
+                        entry.in_grave = true;
+                        let time = Stamp::instant(at_ms).time;
+                        self.graves.push_back(Grave { time, space: index, hash: KeyHash { order, slot } });
+                    }
                     break;
                 }
             }
@@ -325,14 +375,14 @@ impl Shard {
                 let entry = occupied.get_mut();
                 let before = entry.weight(grave.hash.order);
                 again = entry.collect(stable, now_ms);
+                entry.in_grave = again;
                 change = (before, entry.weight(grave.hash.order));
                 if entry.is_blank() {
                     drop(occupied.remove());
                 }
             }
             space.reweigh(change.0, change.1);
-            if again && self.graves.is_empty() {
-                // Younger registers of the key have graves of their own, but for those merged out of stamp order.
+            if again {
                 self.graves.push_back(Grave { time: NTP64(stable.0.saturating_add(1)), ..grave });
             }
         }
@@ -367,6 +417,42 @@ impl Shard {
         }
         found.sort_unstable_by_key(|(order, _)| *order);
         (found.into_iter().map(|(_, entry)| entry).collect(), None)
+    }
+
+    /// Calls back with every stamp held.
+    pub fn each_stamp(&self, each: &mut impl FnMut(Stamp)) {
+        for space in &self.spaces {
+            each(space.flush);
+            space.table.iter().for_each(|entry| entry.each_stamp(each));
+        }
+    }
+
+    /// Exchanges stamps by a function that keeps their order.
+    pub fn restamp(&mut self, exchange: &impl Fn(Stamp) -> Stamp, cx: ShardContext<'_>) {
+        for (index, space) in self.spaces.iter_mut().enumerate() {
+            space.flush = exchange(space.flush);
+            let merge = MergeContext {
+                own: cx.own,
+                flush: Stamp::NEVER,
+                keep_tombstones: cx.keep_tombstones,
+                hasher: cx.hasher,
+            };
+            let (mut change, mut graves) = (Vec::new(), Vec::new());
+            for entry in &mut space.table {
+                let mut differs = false;
+                entry.each_stamp(&mut |stamp| differs |= exchange(stamp) != stamp);
+                if differs {
+                    let hash = KeyHash::new(entry.key(), cx.hasher);
+                    let before = entry.weight(hash.order);
+                    **entry = entry.restamped(exchange, merge);
+                    entry.in_grave = true;
+                    change.push((before, entry.weight(hash.order)));
+                    graves.push(Grave { time: exchange(entry.stamp()).time, space: index as u32, hash });
+                }
+            }
+            change.into_iter().for_each(|(before, after)| space.reweigh(before, after));
+            self.graves.extend(graves);
+        }
     }
 
     /// Panics if counts or digests are out of step. Walks everything.

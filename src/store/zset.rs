@@ -23,7 +23,12 @@ pub struct Zset {
 
 impl Zset {
     pub(super) fn new(hasher: &ahash::RandomState) -> Self {
-        Zset { members: IndexMap::with_hasher(hasher.clone()), order: RankedList::default(), digest: 0, peak: (0, 0) }
+        Zset {
+            members: IndexMap::with_hasher(hasher.clone()),
+            order: RankedList::default(),
+            digest: 0,
+            peak: (0, 0),
+        }
     }
 
     /// Number of members.
@@ -92,14 +97,27 @@ impl Zset {
     }
 
     /// See [`Sums::after_adding`](super::counter::Sums::after_adding).
-    pub(super) fn after_adding(&self, member: &[u8], amount: Amount, stamp: Stamp, clear: Stamp) -> Option<Added> {
+    pub(super) fn after_adding(
+        &self,
+        member: &[u8],
+        amount: Amount,
+        stamp: Stamp,
+        clear: Stamp,
+    ) -> Option<Added> {
         match self.members.get(member) {
             Some(score) => score.after_adding(amount, stamp, clear),
             None => Score::dead().after_adding(amount, stamp, clear),
         }
     }
 
-    pub(super) fn remember(&mut self, member: &[u8], own: Origin, time: NTP64, amount: Amount, stable: NTP64) {
+    pub(super) fn remember(
+        &mut self,
+        member: &[u8],
+        own: Origin,
+        time: NTP64,
+        amount: Amount,
+        stable: NTP64,
+    ) {
         if let Some(score) = self.members.get_mut(member) {
             score.remember(own, time, amount, stable);
         }
@@ -134,7 +152,11 @@ impl Zset {
     /// See [`Hash::clear`](super::hash::Hash::clear).
     pub(super) fn clear(&mut self, clear: Stamp, own: Origin) -> Vec<Box<[u8]>> {
         let members: Vec<Arc<[u8]>> = self.members.keys().cloned().collect();
-        members.iter().filter(|member| self.remove(member, clear, own).1).map(|member| (&**member).into()).collect()
+        members
+            .iter()
+            .filter(|member| self.remove(member, clear, own).1)
+            .map(|member| (&**member).into())
+            .collect()
     }
 
     /// Changes one member's registers and keeps table, order and digest in step.
@@ -197,7 +219,10 @@ mod tests {
             assert_eq!(score, Some(ranked.score.to_bits()), "table and order agree");
             assert_eq!(zset.rank(&ranked.member), Some(rank));
         }
-        order.iter().map(|ranked| (String::from_utf8(ranked.member.to_vec()).unwrap(), ranked.score)).collect()
+        order
+            .iter()
+            .map(|ranked| (String::from_utf8(ranked.member.to_vec()).unwrap(), ranked.score))
+            .collect()
     }
 
     #[test]
@@ -218,7 +243,11 @@ mod tests {
         zset.merge_sum(b"b", sum(5.0, 4), Stamp::NEVER);
         assert_eq!(listed(&zset), [("a".into(), 3.0), ("b".into(), 7.0)]);
         zset.remove(b"b", stamp(3), OWN);
-        assert_eq!(listed(&zset), [("a".into(), 3.0), ("b".into(), 5.0)], "the amount came after the removal");
+        assert_eq!(
+            listed(&zset),
+            [("a".into(), 3.0), ("b".into(), 5.0)],
+            "the amount came after the removal"
+        );
         zset.remove(b"b", stamp(5), OWN);
         zset.remove(b"a", stamp(5), OWN);
         assert!(zset.is_empty() && zset.order().is_empty());

@@ -1,0 +1,303 @@
+//! The server as a whole: time, role, stopping, watching.
+
+use super::family::{container, help};
+use super::parse::{integer, is};
+use crate::engine::call::{Blocking, Call, Outcome};
+use crate::engine::command::{Command, Flags, Group};
+use crate::engine::error::Error;
+use crate::engine::standing::{Partner, Role};
+use crate::resp::number;
+
+const ANYTIME: Flags = Flags::LOADING.union(Flags::STALE);
+
+const BASE: Command = Command {
+    name: "",
+    arity: 1,
+    flags: ANYTIME.union(Flags::FAST),
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: Group::Server,
+    since: "1.0.0",
+    summary: "",
+    complexity: "O(1)",
+    run: container,
+    subcommands: &[],
+};
+
+const FAMILY: Command =
+    Command { arity: -2, flags: Flags::empty(), complexity: "Depends on the subcommand", ..BASE };
+
+/// The table.
+pub const COMMANDS: &[Command] = &[
+    // Users come later; until then there is the default one.
+    Command {
+        name: "acl",
+        since: "6.0.0",
+        summary: "Commands about users.",
+        subcommands: &[Command {
+            name: "whoami",
+            arity: 2,
+            flags: Flags::NOSCRIPT.union(ANYTIME),
+            since: "6.0.0",
+            summary: "The connection's user.",
+            run: whoami,
+            ..BASE
+        }],
+        ..FAMILY
+    },
+    Command {
+        name: "failover",
+        arity: -1,
+        flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::STALE),
+        since: "6.2.0",
+        summary: "Has a replica take over; equals need none.",
+        run: failover,
+        ..BASE
+    },
+    // KeyDB's.
+    Command {
+        name: "lfence",
+        flags: ANYTIME.union(Flags::FAST),
+        since: "6.3.0",
+        summary: "Answers OK once what was sent before is done.",
+        run: lfence,
+        ..BASE
+    },
+    Command {
+        name: "module",
+        since: "4.0.0",
+        summary: "Commands about modules, of which there are none.",
+        subcommands: &[
+            Command {
+                name: "help",
+                arity: 2,
+                flags: ANYTIME,
+                since: "5.0.0",
+                summary: "Lists the subcommands.",
+                run: module_help,
+                ..BASE
+            },
+            Command {
+                name: "list",
+                arity: 2,
+                flags: Flags::ADMIN.union(Flags::NOSCRIPT),
+                tips: &["nondeterministic_output_order"],
+                since: "4.0.0",
+                summary: "The loaded modules: none.",
+                complexity: "O(N) with the number of modules",
+                run: module_list,
+                ..BASE
+            },
+        ],
+        ..FAMILY
+    },
+    Command {
+        name: "monitor",
+        flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(ANYTIME),
+        summary: "Sends every command as it runs.",
+        complexity: "",
+        run: monitor,
+        ..BASE
+    },
+    // KeyDB's.
+    Command {
+        name: "replping",
+        flags: ANYTIME.union(Flags::FAST).union(Flags::ADMIN),
+        since: "6.3.0",
+        summary: "Answers PONG to a partner.",
+        run: replping,
+        ..BASE
+    },
+    Command {
+        name: "role",
+        flags: Flags::NOSCRIPT.union(ANYTIME).union(Flags::FAST),
+        categories: &["admin", "dangerous"],
+        since: "2.8.12",
+        summary: "What this node is, and its partners.",
+        run: role,
+        ..BASE
+    },
+    Command {
+        name: "shutdown",
+        arity: -1,
+        flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(ANYTIME).union(Flags::NO_MULTI).union(Flags::ALLOW_BUSY),
+        summary: "Stops the server.",
+        complexity: "O(N) with the number of keys when it saves, else O(1)",
+        run: shutdown,
+        ..BASE
+    },
+    Command {
+        name: "time",
+        tips: &["nondeterministic_output"],
+        since: "2.6.0",
+        summary: "Seconds and microseconds of the clock.",
+        run: time,
+        ..BASE
+    },
+    Command {
+        name: "wait",
+        arity: 3,
+        flags: Flags::NOSCRIPT,
+        categories: &["connection"],
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
+        group: Group::Generic,
+        since: "3.0.0",
+        summary: "Waits until partners hold what was written before.",
+        run: wait,
+        ..BASE
+    },
+];
+
+fn whoami(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    c.reply.bulk(b"default");
+    Ok(())
+}
+
+fn time(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let now_us = c.keys.now_us();
+    c.reply.array(2);
+    for part in [now_us / 1_000_000, now_us % 1_000_000] {
+        c.reply.bulk(itoa::Buffer::new().format(part).as_bytes());
+    }
+    Ok(())
+}
+
+fn lfence(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    c.reply.ok();
+    Ok(())
+}
+
+fn replping(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    c.reply.simple("PONG");
+    Ok(())
+}
+
+fn monitor(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    if c.blocking == Blocking::Denied {
+        return Err(Error::new("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+    }
+    c.engine.monitors.add(&c.session.client);
+    c.reply.ok();
+    Ok(())
+}
+
+fn role(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let role = c.engine.role();
+    let standing = c.engine.standing.read();
+    match role {
+        Role::Master => {
+            c.reply.array(3);
+            c.reply.bulk(b"master");
+            c.reply.int(standing.offset as i64);
+            c.reply.array(standing.replicas.len());
+            for replica in &standing.replicas {
+                c.reply.array(3);
+                c.reply.bulk(replica.host.as_bytes());
+                c.reply.bulk(replica.port.to_string().as_bytes());
+                c.reply.bulk(replica.offset.to_string().as_bytes());
+            }
+        }
+        Role::ActiveReplica | Role::Replica => {
+            let name = if role == Role::Replica { "slave" } else { "active-replica" };
+            if standing.partners.len() != 1 {
+                c.reply.array(standing.partners.len());
+            }
+            for Partner { address, up, sync, offset, .. } in &standing.partners {
+                let state = match (up, sync) {
+                    (_, Some(_)) => "sync",
+                    (true, None) => "connected",
+                    (false, None) => "connect",
+                };
+                c.reply.array(5);
+                c.reply.bulk(name.as_bytes());
+                c.reply.bulk(address.host.as_bytes());
+                c.reply.int(address.port.into());
+                c.reply.bulk(state.as_bytes());
+                c.reply.int(*offset as i64);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT ms]`: no node here waits for another to take over.
+fn failover(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let words: Vec<String> =
+        c.args.slice(1..).iter().map(|arg| String::from_utf8_lossy(arg).to_lowercase()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if c.engine.is_active() {
+        return Err(Error::new("ERR FAILOVER not allowed in active replication mode"));
+    }
+    if let ["timeout", ms] = words.as_slice() {
+        let ms = integer(ms.as_bytes())?;
+        if ms <= 0 {
+            return Err(Error::new("ERR FAILOVER timeout must be greater than 0"));
+        }
+    }
+    match words.as_slice() {
+        ["abort"] => Err(Error::new("ERR No failover in progress.")),
+        [] | ["to", _, _, ..] | ["timeout", _] => match c.engine.role() {
+            Role::Replica => Err(Error::new("ERR FAILOVER is not valid when server is a replica.")),
+            Role::Master | Role::ActiveReplica => Err(Error::new("ERR FAILOVER requires connected replicas.")),
+        },
+        _ => Err(Error::SYNTAX),
+    }
+}
+
+/// `WAIT numreplicas timeout-ms`
+fn wait(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    if c.engine.role() == Role::Replica {
+        return Err(Error::new(
+            "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is \
+             configured to be writable (which is not the default) writes to replicas are just local and are not \
+             propagated.",
+        ));
+    }
+    let replicas = usize::try_from(integer(&c.args[1])?).unwrap_or(0);
+    let ms = number::parse_i64(&c.args[2]).ok_or(Error::new("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| Error::new("ERR timeout is negative"))?;
+    if c.blocking == Blocking::Denied {
+        c.reply.int(0);
+        return Ok(());
+    }
+    let deadline_ms = Some(ms).filter(|ms| *ms > 0).map(|ms| c.keys.now_ms().saturating_add(ms));
+    c.outcome = Outcome::WaitReplicas { replicas, deadline_ms };
+    Ok(())
+}
+
+/// `SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]`
+fn shutdown(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let (mut save, mut nosave, mut other, mut abort) = (false, false, false, false);
+    for arg in c.args.slice(1..) {
+        match arg.to_ascii_lowercase().as_slice() {
+            b"nosave" => nosave = true,
+            b"save" => save = true,
+            b"now" | b"force" => other = true,
+            b"abort" => abort = true,
+            _ => return Err(Error::SYNTAX),
+        }
+    }
+    if (save && nosave) || (abort && (save || nosave || other)) {
+        return Err(Error::SYNTAX);
+    }
+    if abort {
+        return Err(Error::new("ERR No shutdown in progress."));
+    }
+    if save && !c.args.iter().any(|arg| is(arg, "force")) {
+        // Nothing is saved yet: who asks for it in so many words is not to be told that it was.
+        return Err(Error::new("ERR Errors trying to SHUTDOWN. Check logs."));
+    }
+    c.outcome = Outcome::Shutdown;
+    Ok(())
+}
+
+fn module_list(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    c.reply.array(0);
+    Ok(())
+}
+
+fn module_help(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    help(c, &[("LIST", "The loaded modules: none.")]);
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! What the server does without being asked: keys past their expiry are buried, and what nothing can contest any more
+//! is forgotten.
+//!
+//! [`Engine::tick`] does a bounded amount of it, going round the ranges under one lock at a time, and says whether
+//! there is more. A range without anything due costs a lock and two comparisons.
+
+use std::sync::atomic::Ordering;
+
+use super::notify::{Event, EventClass};
+use super::stats::Stats;
+use super::{Cell, Engine, Now};
+use crate::store::shard::RANGES;
+
+/// Most keys buried in one tick, and most graves visited: about a millisecond each.
+const TICK_BUDGET: usize = 2000;
+
+impl Engine {
+    /// Does the next piece of upkeep. Returns whether more is due now.
+    pub fn tick(&self, now: Now, thread: usize) -> bool {
+        self.databases.settle(self.stable());
+        let (stable, expires) = (self.stable(), self.active_expire.load(Ordering::Relaxed));
+        let (mut burials, mut visits) = (TICK_BUDGET, TICK_BUDGET);
+        for _ in 0..RANGES {
+            let range = self.upkeep_range.load(Ordering::Relaxed) % RANGES;
+            let mut events = Vec::new();
+            let mut cell = self.cell(range).lock();
+            let mut more = false;
+            if expires {
+                let buried = self.bury_due(&mut cell, now, burials, thread, &mut events);
+                burials -= buried;
+                more = burials == 0;
+            }
+            let graves = cell.shard.graves();
+            cell.shard.collect(stable, now.unix_ms, visits);
+            visits = visits.saturating_sub(graves - cell.shard.graves().min(graves));
+            drop(cell);
+            self.publish_events(&events);
+            if more || visits == 0 {
+                return true;
+            }
+            self.upkeep_range.store(range + 1, Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// Has keys expire in the background, or only when they are asked for.
+    pub fn set_active_expire(&self, active: bool) {
+        self.active_expire.store(active, Ordering::Relaxed);
+    }
+
+    /// Buries at most `budget` keys of a range that are past their expiry. Returns how many; the events are to be published
+    /// once the range is unlocked.
+    pub(super) fn bury_due(
+        &self,
+        cell: &mut Cell,
+        now: Now,
+        budget: usize,
+        thread: usize,
+        events: &mut Vec<Event>,
+    ) -> usize {
+        let mut buried = 0;
+        let notifies = self.notifies(EventClass::EXPIRED);
+        cell.shard.bury_due(now.unix_ms, budget, |space, key| {
+            buried += 1;
+            if notifies && let Some(db) = self.databases.db_of(space) {
+                events.push(Event { class: EventClass::EXPIRED, event: "expired", db, key: key.to_vec() });
+            }
+        });
+        if buried > 0 {
+            Stats::add(&self.stats(thread).expired_keys, buried as u64);
+        }
+        buried
+    }
+}

@@ -1,0 +1,167 @@
+//! What the tasks of the shell share: the engine, the identity, the way in, and the way out.
+//!
+//! A stop has two steps. [`Shell::stop`] ends accepting and has every connection run what it has read, answer it and
+//! close; what is still there after [`LINGER`] is cut. Then the identity's clock is written exactly.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+
+use super::identity::Identity;
+use super::listener::{Incoming, Listening};
+use super::log::Severity;
+use super::process;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::engine::client::ClientFlags;
+use crate::engine::host::Host;
+
+/// How long a stop waits for connections that do not read their answers.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// See the module's head.
+pub struct Shell {
+    /// The server proper.
+    pub engine: Arc<Engine>,
+    /// Who this node is.
+    pub identity: Identity,
+    /// Connections there are, accepted ones on their way to their thread included.
+    pub connected: AtomicUsize,
+    /// How many of them have become links.
+    pub links: AtomicUsize,
+    /// `maxclients`, or what the system allows of it.
+    pub clients_max: AtomicU64,
+    /// Where each thread takes its connections from.
+    pub threads: Vec<UnboundedSender<Incoming>>,
+    /// Told that the server stops.
+    pub stopping: watch::Sender<bool>,
+    /// Some connection was told to close already.
+    closing: AtomicBool,
+}
+
+impl Shell {
+    /// Puts the parts together; nothing runs yet.
+    pub fn new(engine: Arc<Engine>, identity: Identity, threads: Vec<UnboundedSender<Incoming>>) -> Self {
+        let clients_max = AtomicU64::new(engine.limits.clients.load(Ordering::Relaxed));
+        Shell {
+            engine,
+            identity,
+            connected: AtomicUsize::new(0),
+            links: AtomicUsize::new(0),
+            clients_max,
+            threads,
+            stopping: watch::Sender::new(false),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// Connections that are no links.
+    pub fn clients(&self) -> usize {
+        self.connected.load(Ordering::SeqCst).saturating_sub(self.links.load(Ordering::SeqCst))
+    }
+
+    /// Has the server stop.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Whether it was told to.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Whether connections are to close once they have answered what they have read.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Has every connection answer what it has read, and close.
+    pub fn close_clients(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        for client in &self.engine.clients {
+            if !client.flags().contains(ClientFlags::LINK) {
+                client.set(ClientFlags::CLOSE_AFTER_REPLY);
+                client.wake();
+            }
+        }
+    }
+}
+
+/// The shell as the engine knows it.
+pub struct ShellHost {
+    /// Changes the log level.
+    pub severity: Severity,
+    /// The file CONFIG REWRITE writes.
+    pub config_file: Option<PathBuf>,
+    /// The listening sockets, to be replaced when `bind` or `port` change.
+    pub listening: Mutex<Listening>,
+    /// `maxclients` as it was last raised.
+    pub shell: std::sync::Weak<Shell>,
+}
+
+impl Host for ShellHost {
+    fn reconfigure(&self, changed: &[&'static str], config: &Config) -> Result<(), String> {
+        let changes = |name: &str| changed.contains(&name);
+        if changes("bind") || changes("port") {
+            let reason = if changes("port") {
+                "Unable to listen on this port. Check server logs."
+            } else {
+                "Failed to bind to specified addresses."
+            };
+            self.listening.lock().replace(config).map_err(|()| reason.to_owned())?;
+        }
+        if changes("maxclients") {
+            let wanted = u64::from(config.maxclients);
+            let allowed = process::allow_clients(wanted);
+            if allowed < wanted {
+                return Err(format!(
+                    "The operating system is not able to handle the specified number of clients, try with {allowed}"
+                ));
+            }
+            if let Some(shell) = self.shell.upgrade() {
+                shell.clients_max.store(wanted, Ordering::Relaxed);
+            }
+        }
+        if changes("dir") {
+            std::env::set_current_dir(&config.dir).map_err(|error| error.to_string())?;
+        }
+        if changes("loglevel") {
+            self.severity.set(config.loglevel);
+        }
+        Ok(())
+    }
+
+    fn rewrite_config(&self, config: &Config) -> Result<(), String> {
+        let Some(path) = &self.config_file else {
+            return Err("ERR The server is running without a config file".to_owned());
+        };
+        rewrite(path, config).map_err(|error| {
+            tracing::warn!("CONFIG REWRITE failed: {error}");
+            format!("ERR Rewriting config file: {error}")
+        })?;
+        tracing::info!("CONFIG REWRITE executed with success.");
+        Ok(())
+    }
+}
+
+/// Replaces the file at once: whoever reads it sees the old text or the new one.
+fn rewrite(path: &Path, config: &Config) -> io::Result<()> {
+    let original = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read?,
+    };
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    std::fs::write(&new, config.rewrite(&original))?;
+    if let Ok(held) = std::fs::metadata(path) {
+        std::fs::set_permissions(&new, held.permissions())?;
+    }
+    std::fs::rename(new, path)
+}
