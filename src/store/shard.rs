@@ -21,6 +21,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::delta::Change;
 use super::digest;
@@ -105,7 +106,8 @@ struct Grave {
 /// One range of all keyspaces.
 #[derive(Debug, Default)]
 pub struct Shard {
-    spaces: Vec<Space>,
+    /// The first one inline: nearly all data is there, and each command looks at it.
+    spaces: SmallVec<[Space; 1]>,
     expiring: BinaryHeap<Reverse<(u64, u32, u64)>>,
     graves: VecDeque<Grave>,
 }
@@ -485,7 +487,7 @@ impl Shard {
     }
 }
 
-fn space_mut(spaces: &mut Vec<Space>, index: u32) -> &mut Space {
+fn space_mut(spaces: &mut SmallVec<[Space; 1]>, index: u32) -> &mut Space {
     let index = index as usize;
     while spaces.len() <= index {
         spaces.push(Space::new());
