@@ -51,6 +51,11 @@ impl KeyHash {
     pub fn range(&self) -> usize {
         range_of(self.order)
     }
+
+    /// The range a key lies in, by one hash.
+    pub fn range_of(key: &[u8]) -> usize {
+        range_of(digest::hash(key))
+    }
 }
 
 /// The range of an unkeyed hash.
