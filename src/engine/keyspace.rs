@@ -676,7 +676,7 @@ impl<'e> Keyspace<'e> {
 
     /// A locked cell, for waiters and watchers of a key.
     pub(super) fn cell_of(&mut self, key: &[u8]) -> &mut Cell {
-        let range = self.engine.hash(key).range();
+        let range = KeyHash::range_of(key);
         self.locks.cell_mut(range)
     }
 

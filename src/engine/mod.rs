@@ -646,7 +646,7 @@ impl Engine {
         }
         command.each_key(args, |index, spec| {
             if spec.is_key() {
-                ranges.push(self.hash(&args[index]).range());
+                ranges.push(KeyHash::range_of(&args[index]));
             }
         })
     }
@@ -697,7 +697,7 @@ impl Engine {
     /// Ends WATCH. No range may be locked by the caller.
     pub fn unwatch_all(&self, session: &mut Session) {
         for Watch { db, key, .. } in session.watched.drain(..) {
-            let mut cell = self.cell(self.hash(&key).range()).lock();
+            let mut cell = self.cell(KeyHash::range_of(&key)).lock();
             let space = self.space_of(db);
             cell.unwatch(space, &key, &session.client);
         }

@@ -21,6 +21,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::delta::Change;
 use super::digest;
@@ -49,6 +50,11 @@ impl KeyHash {
     /// The range the key lies in.
     pub fn range(&self) -> usize {
         range_of(self.order)
+    }
+
+    /// The range a key lies in, by one hash.
+    pub fn range_of(key: &[u8]) -> usize {
+        range_of(digest::hash(key))
     }
 }
 
@@ -105,7 +111,8 @@ struct Grave {
 /// One range of all keyspaces.
 #[derive(Debug, Default)]
 pub struct Shard {
-    spaces: Vec<Space>,
+    /// The first one inline: nearly all data is there, and each command looks at it.
+    spaces: SmallVec<[Space; 1]>,
     expiring: BinaryHeap<Reverse<(u64, u32, u64)>>,
     graves: VecDeque<Grave>,
 }
@@ -488,7 +495,7 @@ impl Shard {
     }
 }
 
-fn space_mut(spaces: &mut Vec<Space>, index: u32) -> &mut Space {
+fn space_mut(spaces: &mut SmallVec<[Space; 1]>, index: u32) -> &mut Space {
     let index = index as usize;
     while spaces.len() <= index {
         spaces.push(Space::new());
