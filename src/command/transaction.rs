@@ -309,9 +309,8 @@ mod tests {
         for command in ["MULTI", "SET a 1", "SET b 2", "GET a", "EXEC"] {
             node.run(command);
         }
-        let mut drained = crate::link::outbox::Drained::default();
-        node.engine.outbox.drain(&node.engine.clock, &mut drained);
-        let (batch, rest) = crate::link::batch::Batch::split(&drained.bytes).unwrap().unwrap();
+        let written = node.written();
+        let (batch, rest) = crate::link::batch::Batch::split(&written).unwrap().unwrap();
         assert!(rest.is_empty());
         let mut stamps = 0;
         batch
