@@ -173,6 +173,9 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
     for (command, args) in &transaction.queue {
         c.keys.next_command();
         c.keys.select(c.session.db);
+        if c.engine.monitors.any() {
+            c.engine.monitors.tell(c.session, command, args.args(), c.keys.now_us());
+        }
         let (outcome, garbage) = c.engine.call(c.session, command, args.args(), c.keys, &mut replies, Blocking::Denied);
         c.garbage.extend(garbage);
         match outcome {
@@ -183,6 +186,10 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
             }
             last @ (Outcome::Close | Outcome::Link | Outcome::Shutdown) => c.outcome = last,
         }
+    }
+    let exec = c.engine.registry.command(c.session.command_id);
+    if let (true, Some(exec)) = (c.engine.monitors.any(), exec) {
+        c.engine.monitors.tell(c.session, exec, c.args, c.keys.now_us());
     }
     c.reply.array(transaction.queue.len());
     c.reply.raw(&replies);
