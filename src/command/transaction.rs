@@ -176,7 +176,8 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
         if c.engine.monitors.any() {
             c.engine.monitors.tell(c.session, command, args.args(), c.keys.now_us());
         }
-        let (outcome, garbage) = c.engine.call(c.session, command, args.args(), c.keys, &mut replies, Blocking::Denied);
+        let (outcome, garbage) =
+            c.engine.call(c.session, command, args.args(), c.keys, &mut replies, Blocking::Denied);
         c.garbage.extend(garbage);
         match outcome {
             Outcome::Done | Outcome::Block(_) | Outcome::WaitReplicas { .. } => {}
