@@ -460,8 +460,14 @@ impl<'e> Keyspace<'e> {
     pub fn replace(&mut self, key: &[u8], fill: impl FnOnce(&mut Self)) {
         let hash = self.engine.hash(key);
         if self.entry(key).is_some() {
-            self.merge(key, hash, None, &Change::Clear);
             self.dirty += 1;
+        }
+        if !self.merge(key, hash, None, &Change::Clear) {
+            // Nothing is cleared here, but a partner may have written to the key what this node has not seen.
+            let stamp = self.stamp();
+            if let Some((slot, batch, _)) = &mut self.batch {
+                batch.change(self.space, key, stamp, &Change::Clear, &mut slot.bytes);
+            }
         }
         fill(self);
     }
@@ -677,7 +683,7 @@ impl<'e> Keyspace<'e> {
 
     /// A locked cell, for waiters and watchers of a key.
     pub(super) fn cell_of(&mut self, key: &[u8]) -> &mut Cell {
-        let range = self.engine.hash(key).range();
+        let range = KeyHash::range_of(key);
         self.locks.cell_mut(range)
     }
 
@@ -721,7 +727,10 @@ impl<'e> Keyspace<'e> {
         let cx = self.engine.shard_context();
         let used_at = (self.now.unix_ms / 1000) as u32;
         let cell = self.locks.cell_mut(hash.range());
-        let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
+        let merged = match self.engine.twisted(&cell.shard, space, key, stamp, change, self.now) {
+            None => cell.shard.merge(space, key, hash, stamp, change, used_at, cx),
+            Some((stamp, change)) => cell.shard.merge(space, key, hash, stamp, &change, used_at, cx),
+        };
         if merged.changed {
             cell.touch_key(space, key);
             if !cell.waiting.is_empty()

@@ -25,6 +25,7 @@ pub mod keyspace;
 pub mod notify;
 mod ownership;
 pub mod pubsub;
+mod planted;
 pub mod ranges;
 pub mod registers;
 pub mod replication;
@@ -56,6 +57,7 @@ use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
 use crate::config::{Access, Caller, Config};
+use crate::faults::Faults;
 use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
@@ -278,6 +280,8 @@ pub struct Engine {
     pub registers: registers::Registers,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
+    /// Bugs planted by tests.
+    faults: Faults,
     /// Keys past their expiry are removed without being asked for; DEBUG SET-ACTIVE-EXPIRE.
     active_expire: AtomicBool,
     /// The range [`Self::tick`] goes on from.
@@ -335,6 +339,7 @@ impl Engine {
             registers: registers::Registers::default(),
             config: RwLock::new(config),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
+            faults: Faults::empty(),
             active_expire: AtomicBool::new(true),
             upkeep_range: AtomicUsize::new(0),
         }
@@ -641,7 +646,7 @@ impl Engine {
         }
         command.each_key(args, |index, spec| {
             if spec.is_key() {
-                ranges.push(self.hash(&args[index]).range());
+                ranges.push(KeyHash::range_of(&args[index]));
             }
         })
     }
@@ -692,7 +697,7 @@ impl Engine {
     /// Ends WATCH. No range may be locked by the caller.
     pub fn unwatch_all(&self, session: &mut Session) {
         for Watch { db, key, .. } in session.watched.drain(..) {
-            let mut cell = self.cell(self.hash(&key).range()).lock();
+            let mut cell = self.cell(KeyHash::range_of(&key)).lock();
             let space = self.space_of(db);
             cell.unwatch(space, &key, &session.client);
         }
@@ -755,6 +760,11 @@ impl Engine {
         // Before the first tombstone is written: it stays until the links say that it may go.
         self.set_stable(NTP64(0));
         self.replicating.store(true, Ordering::SeqCst);
+        // A command under way may have begun before and tells nobody: it is done once its ranges are free. Only then
+        // is what it wrote covered by what peers are told to pull.
+        for range in 0..RANGES {
+            drop(self.cell(range).lock());
+        }
         if self.clock.last().0 > 0 {
             mesh.count_untold(NTP64(0));
         }

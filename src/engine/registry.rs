@@ -22,7 +22,7 @@ pub struct Known {
 /// All commands this server has.
 #[derive(Debug)]
 pub struct Registry {
-    by_name: HashMap<Box<str>, Known, ahash::RandomState>,
+    by_name: HashMap<Box<[u8]>, Known, ahash::RandomState>,
     /// Full names, as `get` and `config|get`, and entries, by number.
     by_id: Vec<(String, &'static Command)>,
 }
@@ -40,12 +40,12 @@ impl Registry {
             registry.by_id.push((command.name.to_owned(), command));
             let full_name = |sub: &'static Command| (format!("{}|{}", command.name, sub.name), sub);
             registry.by_id.extend(command.subcommands.iter().map(full_name));
-            registry.by_name.insert(command.name.into(), Known { command, id });
+            registry.by_name.insert(command.name.as_bytes().into(), Known { command, id });
         }
         for rename in renames {
-            let known = registry.by_name.remove(rename.from.to_ascii_lowercase().as_str());
+            let known = registry.by_name.remove(rename.from.to_ascii_lowercase().as_bytes());
             if let (Some(known), Some(to)) = (known, &rename.to) {
-                registry.by_name.insert(to.to_ascii_lowercase().into(), known);
+                registry.by_name.insert(to.to_ascii_lowercase().into_bytes().into(), known);
             }
         }
         registry
@@ -59,9 +59,9 @@ impl Registry {
             Some(lower) => {
                 lower.copy_from_slice(name);
                 lower.make_ascii_lowercase();
-                self.by_name.get(std::str::from_utf8(lower).ok()?).copied()
+                self.by_name.get(&*lower).copied()
             }
-            None => self.by_name.get(std::str::from_utf8(&name.to_ascii_lowercase()).ok()?).copied(),
+            None => self.by_name.get(&*name.to_ascii_lowercase()).copied(),
         }
     }
 

@@ -14,19 +14,16 @@
 //! Nothing in the body is stamped before `clear`; no element is stamped before its tombstone.
 
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 
 use super::counter::TextCounter;
 use super::delta::{Added, Amount, Change, Element, ElementRef, Kind};
 use super::digest;
 use super::hash::{FieldRegisters, Hash};
+use super::key::Key;
 use super::list::List;
 use super::set::Set;
 use super::zset::Zset;
 use crate::clock::{NTP64, Origin, Stamp};
-
-/// A key. Short ones need no allocation of their own.
-pub type Key = SmallVec<[u8; 24]>;
 
 /// What a merge needs to know besides the delta.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +163,7 @@ pub enum State {
     Object(Box<Object>),
 }
 
-/// A key and what is stored of it.
+/// A key and what is stored of it. Fills one cache line; a test holds it to that.
 #[derive(Clone, Debug)]
 pub struct Entry {
     key: Key,
@@ -219,12 +216,13 @@ impl Value<'_> {
 impl Entry {
     /// A key of which nothing was ever stored.
     pub fn blank(key: &[u8]) -> Self {
-        Entry { key: Key::from_slice(key), used_at: 0, in_grave: false, state: State::Cleared(Stamp::NEVER) }
+        Entry { key: Key::new(key), used_at: 0, in_grave: false, state: State::Cleared(Stamp::NEVER) }
     }
 
     /// The key.
+    #[inline]
     pub fn key(&self) -> &[u8] {
-        &self.key
+        self.key.bytes()
     }
 
     /// Whether nothing is stored: the entry may be dropped.
@@ -285,6 +283,17 @@ impl Entry {
         match &self.state {
             State::Cleared(stamp) | State::Plain(stamp, _) => *stamp,
             State::Object(object) => object.written.max(object.clear),
+        }
+    }
+
+    /// The newest stamp it holds anywhere, but for elements, which are never newer than the value.
+    pub fn newest(&self) -> Stamp {
+        match &self.state {
+            State::Cleared(stamp) | State::Plain(stamp, _) => *stamp,
+            State::Object(object) => {
+                let removed = object.tombstones.iter().flat_map(|tombstones| tombstones.values());
+                removed.copied().max().unwrap_or(Stamp::NEVER).max(object.stamp_max())
+            }
         }
     }
 
@@ -444,7 +453,7 @@ impl Entry {
 
     /// The same with other stamps, in the same order.
     pub fn restamped(&self, exchange: &impl Fn(Stamp) -> Stamp, cx: MergeContext<'_>) -> Entry {
-        let mut entry = Entry::blank(&self.key);
+        let mut entry = Entry::blank(self.key());
         entry.used_at = self.used_at;
         self.registers(|stamp, change| {
             entry.merge(exchange(stamp), &change.restamped(exchange), cx);
@@ -509,7 +518,7 @@ impl Entry {
     /// Panics if an invariant of the module's head does not hold. Walks the whole value.
     pub fn check_invariants(&self, hasher: &ahash::RandomState) {
         let State::Object(object) = &self.state else { return };
-        let mut copy = Entry::blank(&self.key);
+        let mut copy = Entry::blank(self.key());
         let own = Origin::NONE;
         let cx = MergeContext { own, flush: Stamp::NEVER, keep_tombstones: true, hasher };
         self.registers(|stamp, change| {

@@ -21,6 +21,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::delta::Change;
 use super::digest;
@@ -49,6 +50,11 @@ impl KeyHash {
     /// The range the key lies in.
     pub fn range(&self) -> usize {
         range_of(self.order)
+    }
+
+    /// The range a key lies in, by one hash.
+    pub fn range_of(key: &[u8]) -> usize {
+        range_of(digest::hash(key))
     }
 }
 
@@ -105,7 +111,8 @@ struct Grave {
 /// One range of all keyspaces.
 #[derive(Debug, Default)]
 pub struct Shard {
-    spaces: Vec<Space>,
+    /// The first one inline: nearly all data is there, and each command looks at it.
+    spaces: SmallVec<[Space; 1]>,
     expiring: BinaryHeap<Reverse<(u64, u32, u64)>>,
     graves: VecDeque<Grave>,
 }
@@ -197,7 +204,10 @@ impl Shard {
                 *live -= 1;
                 *volatile -= usize::from(before.volatile);
                 *digest = digest.wrapping_sub(before.digest);
-                self.graves.push_back(Grave { time: Stamp::instant(at_ms).time, space: index, hash });
+                if !entry.in_grave {
+                    entry.in_grave = true;
+                    self.graves.push_back(Grave { time: Stamp::instant(at_ms).time, space: index, hash });
+                }
             }
             return (None, before.live);
         }
@@ -304,7 +314,7 @@ impl Shard {
         let mut kept = HashTable::new();
         let survivors: Vec<Box<Entry>> = space
             .table
-            .extract_if(|entry| entry.stamp() >= stamp || entry.expiry().is_some_and(|expiry| expiry.stamp >= stamp))
+            .extract_if(|entry| entry.newest() >= stamp)
             .collect();
         let dropped = std::mem::take(&mut space.table);
         (space.live, space.volatile, space.digest) = (0, 0, 0);
@@ -485,10 +495,35 @@ impl Shard {
     }
 }
 
-fn space_mut(spaces: &mut Vec<Space>, index: u32) -> &mut Space {
+fn space_mut(spaces: &mut SmallVec<[Space; 1]>, index: u32) -> &mut Space {
     let index = index as usize;
     while spaces.len() <= index {
         spaces.push(Space::new());
     }
     &mut spaces[index]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::NodeId;
+
+    fn stamp(time: u64, node: u64) -> Stamp {
+        Stamp::new(NTP64(time), Origin::new(NodeId::new(node << 24), 1))
+    }
+
+    #[test]
+    fn a_flush_spares_the_tombstone_of_a_later_removal() {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let cx = ShardContext { own: stamp(0, 9).origin, keep_tombstones: true, hasher: &hasher };
+        let mut shard = Shard::default();
+        let hash = KeyHash::new(b"h", &hasher);
+        shard.merge(0, b"h", hash, stamp(1, 1), &Change::Field(b"f", b"old"), 0, cx);
+        shard.merge(0, b"h", hash, stamp(5, 2), &Change::FieldRemove(b"f"), 0, cx);
+        drop(shard.flush(0, stamp(3, 1), cx, |_| {}));
+        // Written before the removal by a node that had seen the flush.
+        shard.merge(0, b"h", hash, stamp(4, 3), &Change::Field(b"f", b"new"), 0, cx);
+        assert_eq!(shard.live(0), 0);
+        shard.check_invariants(&hasher);
+    }
 }
