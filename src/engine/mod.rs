@@ -98,7 +98,7 @@ pub struct Now {
 impl Now {
     /// A point in time.
     pub fn from_unix_ns(ns: u128) -> Self {
-        Now { unix_ms: (ns / 1_000_000) as u64, ntp: crate::clock::ntp_from_unix_ns(ns) }
+        Now { unix_ms: crate::clock::narrowed(ns) / 1_000_000, ntp: crate::clock::ntp_from_unix_ns(ns) }
     }
 
     /// Microseconds since the Unix epoch.
