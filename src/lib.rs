@@ -49,5 +49,7 @@ pub mod engine;
 pub mod link;
 pub mod store;
 pub mod clock;
+#[doc(hidden)]
+pub mod faults;
 pub mod config;
 pub mod resp;

@@ -109,7 +109,7 @@ pub const COMMANDS: &[Command] = &[
             // Counts the keys, so it looks at all ranges.
             Command {
                 name: "stats",
-                flags: Flags::WHOLE_KEYSPACE,
+                flags: Flags::WALKS_KEYSPACE,
                 summary: "Where memory goes.",
                 run: memory_stats,
                 ..MEMORY

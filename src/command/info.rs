@@ -20,7 +20,7 @@ use crate::engine::stats::Stats;
 pub const COMMANDS: &[Command] = &[Command {
     name: "info",
     arity: -1,
-    flags: Flags::LOADING.union(Flags::STALE).union(Flags::WHOLE_KEYSPACE),
+    flags: Flags::LOADING.union(Flags::STALE).union(Flags::WALKS_KEYSPACE),
     keys: &[],
     categories: &["dangerous"],
     tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],

@@ -135,6 +135,14 @@ impl Databases {
         }
     }
 
+    /// Gives swaps other stamps in the same order; see [`super::step_back`].
+    pub(super) fn restamp(&self, exchange: impl Fn(Stamp) -> Stamp) {
+        let mut log = self.swaps.lock();
+        log.until = log.until.map(&exchange);
+        log.since =
+            std::mem::take(&mut log.since).into_iter().map(|(stamp, swap)| (exchange(stamp), swap)).collect();
+    }
+
     /// Replays what nothing can come before any more into the base.
     pub fn settle(&self, stable: NTP64) {
         let mut log = self.swaps.lock();

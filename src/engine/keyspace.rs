@@ -460,8 +460,14 @@ impl<'e> Keyspace<'e> {
     pub fn replace(&mut self, key: &[u8], fill: impl FnOnce(&mut Self)) {
         let hash = self.engine.hash(key);
         if self.entry(key).is_some() {
-            self.merge(key, hash, None, &Change::Clear);
             self.dirty += 1;
+        }
+        if !self.merge(key, hash, None, &Change::Clear) {
+            // Nothing is cleared here, but a partner may have written to the key what this node has not seen.
+            let stamp = self.stamp();
+            if let Some((slot, batch, _)) = &mut self.batch {
+                batch.change(self.space, key, stamp, &Change::Clear, &mut slot.bytes);
+            }
         }
         fill(self);
     }
@@ -516,17 +522,18 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// Keys, and keys that expire, per database; the whole keyspace must be locked.
-    pub fn sizes(&self) -> Vec<(usize, usize)> {
-        let Locks::All(cells) = &self.locks else { panic!("counting keys needs every range") };
-        let size = |db| {
-            let space = self.engine.space_of(db);
-            let add = |(keys, expires), cell: &MutexGuard<'_, Cell>| {
-                (keys + cell.shard.live(space), expires + cell.shard.volatile(space))
-            };
-            cells.iter().fold((0, 0), add)
-        };
-        (0..self.engine.databases()).map(size).collect()
+    /// Keys, and keys that expire, per database. Walks the keyspace.
+    pub fn sizes(&mut self) -> Vec<(usize, usize)> {
+        let spaces: Vec<u32> = (0..self.engine.databases()).map(|db| self.engine.space_of(db)).collect();
+        let mut sizes = vec![(0, 0); spaces.len()];
+        self.walk(0, |_, cell| {
+            for (space, (keys, expires)) in spaces.iter().zip(&mut sizes) {
+                *keys += cell.shard.live(*space);
+                *expires += cell.shard.volatile(*space);
+            }
+            ControlFlow::Continue(())
+        });
+        sizes
     }
 
     /// Adds a record that is not about a key to the batch.
@@ -720,7 +727,10 @@ impl<'e> Keyspace<'e> {
         let cx = self.engine.shard_context();
         let used_at = (self.now.unix_ms / 1000) as u32;
         let cell = self.locks.cell_mut(hash.range());
-        let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
+        let merged = match self.engine.twisted(&cell.shard, space, key, stamp, change, self.now) {
+            None => cell.shard.merge(space, key, hash, stamp, change, used_at, cx),
+            Some((stamp, change)) => cell.shard.merge(space, key, hash, stamp, &change, used_at, cx),
+        };
         if merged.changed {
             cell.touch_key(space, key);
             if !cell.waiting.is_empty()

@@ -25,6 +25,7 @@ pub mod keyspace;
 pub mod notify;
 mod ownership;
 pub mod pubsub;
+mod planted;
 pub mod ranges;
 pub mod registers;
 pub mod replication;
@@ -56,6 +57,7 @@ use smallvec::SmallVec;
 
 use crate::clock::{Clock, NTP64, Origin};
 use crate::config::{Access, Caller, Config};
+use crate::faults::Faults;
 use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
@@ -278,6 +280,8 @@ pub struct Engine {
     pub registers: registers::Registers,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
+    /// Bugs planted by tests.
+    faults: Faults,
     /// Keys past their expiry are removed without being asked for; DEBUG SET-ACTIVE-EXPIRE.
     active_expire: AtomicBool,
     /// The range [`Self::tick`] goes on from.
@@ -335,6 +339,7 @@ impl Engine {
             registers: registers::Registers::default(),
             config: RwLock::new(config),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
+            faults: Faults::empty(),
             active_expire: AtomicBool::new(true),
             upkeep_range: AtomicUsize::new(0),
         }
@@ -388,8 +393,8 @@ impl Engine {
 
     fn reply_error(&self, session: &Session, out: &mut Vec<u8>, thread: usize, error: &Error) {
         Stats::add(&self.stats(thread).errors, 1);
-        self.count_error(error.code());
-        Reply::new(out, session.protocol).error(error);
+        self.count_error(&error.code());
+        Reply::new(out, session.protocol).error_bytes(error.as_bytes());
     }
 
     fn count_error(&self, code: &str) {
@@ -493,8 +498,9 @@ impl Engine {
         {
             return self.queue(session, command, args, out);
         }
-        if self.monitors.any() && !command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
-            self.monitors.tell(session, self.registry.name(session.command_id), args, now.unix_us());
+        // EXEC tells of itself, behind the commands it runs.
+        if self.monitors.any() && command.name != "exec" {
+            self.monitors.tell(session, command, args, now.unix_us());
         }
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
@@ -556,8 +562,7 @@ impl Engine {
         if config.slowlog_log_slower_than_us.is_some_and(|limit| us >= limit)
             && !command.flags.contains(Flags::SKIP_SLOWLOG)
         {
-            let name = self.registry.name(session.command_id);
-            self.slowlog.lock().add(session, name, args, us, at_s, config.slowlog_max_len);
+            self.slowlog.lock().add(session, command, args, us, at_s, config.slowlog_max_len);
         }
         if config.latency_monitor_threshold_ms != 0 && ms >= config.latency_monitor_threshold_ms {
             let fast = command.flags.contains(Flags::FAST);
@@ -628,7 +633,7 @@ impl Engine {
                     return Locks::all(self);
                 }
             }
-            ranges.extend(session.watched.iter().map(|watch| self.hash(&watch.key).range()));
+            ranges.extend(session.watched.iter().map(|watch| KeyHash::range_of(&watch.key)));
         } else if !self.ranges_of(command, args, &mut ranges) {
             return Locks::all(self);
         }
@@ -755,6 +760,11 @@ impl Engine {
         // Before the first tombstone is written: it stays until the links say that it may go.
         self.set_stable(NTP64(0));
         self.replicating.store(true, Ordering::SeqCst);
+        // A command under way may have begun before and tells nobody: it is done once its ranges are free. Only then
+        // is what it wrote covered by what peers are told to pull.
+        for range in 0..RANGES {
+            drop(self.cell(range).lock());
+        }
         if self.clock.last().0 > 0 {
             mesh.count_untold(NTP64(0));
         }
@@ -933,25 +943,27 @@ fn is_reply_skip(args: Args<'_>) -> bool {
         && args[2].eq_ignore_ascii_case(b"skip")
 }
 
+/// Bytes of a client's words that an error repeats.
+const QUOTED_BYTES_MAX: usize = 128;
+
 /// The text for a name that is no command, with the beginning of its arguments.
 fn unknown_command(args: Args<'_>) -> Error {
-    let name = String::from_utf8_lossy(&args[0][..args[0].len().min(128)]).into_owned();
-    let mut shown = String::new();
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(Error::quotable(&args[0], QUOTED_BYTES_MAX));
+    text.extend_from_slice(b"', with args beginning with: ");
+    let start = text.len();
     for arg in args.iter().skip(1) {
-        if shown.len() >= 128 {
-            break;
-        }
-        let rest = 128 - shown.len();
-        shown.push_str(&format!("'{}' ", String::from_utf8_lossy(&arg[..arg.len().min(rest)])));
+        let Some(left) = QUOTED_BYTES_MAX.checked_sub(text.len() - start).filter(|left| *left > 0) else { break };
+        text.push(b'\'');
+        text.extend_from_slice(Error::quotable(arg, left));
+        text.extend_from_slice(b"' ");
     }
-    format!("ERR unknown command '{name}', with args beginning with: {shown}").into()
+    text.into()
 }
 
 fn unknown_subcommand(command: &Command, sub: &[u8]) -> Error {
-    format!(
-        "ERR unknown subcommand '{}'. Try {} HELP.",
-        String::from_utf8_lossy(&sub[..sub.len().min(128)]),
-        command.name.to_uppercase()
-    )
-    .into()
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    text.extend_from_slice(Error::quotable(sub, QUOTED_BYTES_MAX));
+    text.extend_from_slice(format!("'. Try {} HELP.", command.name.to_uppercase()).as_bytes());
+    text.into()
 }

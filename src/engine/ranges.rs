@@ -48,6 +48,11 @@ impl Engine {
         self.cell(range).lock().shard.digest_of_all()
     }
 
+    /// Panics if a range's counts, digest or entries are out of step. Walks everything.
+    pub fn check_invariants(&self) {
+        (0..RANGES).for_each(|range| self.cell(range).lock().shard.check_invariants(&self.hasher));
+    }
+
     /// Ranges that differ from a peer's digests, and of the others those with tombstones.
     pub fn compare_ranges(&self, theirs: &[(u16, u64)]) -> (Vec<u16>, Vec<u16>) {
         let theirs: HashMap<u16, u64> = theirs.iter().copied().collect();

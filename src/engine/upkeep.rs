@@ -18,7 +18,7 @@ impl Engine {
     /// Does the next piece of upkeep. Returns whether more is due now.
     pub fn tick(&self, now: Now, thread: usize) -> bool {
         self.databases.settle(self.stable());
-        let (stable, expires) = (self.stable(), self.active_expire.load(Ordering::Relaxed));
+        let (stable, expires) = (self.collectable(), self.active_expire.load(Ordering::Relaxed));
         let (mut burials, mut visits) = (TICK_BUDGET, TICK_BUDGET);
         for _ in 0..RANGES {
             let range = self.upkeep_range.load(Ordering::Relaxed) % RANGES;

@@ -81,6 +81,14 @@ impl Backlog {
         self.segments.get(&origin)?.front().map(|segment| segment.first)
     }
 
+    /// Whether a batch of an origin is held. One that is known may be missing at either end: a pull brings data
+    /// without its batches.
+    pub fn has(&self, origin: Origin, number: u64) -> bool {
+        let Some(held) = self.segments.get(&origin) else { return false };
+        let (first, last) = (held.front().map(|segment| segment.first), held.back().map(Segment::last));
+        first.is_some_and(|first| first <= number) && last.is_some_and(|last| last >= number)
+    }
+
     /// The segments of an origin that hold batches behind number `after`, oldest first.
     pub fn after(&self, origin: Origin, after: u64) -> impl Iterator<Item = &Segment> {
         let segments = self.segments.get(&origin);
@@ -115,6 +123,7 @@ mod tests {
             backlog.push(origin, segment(1 + 2 * n, 2, 40));
         }
         assert_eq!(backlog.first(origin), Some(17));
+        assert_eq!([16, 17, 20, 21].map(|number| backlog.has(origin, number)), [false, true, true, false]);
         assert_eq!(backlog.bytes(), 80);
         assert_eq!(backlog.after(origin, 17).map(|segment| segment.first).collect::<Vec<_>>(), [17, 19]);
         assert_eq!(backlog.after(origin, 18).map(|segment| segment.first).collect::<Vec<_>>(), [19]);

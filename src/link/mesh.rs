@@ -16,7 +16,8 @@
 //! # Floors and the stable time
 //! A node's *floor* is the time up to which it has merged every write of every member. The *stable time* is the least floor
 //! of all members: nothing stamped at or below it is still under way to anyone, so tombstones up to it may go.
-//! A member not heard of for `absence_ms` is left out, and so is what it wrote but told nobody. A floor heard
+//! A member not heard of for `absence_ms` is left out, and so is what it wrote but told nobody; until then a configured
+//! partner that was never met holds everything back. A floor heard
 //! through others counts only once this node has merged that member's own stream up to the moment it said so:
 //! otherwise a write stamped above a tombstone, but made before its author knew of the removal, could arrive behind it.
 
@@ -27,6 +28,7 @@ use super::batch::Register;
 use super::frame::{self, Cursor, Floor, Frame, Heartbeat, Hello, Member, VERSION};
 use super::vector::{Progress, Vector};
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
+use crate::faults::Faults;
 
 /// Number of a link on this node; never used twice.
 pub type LinkId = u64;
@@ -47,6 +49,8 @@ pub struct Timing {
 
 /// First and last pause between two attempts to dial an address.
 const BACKOFF_MS: (u64, u64) = (50, 1000);
+/// Two ticks further apart than this: the wall clock was set, or the process stood still.
+const STEP_MS_MIN: u64 = 1000;
 /// How often a peer is told again that it must pull.
 const GAP_REPEAT_MS: u64 = 500;
 /// Most bytes put on a link before the other links and the pulls get their turn.
@@ -87,6 +91,9 @@ pub enum Fault {
         /// What came.
         first: u64,
     },
+    /// Batches were passed over for a pull that has broken off: they are to be sent again.
+    #[error("a pull from another peer broke off, which made batches of this link superfluous")]
+    PullLost,
     /// A damaged frame.
     #[error(transparent)]
     Frame(#[from] frame::FrameError),
@@ -156,6 +163,9 @@ pub struct Link {
     requests: VecDeque<(u16, Cursor, bool)>,
     /// The peer pulls from this node: what the backlog lacks is on its way otherwise.
     giving: bool,
+    /// Pulls begun here that the peer has not answered: only the answer to the last one counts, because what the peer sends
+    /// goes on from there.
+    answers_due: usize,
     gap_told_ms: Option<u64>,
     /// When the last byte came.
     pub heard_at_ms: u64,
@@ -181,6 +191,9 @@ pub struct Pull {
     pub vector: Option<Vector>,
     /// That, and what has been merged behind it since: adopted at the end.
     shadow: Vector,
+    /// Links whose batches were taken though this node's own vector does not tell: they were in the shadow or went only
+    /// there. Should the pull come to nothing, their peers must send them again.
+    owed: BTreeSet<LinkId>,
     todo: VecDeque<(u16, Cursor, bool)>,
     asked: usize,
     /// Ranges to be pulled.
@@ -230,6 +243,13 @@ pub struct Mesh {
     dials: BTreeMap<Address, Dial>,
     pull: Option<Pull>,
     events: Vec<Event>,
+    /// When the stable time was first asked for.
+    began_at_ms: Option<u64>,
+    /// Bugs planted by tests.
+    #[doc(hidden)]
+    pub faults: Faults,
+    /// The time of the last [`Self::tick`].
+    ticked_at_ms: u64,
 }
 
 impl Mesh {
@@ -245,6 +265,9 @@ impl Mesh {
             dials: BTreeMap::new(),
             pull: None,
             events: Vec::new(),
+            began_at_ms: None,
+            faults: Faults::empty(),
+            ticked_at_ms: 0,
         }
     }
 
@@ -424,6 +447,7 @@ impl Mesh {
             control: VecDeque::from([hello]),
             requests: VecDeque::new(),
             giving: false,
+            answers_due: 0,
             gap_told_ms: None,
             heard_at_ms: now_ms,
             heartbeat_at_ms: now_ms,
@@ -451,7 +475,11 @@ impl Mesh {
         let Some(link) = self.links.remove(&id) else { return };
         if let Some(address) = &link.dialed {
             match (&fault, link.peer.is_some()) {
-                (Fault::Itself, _) => self.dial(address.clone()).own = true,
+                (Fault::Itself, _) => {
+                    self.dial(address.clone()).own = true;
+                    // Who was said to live there was this node, before its disk was wiped.
+                    self.members.retain(|_, state| state.member.address() != *address);
+                }
                 (_, true) => {
                     let dial = self.dial(address.clone());
                     (dial.busy, dial.pause_ms, dial.next_at_ms) = (false, BACKOFF_MS.0, now_ms);
@@ -463,7 +491,7 @@ impl Mesh {
             }
         }
         if self.pull.as_ref().is_some_and(|pull| pull.link == id) {
-            self.pull = None;
+            self.abandon_pull();
         }
         if let Some(node) = link.node() && self.link_to(node).is_none() {
             self.events.push(Event::Down(node, fault));
@@ -507,7 +535,7 @@ impl Mesh {
                 other.fault = Some(Fault::Duplicate);
             }
             if self.pull.as_ref().is_some_and(|pull| pull.link == other_id) {
-                self.pull = None;
+                self.abandon_pull();
             }
         }
         let Some(link) = self.links.get_mut(&id) else { return Err(Fault::Closed) };
@@ -520,7 +548,7 @@ impl Mesh {
         }
         // Another node at its address is gone: its disk was wiped, or it moved.
         let gone = |state: &MemberState| {
-            (&state.member.host, state.member.port) == (&peer.host, peer.port) && state.member.origin.node() != node
+            state.member.address() == peer.address() && state.member.origin.node() != node
         };
         self.members.retain(|_, state| !gone(state));
         self.met(peer, now_ms);
@@ -541,10 +569,10 @@ impl Mesh {
 
     fn met(&mut self, member: Member, now_ms: u64) {
         let node = member.origin.node();
-        if node == self.own.origin.node() {
+        if node == self.own.origin.node() || self.is_gone(&member) {
             return;
         }
-        let unknown = Floor { node, floor: NTP64(0), at: NTP64(0) };
+        let unknown = Floor { origin: member.origin, floor: NTP64(0), at: NTP64(0) };
         let state = self.members.entry(node).or_insert_with(|| MemberState {
             member: member.clone(),
             seen_at_ms: now_ms,
@@ -562,6 +590,15 @@ impl Mesh {
             let dial = self.dial((member.host, member.port));
             dial.node.get_or_insert(node);
         }
+    }
+
+    /// Whether another node lives where this member is said to: its disk was wiped, and word of it comes late.
+    fn is_gone(&self, member: &Member) -> bool {
+        let node = member.origin.node();
+        self.dials.get(&member.address()).is_some_and(|dial| dial.own)
+            || self.links.values().filter(|link| link.fault.is_none()).any(|link| {
+                link.peer.as_ref().is_some_and(|peer| peer.origin.node() != node && peer.address() == member.address())
+            })
     }
 
     fn tell_members(&mut self) {
@@ -593,11 +630,13 @@ impl Mesh {
             self.vector.promise(origin, progress);
         }
         for floor in heartbeat.floors {
-            if let Some(state) = self.members.get_mut(&floor.node)
+            // What an earlier life had merged is gone with it.
+            if let Some(state) = self.members.get_mut(&floor.origin.node())
+                && floor.origin == state.member.origin
                 && (floor.at, floor.floor) > (state.reported.at, state.reported.floor)
             {
                 state.reported = floor;
-                if floor.node != node {
+                if floor.origin.node() != node {
                     state.seen_at_ms = state.seen_at_ms.max(link.heard_at_ms);
                 }
             }
@@ -650,6 +689,7 @@ impl Mesh {
 
     /// Closes silent links. To be called at least every heartbeat.
     pub fn tick(&mut self, now_ms: u64) {
+        self.follow_clock(now_ms);
         let timeout_ms = self.timing.timeout_ms;
         for link in self.links.values_mut() {
             let silent_ms = now_ms.saturating_sub(link.heard_at_ms);
@@ -657,6 +697,32 @@ impl Mesh {
                 link.fault = Some(Fault::Silent(silent_ms));
             }
         }
+    }
+
+    /// Times here are those of the wall clock, which may be set while the node runs. Then they move with it: else
+    /// a clock set back stops heartbeats and dialing, and one set forward makes every link look silent.
+    fn follow_clock(&mut self, now_ms: u64) {
+        let before_ms = std::mem::replace(&mut self.ticked_at_ms, now_ms);
+        let is_set = now_ms < before_ms || now_ms > before_ms + STEP_MS_MIN;
+        if before_ms == 0 || !is_set {
+            return;
+        }
+        let moved = |at_ms: &mut u64| {
+            // Those noted since the step are right already.
+            if now_ms < before_ms && *at_ms > now_ms {
+                *at_ms = at_ms.saturating_sub(before_ms - now_ms);
+            } else if now_ms > before_ms && *at_ms <= before_ms {
+                *at_ms += now_ms - before_ms;
+            }
+        };
+        for link in self.links.values_mut() {
+            moved(&mut link.heard_at_ms);
+            moved(&mut link.heartbeat_at_ms);
+            moved(&mut link.compared_at_ms);
+            link.gap_told_ms.as_mut().map(moved);
+        }
+        self.members.values_mut().for_each(|state| moved(&mut state.seen_at_ms));
+        self.dials.values_mut().for_each(|dial| moved(&mut dial.next_at_ms));
     }
 
     // Sequence and vectors.
@@ -708,6 +774,9 @@ impl Mesh {
         if origin == self.own.origin {
             return Ok(Verdict::Repeat);
         }
+        if self.faults.contains(Faults::REPEATS) {
+            return Ok(Verdict::Merge { skip: 0 });
+        }
         let mut have = self.vector.of(origin).sequence;
         if let Some(pull) = &self.pull && pull.vector.is_some() {
             have = have.max(pull.shadow.of(origin).sequence);
@@ -719,7 +788,7 @@ impl Mesh {
         }
     }
 
-    /// A segment is merged up to its end.
+    /// A segment is merged, from the first of its batches that was not known already up to its end.
     pub fn merged(&mut self, origin: Origin, segment: Segment) {
         if origin == self.own.origin {
             return;
@@ -758,11 +827,13 @@ impl Mesh {
             }
         }
         // An earlier life of a node writes nothing any more, but others may still pass on what it wrote.
-        for (origin, progress) in self.vector.iter() {
-            let ended = self.members.get(&origin.node()).is_some_and(|state| state.member.origin != origin);
-            let behind = |link: &Link| link.peer.is_some() && link.vector.of(origin).sequence > progress.sequence;
-            if ended && self.links.values().any(behind) {
-                floor = floor.min(progress.watermark);
+        for link in self.links.values().filter(|link| link.peer.is_some()) {
+            for (origin, there) in link.vector.iter() {
+                let lives = self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin);
+                let here = self.vector.of(origin);
+                if !lives && origin != self.own.origin && there.sequence > here.sequence {
+                    floor = floor.min(here.watermark);
+                }
             }
         }
         floor
@@ -770,6 +841,12 @@ impl Mesh {
 
     /// The least floor of all members; see the module's head.
     pub fn stable(&mut self, now_ms: u64) -> NTP64 {
+        let began_at_ms = *self.began_at_ms.get_or_insert(now_ms);
+        let unmet = self.dials.values().any(|dial| dial.configured && !dial.own && dial.node.is_none());
+        if unmet && now_ms.saturating_sub(began_at_ms) <= self.timing.absence_ms {
+            // Whoever is there may hold writes older than anything here.
+            return NTP64(0);
+        }
         let mut stable = self.floor(now_ms);
         for node in self.members.keys().copied().collect::<Vec<_>>() {
             let Some(state) = self.members.get(&node) else { continue };
@@ -825,7 +902,7 @@ impl Mesh {
             if after >= have || origin == peer.origin || self.arrives_by_itself(link, origin) {
                 continue;
             }
-            if self.backlog.first(origin).is_none_or(|first| first > after + 1) {
+            if !self.backlog.has(origin, after + 1) {
                 gap = true;
                 continue;
             }
@@ -866,13 +943,13 @@ impl Mesh {
                 after < progress.sequence
                     && origin != peer.origin
                     && !self.arrives_by_itself(link, origin)
-                    && self.backlog.first(origin).is_some_and(|first| first <= after + 1)
+                    && self.backlog.has(origin, after + 1)
             })
     }
 
     fn own_heartbeat(&self, now_ms: u64) -> Heartbeat {
         let own = Floor {
-            node: self.own.origin.node(),
+            origin: self.own.origin,
             floor: self.floor(now_ms),
             at: self.vector.of(self.own.origin).watermark,
         };
@@ -928,10 +1005,26 @@ impl Mesh {
         match &self.pull {
             None => true,
             Some(pull) if pull.link == id => {
-                self.pull = None;
+                self.abandon_pull();
                 true
             }
             Some(_) => false,
+        }
+    }
+
+    /// Ends a pull before its end. What it has brought stays; the vector does not know of it.
+    fn abandon_pull(&mut self) {
+        for id in self.pull.take().into_iter().flat_map(|pull| pull.owed) {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.fault.get_or_insert(Fault::PullLost);
+            }
+        }
+    }
+
+    /// Notes that a segment was taken which this node's vector may not tell of.
+    pub fn taken(&mut self, id: LinkId, origin: Origin, last: u64) {
+        if origin != self.own.origin && self.vector.of(origin).sequence < last && let Some(pull) = &mut self.pull {
+            pull.owed.insert(id);
         }
     }
 
@@ -939,10 +1032,12 @@ impl Mesh {
     pub fn begin_pull(&mut self, id: LinkId, digests: Vec<(u16, u64)>, now_ms: u64) {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.peer.is_some()) else { return };
         link.control.push_back(Frame::PullBegin(digests));
+        link.answers_due += 1;
         self.pull = Some(Pull {
             link: id,
             vector: None,
             shadow: Vector::default(),
+            owed: BTreeSet::new(),
             todo: VecDeque::new(),
             asked: 0,
             total: 0,
@@ -968,9 +1063,11 @@ impl Mesh {
 
     /// The giver's answer. Returns whether it belongs to the pull under way.
     pub fn differs(&mut self, id: LinkId, vector: Vector, ranges: &[u16], graves: &[u16]) -> bool {
-        let Some(pull) = self.pull.as_mut().filter(|pull| pull.link == id && pull.vector.is_none()) else {
-            return false;
-        };
+        let Some(link) = self.links.get_mut(&id) else { return false };
+        link.answers_due = link.answers_due.saturating_sub(1);
+        let is_last = link.answers_due == 0;
+        let awaits = |pull: &&mut Pull| pull.link == id && pull.vector.is_none() && is_last;
+        let Some(pull) = self.pull.as_mut().filter(awaits) else { return false };
         pull.shadow = vector.clone();
         pull.vector = Some(vector);
         pull.todo = ranges.iter().map(|range| (*range, Cursor::default(), false)).collect();
@@ -998,6 +1095,9 @@ impl Mesh {
         let Some(pull) = self.pull.as_mut().filter(|pull| pull.link == id) else { return };
         pull.asked = pull.asked.saturating_sub(1);
         pull.bytes += bytes as u64;
+        if self.faults.contains(Faults::EARLY_VECTOR) {
+            self.vector.join(&pull.shadow);
+        }
         match to {
             Some(cursor) => pull.todo.push_front((range, cursor, graves)),
             None => pull.done += 1,
@@ -1060,5 +1160,138 @@ impl Link {
     /// The node at the other end, once it said Hello.
     pub fn node(&self) -> Option<NodeId> {
         self.peer.as_ref().map(|peer| peer.origin.node())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: Timing = Timing { heartbeat_ms: 100, timeout_ms: 2000, absence_ms: 60_000 };
+
+    fn member(node: u64) -> Member {
+        let origin = Origin::new(NodeId::new(node << 24), 1);
+        Member { origin, host: format!("n{node}"), port: 7000, follower: false }
+    }
+
+    fn hello(node: u64) -> Hello {
+        let (vector, members, registers) = (Vector::default(), Vec::new(), Vec::new());
+        Hello { version: VERSION, sender: member(node), vector, members, registers }
+    }
+
+    fn vector(progress: &[(u64, u64, u64)]) -> Vector {
+        let mut vector = Vector::default();
+        for (node, sequence, watermark) in progress {
+            let progress = Progress { sequence: *sequence, watermark: NTP64(*watermark) };
+            vector.advance(member(*node).origin, progress);
+        }
+        vector
+    }
+
+    fn segment(first: u64, count: u64) -> Segment {
+        Segment { first, count, watermark: NTP64(first + count - 1), batches: vec![0; 8].into() }
+    }
+
+    /// Node 1, linked with nodes 2 and 3 by links of their numbers.
+    fn linked() -> Mesh {
+        let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
+        for node in [2, 3] {
+            mesh.open(node, None, format!("n{node}"), Vec::new(), 0);
+            mesh.hello(node, hello(node), 0).unwrap();
+        }
+        mesh
+    }
+
+    /// Takes a segment as the engine does.
+    fn take(mesh: &mut Mesh, id: LinkId, origin: Origin, first: u64, count: u64) {
+        if let Verdict::Merge { skip } = mesh.judge(origin, first, count).unwrap() {
+            mesh.merged(origin, segment(first + skip, count - skip));
+        }
+        mesh.taken(id, origin, first + count - 1);
+    }
+
+    #[test]
+    fn nothing_is_stable_before_a_configured_partner_was_met_or_given_up() {
+        let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
+        mesh.add_address(("n2".into(), 7000));
+        mesh.sequence(1, vec![0; 8], NTP64(50));
+        assert_eq!(mesh.stable(1000), NTP64(0));
+        assert_eq!(mesh.stable(1000 + TIMING.absence_ms + 1), NTP64(50));
+    }
+
+    #[test]
+    fn batches_passed_over_for_a_pull_are_asked_for_again_when_it_breaks_off() {
+        let mut mesh = linked();
+        let third = member(3).origin;
+        take(&mut mesh, 3, third, 1, 2);
+        mesh.begin_pull(2, Vec::new(), 0);
+        assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[7], &[]));
+        take(&mut mesh, 3, third, 3, 4);
+        assert_eq!(mesh.vector().of(third).sequence, 2, "batches 3 to 5 were not merged: the pull was to bring them");
+        mesh.closed(2, Fault::Closed, 0);
+        assert_eq!(mesh.link(3).unwrap().fault, Some(Fault::PullLost));
+    }
+
+    #[test]
+    fn a_pull_begun_anew_goes_by_the_last_answer() {
+        let mut mesh = linked();
+        mesh.begin_pull(2, Vec::new(), 0);
+        assert!(mesh.told_of_gap(2));
+        mesh.begin_pull(2, Vec::new(), 0);
+        assert!(!mesh.differs(2, vector(&[(2, 4, 4)]), &[7], &[]));
+        assert!(mesh.differs(2, vector(&[(2, 9, 9)]), &[7], &[]));
+        mesh.pulled(2, 7, None, false, 0);
+        assert_eq!(mesh.vector().of(member(2).origin).sequence, 9);
+    }
+
+    #[test]
+    fn what_a_peer_has_of_a_life_that_ended_holds_the_floor_back() {
+        let mut mesh = linked();
+        mesh.sequence(1, vec![0; 8], NTP64(50));
+        take(&mut mesh, 2, member(2).origin, 1, 40);
+        take(&mut mesh, 3, member(3).origin, 1, 40);
+        assert_eq!(mesh.floor(0), NTP64(40));
+        let floors = Vec::new();
+        let heartbeat = Heartbeat { vector: vector(&[(4, 1, 1)]), floors, linked: Vec::new(), syncing: false };
+        mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
+        assert_eq!(mesh.floor(0), NTP64(0), "node 4 is no member, but what it wrote is still to come");
+    }
+
+    #[test]
+    fn progress_of_an_earlier_life_does_not_count_for_the_next() {
+        let mut mesh = linked();
+        let report = |origin| Heartbeat {
+            vector: Vector::default(),
+            floors: vec![Floor { origin, floor: NTP64(30), at: NTP64(0) }],
+            linked: Vec::new(),
+            syncing: false,
+        };
+        let second = Origin::new(member(2).origin.node(), 2);
+        mesh.told_of(vec![Member { origin: second, ..member(2) }], 0);
+        mesh.heartbeat(3, report(member(2).origin), NTP64(u64::MAX)).unwrap();
+        assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(0));
+        mesh.heartbeat(3, report(second), NTP64(u64::MAX)).unwrap();
+        assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(30));
+    }
+
+    #[test]
+    fn what_a_pull_brought_without_its_batches_is_a_gap_for_others() {
+        let mut mesh = linked();
+        let third = member(3).origin;
+        take(&mut mesh, 3, third, 1, 2);
+        mesh.begin_pull(2, Vec::new(), 0);
+        assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[], &[]));
+        // Node 2 lost the link to node 3, and lacks what the backlog does not hold.
+        let heartbeat = Heartbeat { vector: vector(&[(3, 2, 2)]), floors: Vec::new(), linked: Vec::new(), syncing: false };
+        mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
+        let mut out = Vec::new();
+        mesh.poll(2, 0, &mut out);
+        let mut frames = Vec::new();
+        while let Some(length) = frame::length(&out, frame::FRAME_BYTES_MAX).unwrap() {
+            frames.push(frame::read(&out[..length]).unwrap().0);
+            out.drain(..length);
+        }
+        assert!(frames.contains(&Frame::Gap), "{frames:?}");
+        assert!(!mesh.wants_to_send(2));
     }
 }

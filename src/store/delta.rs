@@ -166,6 +166,13 @@ impl Pos {
         Pos { root: self.root, path: Some(Box::new(path)) }
     }
 
+    /// The item this one was placed next to; `None` if it was pushed.
+    pub fn parent(&self) -> Option<Pos> {
+        let path = self.path.as_deref()?;
+        let above = &path[..path.len() - 1];
+        Some(Pos { root: self.root, path: (!above.is_empty()).then(|| Box::new(above.to_vec())) })
+    }
+
     /// Number of steps.
     pub fn depth(&self) -> usize {
         1 + self.path.as_ref().map_or(0, |path| path.len())

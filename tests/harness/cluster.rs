@@ -13,7 +13,7 @@ use super::place::Port;
 use super::proxy::{BOTH, Direction, Proxy};
 use super::server::{Program, Server};
 use super::value::Value;
-use super::{PATIENCE, show_bytes};
+use super::{PATIENCE, show_bytes, until};
 
 /// How a node is told of its partners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +254,20 @@ impl Cluster {
         self.lanes(from, to).iter().map(|(proxy, direction)| proxy.bytes(*direction)).sum()
     }
 
+    /// Waits until the links of all running nodes are up, whatever the nodes hold: for tests under load.
+    #[track_caller]
+    pub fn linked(&self) {
+        let nodes: Vec<&Server> = self.nodes.iter().filter(|node| node.running().is_some()).collect();
+        for node in &nodes {
+            let mut client = node.client();
+            let up = || {
+                let info = client.ok(&["INFO", "replication"]).text();
+                check_links(&info, node.program(), nodes.len() - 1).is_ok()
+            };
+            until("all links are up", up);
+        }
+    }
+
     /// Waits until the links of all running nodes are up and their digests equal, twice in a row.
     ///
     /// # Panics
@@ -287,7 +301,8 @@ pub fn settle_servers(nodes: &[&Server], patience: Duration) {
                 Err(why) => why,
                 Ok(_) => "the digests are equal but still changing".to_owned(),
             };
-            panic!("the nodes did not settle in {patience:?}: {why}\n{}", differing_keys(nodes));
+            let (keys, links) = (differing_keys(nodes), shown_links(nodes));
+            panic!("the nodes did not settle in {patience:?}: {why}\n{keys}\n{links}");
         }
         before = view.ok();
         std::thread::sleep(Duration::from_millis(5));
@@ -355,6 +370,15 @@ fn check_links(info: &str, program: Program, partners: usize) -> Result<(), Stri
     }
 }
 
+/// What each node says of its partners.
+fn shown_links(nodes: &[&Server]) -> String {
+    let shown = |(index, node): (usize, &&Server)| {
+        let peers = node.try_client().and_then(|mut client| client.try_cmd(&["MELD", "PEERS"]));
+        format!("node {index}: {}", peers.map_or_else(|error| error.to_string(), |peers| peers.to_string()))
+    };
+    nodes.iter().enumerate().map(shown).collect::<Vec<_>>().join("\n")
+}
+
 const KEYS_SHOWN: usize = 20;
 
 /// The keys whose DEBUG DIGEST-VALUE, type or expiry differ, in words.
@@ -383,7 +407,7 @@ fn listing(node: &Server) -> BTreeMap<(usize, Vec<u8>), String> {
     let mut found = BTreeMap::new();
     let Ok(mut client) = node.try_client() else { return found };
     for db in 0..16 {
-        if client.try_cmd(&["SELECT", &db.to_string()]).map_or(true, |reply| reply.is_error()) {
+        if db > 0 && client.try_cmd(&["SELECT", &db.to_string()]).map_or(true, |reply| reply.is_error()) {
             break;
         }
         let mut cursor = b"0".to_vec();

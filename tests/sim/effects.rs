@@ -1,0 +1,129 @@
+//! What all nodes wrote: the batches as they were put into sequence, and from them the effects in stamp order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use meldis::clock::{Origin, Stamp};
+use meldis::link::batch::{Batch, Record};
+use meldis::link::vector::Vector;
+use meldis::store::delta::{Added, Amount, Change};
+
+use crate::model::{Model, Step};
+
+/// One number of one origin: keyspace, key, field or member.
+type Register = (Origin, u32, Vec<u8>, Option<Vec<u8>>);
+
+/// See the module's head.
+#[derive(Default)]
+pub struct History {
+    batches: BTreeMap<Origin, BTreeMap<u64, Vec<u8>>>,
+    /// A node gave stamps back: what was captured is not what stands.
+    pub restated: bool,
+    /// What clients added, in order, whatever the keyspace. Sums say totals only.
+    amounts: BTreeMap<(Origin, Vec<u8>, Option<Vec<u8>>), VecDeque<Amount>>,
+}
+
+/// Effects in stamp order, and what cannot be judged.
+pub struct Replay {
+    pub model: Model,
+    /// Keys that a batch wrote which was lost in a crash, though parts of it may have got around.
+    pub doubtful: BTreeSet<(u32, Vec<u8>)>,
+    /// A whole keyspace is in doubt.
+    pub all_doubtful: bool,
+    /// Number of effects.
+    pub effects: usize,
+}
+
+impl History {
+    pub fn add(&mut self, origin: Origin, number: u64, batch: &[u8]) {
+        self.batches.entry(origin).or_default().insert(number, batch.to_vec());
+    }
+
+    /// All that was written to a key, for reports.
+    pub fn of(&self, (space, key): &(u32, Vec<u8>)) -> String {
+        let mut lines: Vec<(Stamp, String)> = Vec::new();
+        for (origin, number, bytes) in self.batches.iter().flat_map(|(origin, batches)| {
+            batches.iter().map(move |(number, bytes)| (*origin, *number, bytes))
+        }) {
+            let (batch, _) = Batch::split(bytes).expect("captured whole").expect("captured whole");
+            let (mut at, mut stamp) = ((0, &[][..]), Stamp::NEVER);
+            batch
+                .each(|record| match record {
+                    Record::Time(time) => stamp = Stamp::new(time, origin),
+                    Record::Stamp(other) => stamp = other,
+                    Record::Key(space, key) => at = (space, key),
+                    Record::Change(change) if at == (*space, key.as_slice()) => {
+                        lines.push((stamp, format!("{origin} {number}: {change:?}")));
+                    }
+                    Record::Flush(_) => lines.push((stamp, format!("{origin} {number}: flush"))),
+                    _ => {}
+                })
+                .expect("captured whole");
+        }
+        lines.sort();
+        lines.iter().map(|(stamp, line)| format!("    {stamp} by {line}\n")).collect()
+    }
+
+    /// A client has added to a number.
+    pub fn added(&mut self, origin: Origin, key: &[u8], element: Option<&[u8]>, amount: Amount) {
+        let register = (origin, key.to_vec(), element.map(<[u8]>::to_vec));
+        self.amounts.entry(register).or_default().push_back(amount);
+    }
+
+    /// Replays what `vector` has on a single server.
+    pub fn replay(&self, vector: &Vector) -> Replay {
+        let mut amounts = self.amounts.clone();
+        let mut last: BTreeMap<Register, Added> = BTreeMap::new();
+        let mut effects: Vec<(Stamp, Step<'_>)> = Vec::new();
+        let mut replay =
+            Replay { model: Model::default(), doubtful: BTreeSet::new(), all_doubtful: false, effects: 0 };
+        for (origin, batches) in &self.batches {
+            for (number, bytes) in batches {
+                let (batch, _) = Batch::split(bytes).expect("captured whole").expect("captured whole");
+                let lost = *number > vector.of(*origin).sequence;
+                let (mut at, mut stamp) = ((0, &[][..]), Stamp::NEVER);
+                batch
+                    .each(|record| match record {
+                        Record::Time(time) => stamp = Stamp::new(time, *origin),
+                        Record::Stamp(other) => stamp = other,
+                        Record::Key(space, key) => at = (space, key),
+                        Record::Change(_) if lost => {
+                            replay.doubtful.insert((at.0, at.1.to_vec()));
+                        }
+                        Record::Change(change) => {
+                            let summed = match &change {
+                                Change::Sum(added) => Some((None, *added)),
+                                Change::FieldSum(name, added) | Change::ScoreSum(name, added) => {
+                                    Some((Some(name.to_vec()), *added))
+                                }
+                                _ => None,
+                            };
+                            let Some((element, added)) = summed else {
+                                effects.push((stamp, Step::Change(at.0, at.1, change)));
+                                return;
+                            };
+                            let register = (*origin, at.0, at.1.to_vec(), element);
+                            let held = last.insert(register.clone(), added);
+                            if held.is_some_and(|held| held.last >= added.last) {
+                                return; // asserted anew
+                            }
+                            let number = (*origin, at.1.to_vec(), register.3.clone());
+                            let amount = amounts.get_mut(&number).and_then(VecDeque::pop_front);
+                            let amount = amount.unwrap_or_else(|| panic!("nobody added to {register:?}"));
+                            effects.push((added.stamp(), Step::Add(at.0, at.1, change, amount)));
+                        }
+                        Record::Flush(_) | Record::Swap(..) if lost => replay.all_doubtful = true,
+                        Record::Flush(space) => effects.push((stamp, Step::Flush(space))),
+                        Record::Swap(..) | Record::Register(..) => {}
+                        Record::Publish(..) | Record::ShardPublish(..) => {}
+                    })
+                    .expect("captured whole");
+            }
+        }
+        effects.sort_by_key(|(stamp, _)| *stamp);
+        replay.effects = effects.len();
+        for (stamp, step) in effects {
+            replay.model.apply(stamp, &step);
+        }
+        replay
+    }
+}
