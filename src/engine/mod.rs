@@ -615,7 +615,9 @@ impl Engine {
             Stats::add(&self.stats(thread).changes, keys.dirty);
         }
         keys.finish();
-        self.publish_events(&keys.events);
+        if !keys.events.is_empty() {
+            self.publish_events(&keys.events);
+        }
         for (scope, channel, message) in &keys.messages {
             self.deliver(*scope, channel, message);
         }
