@@ -121,7 +121,7 @@ impl Stamp {
 
     /// The instant of a wall-clock time: smaller than what any node writes at that very time.
     pub fn instant(unix_ms: u64) -> Self {
-        Stamp { time: ntp_from_unix_ms(unix_ms), origin: Origin::NONE }
+        Stamp { time: NTP64(ntp_from_unix_ms(unix_ms).0 & !COUNTER_MASK), origin: Origin::NONE }
     }
 
     /// The smallest value above this stamp.
@@ -253,7 +253,10 @@ mod tests {
         let time = ntp_from_unix_ms(1);
         assert!(Stamp::new(time, origin(1)) < Stamp::new(time, origin(2)));
         assert!(Stamp::new(time, origin(1)).next() > Stamp::new(time, origin(1)));
-        assert!(Stamp::instant(1) < Stamp::new(time, origin(1)));
+        for ms in 0..1000 {
+            let written = Clock::new(origin(1), NTP64(0)).tick(ntp_from_unix_ms(ms));
+            assert!(Stamp::instant(ms) < written, "{ms}");
+        }
     }
 
     #[test]

@@ -460,8 +460,14 @@ impl<'e> Keyspace<'e> {
     pub fn replace(&mut self, key: &[u8], fill: impl FnOnce(&mut Self)) {
         let hash = self.engine.hash(key);
         if self.entry(key).is_some() {
-            self.merge(key, hash, None, &Change::Clear);
             self.dirty += 1;
+        }
+        if !self.merge(key, hash, None, &Change::Clear) {
+            // Nothing is cleared here, but a partner may have written to the key what this node has not seen.
+            let stamp = self.stamp();
+            if let Some((slot, batch, _)) = &mut self.batch {
+                batch.change(self.space, key, stamp, &Change::Clear, &mut slot.bytes);
+            }
         }
         fill(self);
     }

@@ -209,7 +209,11 @@ impl Engine {
             Frame::Hello(hello) => self.receive_hello(&mut mesh, id, hello, now)?,
             Frame::Segment { origin, first, count, watermark } => {
                 let segment = Segment { first, count, watermark, batches: bytes::Bytes::new() };
-                return self.receive_segment(&mut mesh, id, origin, segment, tail, now, thread);
+                let received = self.receive_segment(&mut mesh, id, origin, segment, tail, now, thread)?;
+                if received == Received::Taken {
+                    mesh.taken(id, origin, first + count - 1);
+                }
+                return Ok(received);
             }
             Frame::Heartbeat(heartbeat) => {
                 mesh.heartbeat(id, heartbeat, self.time_limit(now))?;
@@ -296,21 +300,27 @@ impl Engine {
             Verdict::Merge { skip } => skip,
         };
         let malformed = |error: Malformed| Fault::Frame(error.into());
-        let mut rest = batches;
+        let keeps = mesh.members().count() > 1;
+        // What came before is not counted: it may be known only to a pull that has not ended.
+        let fresh = segment.first + skip;
+        let part = |number: u64, bytes: &[u8], watermark: NTP64| Segment {
+            first: fresh,
+            count: number - fresh,
+            watermark,
+            batches: if keeps { bytes::Bytes::copy_from_slice(bytes) } else { bytes::Bytes::new() },
+        };
+        let (mut rest, mut skipped) = (batches, 0);
         let mut number = segment.first;
         while let Some((batch, behind)) = Batch::split(rest).map_err(malformed)? {
-            if number >= segment.first + skip {
+            if number == fresh {
+                skipped = batches.len() - rest.len();
+            }
+            if number >= fresh {
                 let newest = batch.newest().map_err(malformed)?;
                 if self.is_ahead(mesh, id, newest, now) {
-                    if number > segment.first {
+                    if number > fresh {
                         let taken = batches.len() - rest.len();
-                        let part = Segment {
-                            count: number - segment.first,
-                            watermark: NTP64(0),
-                            batches: bytes::Bytes::copy_from_slice(&batches[..taken]),
-                            ..segment
-                        };
-                        mesh.merged(origin, part);
+                        mesh.merged(origin, part(number, &batches[skipped..taken], NTP64(0)));
                     }
                     return Ok(Received::Held);
                 }
@@ -322,9 +332,8 @@ impl Engine {
         if number != segment.first + segment.count {
             return Err(Fault::Unexpected("a Segment of another length than it says"));
         }
-        let kept = if mesh.members().count() > 1 { bytes::Bytes::copy_from_slice(batches) } else { bytes::Bytes::new() };
         let watermark = if segment.watermark <= self.time_limit(now) { segment.watermark } else { NTP64(0) };
-        mesh.merged(origin, Segment { batches: kept, watermark, ..segment });
+        mesh.merged(origin, part(number, &batches[skipped..], watermark));
         Ok(Received::Taken)
     }
 

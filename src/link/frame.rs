@@ -68,7 +68,7 @@ pub struct Hello {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Floor {
     /// Whose progress.
-    pub node: NodeId,
+    pub origin: Origin,
     /// It has merged every write stamped at or below.
     pub floor: NTP64,
     /// It said so in its own stream at this watermark.

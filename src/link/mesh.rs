@@ -91,6 +91,9 @@ pub enum Fault {
         /// What came.
         first: u64,
     },
+    /// Batches were passed over for a pull that has broken off: they are to be sent again.
+    #[error("a pull from another peer broke off, which made batches of this link superfluous")]
+    PullLost,
     /// A damaged frame.
     #[error(transparent)]
     Frame(#[from] frame::FrameError),
@@ -160,6 +163,9 @@ pub struct Link {
     requests: VecDeque<(u16, Cursor, bool)>,
     /// The peer pulls from this node: what the backlog lacks is on its way otherwise.
     giving: bool,
+    /// Pulls begun here that the peer has not answered: only the answer to the last one counts, because what the peer sends
+    /// goes on from there.
+    answers_due: usize,
     gap_told_ms: Option<u64>,
     /// When the last byte came.
     pub heard_at_ms: u64,
@@ -185,6 +191,9 @@ pub struct Pull {
     pub vector: Option<Vector>,
     /// That, and what has been merged behind it since: adopted at the end.
     shadow: Vector,
+    /// Links whose batches were taken though this node's own vector does not tell: they were in the shadow or went only
+    /// there. Should the pull come to nothing, their peers must send them again.
+    owed: BTreeSet<LinkId>,
     todo: VecDeque<(u16, Cursor, bool)>,
     asked: usize,
     /// Ranges to be pulled.
@@ -234,7 +243,7 @@ pub struct Mesh {
     dials: BTreeMap<Address, Dial>,
     pull: Option<Pull>,
     events: Vec<Event>,
-    /// When the stable time was first asked for.
+    /// When the node started, as far as the mesh knows.
     began_at_ms: Option<u64>,
     /// Bugs planted by tests.
     #[doc(hidden)]
@@ -438,6 +447,7 @@ impl Mesh {
             control: VecDeque::from([hello]),
             requests: VecDeque::new(),
             giving: false,
+            answers_due: 0,
             gap_told_ms: None,
             heard_at_ms: now_ms,
             heartbeat_at_ms: now_ms,
@@ -481,7 +491,7 @@ impl Mesh {
             }
         }
         if self.pull.as_ref().is_some_and(|pull| pull.link == id) {
-            self.pull = None;
+            self.abandon_pull();
         }
         if let Some(node) = link.node() && self.link_to(node).is_none() {
             self.events.push(Event::Down(node, fault));
@@ -525,7 +535,7 @@ impl Mesh {
                 other.fault = Some(Fault::Duplicate);
             }
             if self.pull.as_ref().is_some_and(|pull| pull.link == other_id) {
-                self.pull = None;
+                self.abandon_pull();
             }
         }
         let Some(link) = self.links.get_mut(&id) else { return Err(Fault::Closed) };
@@ -562,7 +572,7 @@ impl Mesh {
         if node == self.own.origin.node() || self.is_gone(&member) {
             return;
         }
-        let unknown = Floor { node, floor: NTP64(0), at: NTP64(0) };
+        let unknown = Floor { origin: member.origin, floor: NTP64(0), at: NTP64(0) };
         let state = self.members.entry(node).or_insert_with(|| MemberState {
             member: member.clone(),
             seen_at_ms: now_ms,
@@ -620,11 +630,13 @@ impl Mesh {
             self.vector.promise(origin, progress);
         }
         for floor in heartbeat.floors {
-            if let Some(state) = self.members.get_mut(&floor.node)
+            // What an earlier life had merged is gone with it.
+            if let Some(state) = self.members.get_mut(&floor.origin.node())
+                && floor.origin == state.member.origin
                 && (floor.at, floor.floor) > (state.reported.at, state.reported.floor)
             {
                 state.reported = floor;
-                if floor.node != node {
+                if floor.origin.node() != node {
                     state.seen_at_ms = state.seen_at_ms.max(link.heard_at_ms);
                 }
             }
@@ -678,6 +690,7 @@ impl Mesh {
     /// Closes silent links. To be called at least every heartbeat.
     pub fn tick(&mut self, now_ms: u64) {
         self.follow_clock(now_ms);
+        self.began_at_ms.get_or_insert(now_ms);
         let timeout_ms = self.timing.timeout_ms;
         for link in self.links.values_mut() {
             let silent_ms = now_ms.saturating_sub(link.heard_at_ms);
@@ -709,6 +722,7 @@ impl Mesh {
             moved(&mut link.compared_at_ms);
             link.gap_told_ms.as_mut().map(moved);
         }
+        self.began_at_ms.as_mut().map(moved);
         self.members.values_mut().for_each(|state| moved(&mut state.seen_at_ms));
         self.dials.values_mut().for_each(|dial| moved(&mut dial.next_at_ms));
     }
@@ -776,7 +790,7 @@ impl Mesh {
         }
     }
 
-    /// A segment is merged up to its end.
+    /// A segment is merged, from the first of its batches that was not known already up to its end.
     pub fn merged(&mut self, origin: Origin, segment: Segment) {
         if origin == self.own.origin {
             return;
@@ -808,6 +822,12 @@ impl Mesh {
 
     /// The time up to which this node has merged every write of every member.
     pub fn floor(&self, now_ms: u64) -> NTP64 {
+        let unmet = self.dials.values().any(|dial| dial.configured && !dial.own && dial.node.is_none());
+        let began_at_ms = self.began_at_ms.unwrap_or(now_ms);
+        if unmet && now_ms.saturating_sub(began_at_ms) <= self.timing.absence_ms {
+            // Whoever is there may hold writes older than anything here. Told to others, it holds them back as well.
+            return NTP64(0);
+        }
         let mut floor = self.vector.of(self.own.origin).watermark;
         for state in self.members.values() {
             if !state.member.follower && !self.is_absent(state, now_ms) {
@@ -815,11 +835,13 @@ impl Mesh {
             }
         }
         // An earlier life of a node writes nothing any more, but others may still pass on what it wrote.
-        for (origin, progress) in self.vector.iter() {
-            let ended = self.members.get(&origin.node()).is_some_and(|state| state.member.origin != origin);
-            let behind = |link: &Link| link.peer.is_some() && link.vector.of(origin).sequence > progress.sequence;
-            if ended && self.links.values().any(behind) {
-                floor = floor.min(progress.watermark);
+        for link in self.links.values().filter(|link| link.peer.is_some()) {
+            for (origin, there) in link.vector.iter() {
+                let lives = self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin);
+                let here = self.vector.of(origin);
+                if !lives && origin != self.own.origin && there.sequence > here.sequence {
+                    floor = floor.min(here.watermark);
+                }
             }
         }
         floor
@@ -827,12 +849,6 @@ impl Mesh {
 
     /// The least floor of all members; see the module's head.
     pub fn stable(&mut self, now_ms: u64) -> NTP64 {
-        let began_at_ms = *self.began_at_ms.get_or_insert(now_ms);
-        let unmet = self.dials.values().any(|dial| dial.configured && !dial.own && dial.node.is_none());
-        if unmet && now_ms.saturating_sub(began_at_ms) <= self.timing.absence_ms {
-            // Whoever is there may hold writes older than anything here.
-            return NTP64(0);
-        }
         let mut stable = self.floor(now_ms);
         for node in self.members.keys().copied().collect::<Vec<_>>() {
             let Some(state) = self.members.get(&node) else { continue };
@@ -935,7 +951,7 @@ impl Mesh {
 
     fn own_heartbeat(&self, now_ms: u64) -> Heartbeat {
         let own = Floor {
-            node: self.own.origin.node(),
+            origin: self.own.origin,
             floor: self.floor(now_ms),
             at: self.vector.of(self.own.origin).watermark,
         };
@@ -991,10 +1007,26 @@ impl Mesh {
         match &self.pull {
             None => true,
             Some(pull) if pull.link == id => {
-                self.pull = None;
+                self.abandon_pull();
                 true
             }
             Some(_) => false,
+        }
+    }
+
+    /// Ends a pull before its end. What it has brought stays; the vector does not know of it.
+    fn abandon_pull(&mut self) {
+        for id in self.pull.take().into_iter().flat_map(|pull| pull.owed) {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.fault.get_or_insert(Fault::PullLost);
+            }
+        }
+    }
+
+    /// Notes that a segment was taken which this node's vector may not tell of.
+    pub fn taken(&mut self, id: LinkId, origin: Origin, last: u64) {
+        if origin != self.own.origin && self.vector.of(origin).sequence < last && let Some(pull) = &mut self.pull {
+            pull.owed.insert(id);
         }
     }
 
@@ -1002,10 +1034,12 @@ impl Mesh {
     pub fn begin_pull(&mut self, id: LinkId, digests: Vec<(u16, u64)>, now_ms: u64) {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.peer.is_some()) else { return };
         link.control.push_back(Frame::PullBegin(digests));
+        link.answers_due += 1;
         self.pull = Some(Pull {
             link: id,
             vector: None,
             shadow: Vector::default(),
+            owed: BTreeSet::new(),
             todo: VecDeque::new(),
             asked: 0,
             total: 0,
@@ -1031,9 +1065,11 @@ impl Mesh {
 
     /// The giver's answer. Returns whether it belongs to the pull under way.
     pub fn differs(&mut self, id: LinkId, vector: Vector, ranges: &[u16], graves: &[u16]) -> bool {
-        let Some(pull) = self.pull.as_mut().filter(|pull| pull.link == id && pull.vector.is_none()) else {
-            return false;
-        };
+        let Some(link) = self.links.get_mut(&id) else { return false };
+        link.answers_due = link.answers_due.saturating_sub(1);
+        let is_last = link.answers_due == 0;
+        let awaits = |pull: &&mut Pull| pull.link == id && pull.vector.is_none() && is_last;
+        let Some(pull) = self.pull.as_mut().filter(awaits) else { return false };
         pull.shadow = vector.clone();
         pull.vector = Some(vector);
         pull.todo = ranges.iter().map(|range| (*range, Cursor::default(), false)).collect();
@@ -1126,5 +1162,139 @@ impl Link {
     /// The node at the other end, once it said Hello.
     pub fn node(&self) -> Option<NodeId> {
         self.peer.as_ref().map(|peer| peer.origin.node())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: Timing = Timing { heartbeat_ms: 100, timeout_ms: 2000, absence_ms: 60_000 };
+
+    fn member(node: u64) -> Member {
+        let origin = Origin::new(NodeId::new(node << 24), 1);
+        Member { origin, host: format!("n{node}"), port: 7000, follower: false }
+    }
+
+    fn hello(node: u64) -> Hello {
+        let (vector, members, registers) = (Vector::default(), Vec::new(), Vec::new());
+        Hello { version: VERSION, sender: member(node), vector, members, registers }
+    }
+
+    fn vector(progress: &[(u64, u64, u64)]) -> Vector {
+        let mut vector = Vector::default();
+        for (node, sequence, watermark) in progress {
+            let progress = Progress { sequence: *sequence, watermark: NTP64(*watermark) };
+            vector.advance(member(*node).origin, progress);
+        }
+        vector
+    }
+
+    fn segment(first: u64, count: u64) -> Segment {
+        Segment { first, count, watermark: NTP64(first + count - 1), batches: vec![0; 8].into() }
+    }
+
+    /// Node 1, linked with nodes 2 and 3 by links of their numbers.
+    fn linked() -> Mesh {
+        let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
+        for node in [2, 3] {
+            mesh.open(node, None, format!("n{node}"), Vec::new(), 0);
+            mesh.hello(node, hello(node), 0).unwrap();
+        }
+        mesh
+    }
+
+    /// Takes a segment as the engine does.
+    fn take(mesh: &mut Mesh, id: LinkId, origin: Origin, first: u64, count: u64) {
+        if let Verdict::Merge { skip } = mesh.judge(origin, first, count).unwrap() {
+            mesh.merged(origin, segment(first + skip, count - skip));
+        }
+        mesh.taken(id, origin, first + count - 1);
+    }
+
+    #[test]
+    fn nothing_is_stable_before_a_configured_partner_was_met_or_given_up() {
+        let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
+        mesh.add_address(("n2".into(), 7000));
+        mesh.sequence(1, vec![0; 8], NTP64(50));
+        mesh.tick(1000);
+        assert_eq!(mesh.stable(1000), NTP64(0));
+        assert_eq!(mesh.stable(1000 + TIMING.absence_ms + 1), NTP64(50));
+    }
+
+    #[test]
+    fn batches_passed_over_for_a_pull_are_asked_for_again_when_it_breaks_off() {
+        let mut mesh = linked();
+        let third = member(3).origin;
+        take(&mut mesh, 3, third, 1, 2);
+        mesh.begin_pull(2, Vec::new(), 0);
+        assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[7], &[]));
+        take(&mut mesh, 3, third, 3, 4);
+        assert_eq!(mesh.vector().of(third).sequence, 2, "batches 3 to 5 were not merged: the pull was to bring them");
+        mesh.closed(2, Fault::Closed, 0);
+        assert_eq!(mesh.link(3).unwrap().fault, Some(Fault::PullLost));
+    }
+
+    #[test]
+    fn a_pull_begun_anew_goes_by_the_last_answer() {
+        let mut mesh = linked();
+        mesh.begin_pull(2, Vec::new(), 0);
+        assert!(mesh.told_of_gap(2));
+        mesh.begin_pull(2, Vec::new(), 0);
+        assert!(!mesh.differs(2, vector(&[(2, 4, 4)]), &[7], &[]));
+        assert!(mesh.differs(2, vector(&[(2, 9, 9)]), &[7], &[]));
+        mesh.pulled(2, 7, None, false, 0);
+        assert_eq!(mesh.vector().of(member(2).origin).sequence, 9);
+    }
+
+    #[test]
+    fn what_a_peer_has_of_a_life_that_ended_holds_the_floor_back() {
+        let mut mesh = linked();
+        mesh.sequence(1, vec![0; 8], NTP64(50));
+        take(&mut mesh, 2, member(2).origin, 1, 40);
+        take(&mut mesh, 3, member(3).origin, 1, 40);
+        assert_eq!(mesh.floor(0), NTP64(40));
+        let floors = Vec::new();
+        let heartbeat = Heartbeat { vector: vector(&[(4, 1, 1)]), floors, linked: Vec::new(), syncing: false };
+        mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
+        assert_eq!(mesh.floor(0), NTP64(0), "node 4 is no member, but what it wrote is still to come");
+    }
+
+    #[test]
+    fn progress_of_an_earlier_life_does_not_count_for_the_next() {
+        let mut mesh = linked();
+        let report = |origin| Heartbeat {
+            vector: Vector::default(),
+            floors: vec![Floor { origin, floor: NTP64(30), at: NTP64(0) }],
+            linked: Vec::new(),
+            syncing: false,
+        };
+        let second = Origin::new(member(2).origin.node(), 2);
+        mesh.told_of(vec![Member { origin: second, ..member(2) }], 0);
+        mesh.heartbeat(3, report(member(2).origin), NTP64(u64::MAX)).unwrap();
+        assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(0));
+        mesh.heartbeat(3, report(second), NTP64(u64::MAX)).unwrap();
+        assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(30));
+    }
+
+    #[test]
+    fn what_a_pull_brought_without_its_batches_is_a_gap_for_others() {
+        let mut mesh = linked();
+        let third = member(3).origin;
+        take(&mut mesh, 3, third, 1, 2);
+        mesh.begin_pull(2, Vec::new(), 0);
+        assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[], &[]));
+        // Node 2 lost the link to node 3, and lacks what the backlog does not hold.
+        let heartbeat = Heartbeat { vector: vector(&[(3, 2, 2)]), floors: Vec::new(), linked: Vec::new(), syncing: false };
+        mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
+        let mut out = Vec::new();
+        mesh.poll(2, 0, &mut out);
+        let mut frames = Vec::new();
+        while let Some(length) = frame::length(&out, frame::FRAME_BYTES_MAX).unwrap() {
+            frames.push(frame::read(&out[..length]).unwrap().0);
+            out.drain(..length);
+        }
+        assert!(frames.contains(&Frame::Gap), "{frames:?}");
+        assert!(!mesh.wants_to_send(2));
     }
 }

@@ -286,6 +286,17 @@ impl Entry {
         }
     }
 
+    /// The newest stamp it holds anywhere, but for elements, which are never newer than the value.
+    pub fn newest(&self) -> Stamp {
+        match &self.state {
+            State::Cleared(stamp) | State::Plain(stamp, _) => *stamp,
+            State::Object(object) => {
+                let removed = object.tombstones.iter().flat_map(|tombstones| tombstones.values());
+                removed.copied().max().unwrap_or(Stamp::NEVER).max(object.stamp_max())
+            }
+        }
+    }
+
     /// How the entry counts. `hash` is the unkeyed hash of its key.
     pub fn weight(&self, hash: u64) -> Weight {
         match &self.state {

@@ -314,7 +314,7 @@ impl Shard {
         let mut kept = HashTable::new();
         let survivors: Vec<Box<Entry>> = space
             .table
-            .extract_if(|entry| entry.stamp() >= stamp || entry.expiry().is_some_and(|expiry| expiry.stamp >= stamp))
+            .extract_if(|entry| entry.newest() >= stamp)
             .collect();
         let dropped = std::mem::take(&mut space.table);
         (space.live, space.volatile, space.digest) = (0, 0, 0);
@@ -501,4 +501,29 @@ fn space_mut(spaces: &mut SmallVec<[Space; 1]>, index: u32) -> &mut Space {
         spaces.push(Space::new());
     }
     &mut spaces[index]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::NodeId;
+
+    fn stamp(time: u64, node: u64) -> Stamp {
+        Stamp::new(NTP64(time), Origin::new(NodeId::new(node << 24), 1))
+    }
+
+    #[test]
+    fn a_flush_spares_the_tombstone_of_a_later_removal() {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let cx = ShardContext { own: stamp(0, 9).origin, keep_tombstones: true, hasher: &hasher };
+        let mut shard = Shard::default();
+        let hash = KeyHash::new(b"h", &hasher);
+        shard.merge(0, b"h", hash, stamp(1, 1), &Change::Field(b"f", b"old"), 0, cx);
+        shard.merge(0, b"h", hash, stamp(5, 2), &Change::FieldRemove(b"f"), 0, cx);
+        drop(shard.flush(0, stamp(3, 1), cx, |_| {}));
+        // Written before the removal by a node that had seen the flush.
+        shard.merge(0, b"h", hash, stamp(4, 3), &Change::Field(b"f", b"new"), 0, cx);
+        assert_eq!(shard.live(0), 0);
+        shard.check_invariants(&hasher);
+    }
 }

@@ -111,6 +111,9 @@ pub fn nodes_equal(world: &World) -> Result<Everything, String> {
 /// What differs from the model, if anything does.
 pub fn equals_model(world: &World, everything: &Everything) -> Result<(), String> {
     let node = world.up()[0];
+    if world.history.restated {
+        return Ok(());
+    }
     let replay = world.history.replay(world.engine(node).mesh.lock().vector());
     if replay.all_doubtful {
         return Ok(());

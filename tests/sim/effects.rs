@@ -16,6 +16,8 @@ type Register = (Origin, u32, Vec<u8>, Option<Vec<u8>>);
 #[derive(Default)]
 pub struct History {
     batches: BTreeMap<Origin, BTreeMap<u64, Vec<u8>>>,
+    /// A node gave stamps back: what was captured is not what stands.
+    pub restated: bool,
     /// What clients added, in order, whatever the keyspace. Sums say totals only.
     amounts: BTreeMap<(Origin, Vec<u8>, Option<Vec<u8>>), VecDeque<Amount>>,
 }

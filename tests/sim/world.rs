@@ -62,6 +62,7 @@ pub struct Node {
     floor: NTP64,
     pub sessions: Vec<Session>,
     captured: u64,
+    clock: NTP64,
     ticked_us: u64,
     /// When it comes back, if it is down.
     pub back_at_us: Option<u64>,
@@ -140,6 +141,7 @@ impl World {
                 floor: NTP64(0),
                 sessions: Vec::new(),
                 captured: 0,
+                clock: NTP64(0),
                 ticked_us: 0,
                 back_at_us: Some(0),
             })
@@ -201,7 +203,7 @@ impl World {
         engine.plant(self.faults);
         at.sessions = (0..SESSIONS).map(|n| engine.connect(format!("c{n}:1"), "s:1".into(), now, 0)).collect();
         at.engine = Some(engine);
-        (at.captured, at.ticked_us, at.back_at_us) = (0, self.now_us, None);
+        (at.captured, at.clock, at.ticked_us, at.back_at_us) = (0, NTP64(0), self.now_us, None);
         if self.trace {
             println!("{:>9} n{node} starts as {origin}", self.now_us);
         }
@@ -327,6 +329,11 @@ impl World {
         let now = self.now(node);
         let engine = self.engine(node);
         engine.link_tick(now);
+        let last = engine.clock.last();
+        // A clock set right has other stamps written under what was captured.
+        self.history.restated |= last < self.nodes[node].clock;
+        self.nodes[node].clock = last;
+        let engine = self.engine(node);
         engine.tick(now, 0);
         engine.take_link_events();
         let due = engine.mesh.lock().dials_due(now.unix_ms);
