@@ -185,7 +185,10 @@ fn describe(reply: &mut Reply<'_>, name: &str, command: &Command) {
     reply.array(10);
     reply.bulk(name.as_bytes());
     reply.int(command.arity.into());
-    statuses(reply, FLAG_NAMES.iter().filter(|(flag, _)| command.flags.contains(*flag)).map(|(_, name)| *name));
+    statuses(
+        reply,
+        FLAG_NAMES.iter().filter(|(flag, _)| command.flags.contains(*flag)).map(|(_, name)| *name),
+    );
     reply.int(first);
     reply.int(last);
     reply.int(step);
@@ -438,4 +441,53 @@ fn command_help(c: &mut Call<'_, '_>) -> Result<(), Error> {
         ],
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::TABLES;
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn keys_are_found_among_arguments() {
+        let mut f = Fixture::new();
+        for (command, expected) in [
+            ("COMMAND GETKEYS MSET a 1 b 2", "*2 $1 a $1 b"),
+            ("COMMAND GETKEYS MEMORY USAGE a", "*1 $1 a"),
+            ("COMMAND GETKEYS SINTERCARD 2 a b", "*2 $1 a $1 b"),
+            ("COMMAND GETKEYS PING x", "-ERR The command has no key arguments"),
+            ("COMMAND GETKEYS NOSUCH x", "-ERR Invalid command specified"),
+            ("COMMAND GETKEYS GET a b", "-ERR Invalid number of arguments specified for command"),
+            ("COMMAND GETKEYS SINTERCARD 5 a b", "-ERR Invalid arguments specified for command"),
+            ("COMMAND GETKEYSANDFLAGS SET a b", "*1 *2 $1 a *2 +OW +update"),
+            ("COMMAND GETKEYSANDFLAGS SET a b GET", "*1 *2 $1 a *3 +RW +access +update"),
+        ] {
+            assert_eq!(f.run(command), expected, "{command}");
+        }
+    }
+
+    #[test]
+    fn every_command_is_documented() {
+        let all = TABLES
+            .iter()
+            .flat_map(|table| table.iter())
+            .flat_map(|command| std::iter::once(command).chain(command.subcommands));
+        for command in all {
+            assert!(!command.summary.is_empty(), "{} has no summary", command.name);
+            assert_eq!(command.name, command.name.to_lowercase());
+            for category in command.categories {
+                assert!(CATEGORIES.contains(category), "{}: no category {category}", command.name);
+            }
+        }
+    }
+
+    #[test]
+    fn lists_are_filtered() {
+        let mut f = Fixture::new();
+        assert_eq!(f.run("COMMAND LIST FILTERBY PATTERN hget*"), "*2 $4 hget $7 hgetall");
+        assert_eq!(f.run("COMMAND LIST FILTERBY MODULE x"), "*0");
+        assert_eq!(f.run("COMMAND INFO nosuch"), "*1 *-1");
+        assert_eq!(f.run("COMMAND DOCS nosuch"), "*0");
+    }
 }

@@ -140,7 +140,8 @@ impl Databases {
     pub(super) fn restamp(&self, exchange: impl Fn(Stamp) -> Stamp) {
         let mut log = self.swaps.lock();
         log.until = log.until.map(&exchange);
-        log.since = std::mem::take(&mut log.since).into_iter().map(|(stamp, swap)| (exchange(stamp), swap)).collect();
+        log.since =
+            std::mem::take(&mut log.since).into_iter().map(|(stamp, swap)| (exchange(stamp), swap)).collect();
     }
 
     /// Replays what nothing can come before any more into the base.

@@ -522,17 +522,18 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// Keys, and keys that expire, per database; the whole keyspace must be locked.
-    pub fn sizes(&self) -> Vec<(usize, usize)> {
-        let Locks::All(cells) = &self.locks else { panic!("counting keys needs every range") };
-        let size = |db| {
-            let space = self.engine.space_of(db);
-            let add = |(keys, expires), cell: &MutexGuard<'_, Cell>| {
-                (keys + cell.shard.live(space), expires + cell.shard.volatile(space))
-            };
-            cells.iter().fold((0, 0), add)
-        };
-        (0..self.engine.databases()).map(size).collect()
+    /// Keys, and keys that expire, per database. Walks the keyspace.
+    pub fn sizes(&mut self) -> Vec<(usize, usize)> {
+        let spaces: Vec<u32> = (0..self.engine.databases()).map(|db| self.engine.space_of(db)).collect();
+        let mut sizes = vec![(0, 0); spaces.len()];
+        self.walk(0, |_, cell| {
+            for (space, (keys, expires)) in spaces.iter().zip(&mut sizes) {
+                *keys += cell.shard.live(*space);
+                *expires += cell.shard.volatile(*space);
+            }
+            ControlFlow::Continue(())
+        });
+        sizes
     }
 
     /// Adds a record that is not about a key to the batch.

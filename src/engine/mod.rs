@@ -100,7 +100,7 @@ pub struct Now {
 impl Now {
     /// A point in time.
     pub fn from_unix_ns(ns: u128) -> Self {
-        Now { unix_ms: (ns / 1_000_000) as u64, ntp: crate::clock::ntp_from_unix_ns(ns) }
+        Now { unix_ms: crate::clock::narrowed(ns) / 1_000_000, ntp: crate::clock::ntp_from_unix_ns(ns) }
     }
 
     /// Microseconds since the Unix epoch.
@@ -393,8 +393,8 @@ impl Engine {
 
     fn reply_error(&self, session: &Session, out: &mut Vec<u8>, thread: usize, error: &Error) {
         Stats::add(&self.stats(thread).errors, 1);
-        self.count_error(error.code());
-        Reply::new(out, session.protocol).error(error);
+        self.count_error(&error.code());
+        Reply::new(out, session.protocol).error_bytes(error.as_bytes());
     }
 
     fn count_error(&self, code: &str) {
@@ -498,8 +498,9 @@ impl Engine {
         {
             return self.queue(session, command, args, out);
         }
-        if self.monitors.any() && !command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
-            self.monitors.tell(session, self.registry.name(session.command_id), args, now.unix_us());
+        // EXEC tells of itself, behind the commands it runs.
+        if self.monitors.any() && command.name != "exec" {
+            self.monitors.tell(session, command, args, now.unix_us());
         }
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
@@ -561,8 +562,7 @@ impl Engine {
         if config.slowlog_log_slower_than_us.is_some_and(|limit| us >= limit)
             && !command.flags.contains(Flags::SKIP_SLOWLOG)
         {
-            let name = self.registry.name(session.command_id);
-            self.slowlog.lock().add(session, name, args, us, at_s, config.slowlog_max_len);
+            self.slowlog.lock().add(session, command, args, us, at_s, config.slowlog_max_len);
         }
         if config.latency_monitor_threshold_ms != 0 && ms >= config.latency_monitor_threshold_ms {
             let fast = command.flags.contains(Flags::FAST);
@@ -615,7 +615,9 @@ impl Engine {
             Stats::add(&self.stats(thread).changes, keys.dirty);
         }
         keys.finish();
-        self.publish_events(&keys.events);
+        if !keys.events.is_empty() {
+            self.publish_events(&keys.events);
+        }
         for (scope, channel, message) in &keys.messages {
             self.deliver(*scope, channel, message);
         }
@@ -633,7 +635,7 @@ impl Engine {
                     return Locks::all(self);
                 }
             }
-            ranges.extend(session.watched.iter().map(|watch| self.hash(&watch.key).range()));
+            ranges.extend(session.watched.iter().map(|watch| KeyHash::range_of(&watch.key)));
         } else if !self.ranges_of(command, args, &mut ranges) {
             return Locks::all(self);
         }
@@ -943,25 +945,27 @@ fn is_reply_skip(args: Args<'_>) -> bool {
         && args[2].eq_ignore_ascii_case(b"skip")
 }
 
+/// Bytes of a client's words that an error repeats.
+const QUOTED_BYTES_MAX: usize = 128;
+
 /// The text for a name that is no command, with the beginning of its arguments.
 fn unknown_command(args: Args<'_>) -> Error {
-    let name = String::from_utf8_lossy(&args[0][..args[0].len().min(128)]).into_owned();
-    let mut shown = String::new();
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(Error::quotable(&args[0], QUOTED_BYTES_MAX));
+    text.extend_from_slice(b"', with args beginning with: ");
+    let start = text.len();
     for arg in args.iter().skip(1) {
-        if shown.len() >= 128 {
-            break;
-        }
-        let rest = 128 - shown.len();
-        shown.push_str(&format!("'{}' ", String::from_utf8_lossy(&arg[..arg.len().min(rest)])));
+        let Some(left) = QUOTED_BYTES_MAX.checked_sub(text.len() - start).filter(|left| *left > 0) else { break };
+        text.push(b'\'');
+        text.extend_from_slice(Error::quotable(arg, left));
+        text.extend_from_slice(b"' ");
     }
-    format!("ERR unknown command '{name}', with args beginning with: {shown}").into()
+    text.into()
 }
 
 fn unknown_subcommand(command: &Command, sub: &[u8]) -> Error {
-    format!(
-        "ERR unknown subcommand '{}'. Try {} HELP.",
-        String::from_utf8_lossy(&sub[..sub.len().min(128)]),
-        command.name.to_uppercase()
-    )
-    .into()
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    text.extend_from_slice(Error::quotable(sub, QUOTED_BYTES_MAX));
+    text.extend_from_slice(format!("'. Try {} HELP.", command.name.to_uppercase()).as_bytes());
+    text.into()
 }

@@ -118,7 +118,7 @@ impl Host for ShellHost {
             } else {
                 "Failed to bind to specified addresses."
             };
-            self.listening.lock().replace(config).map_err(|()| reason.to_owned())?;
+            self.listening.lock().replace(config).map_err(|_| reason.to_owned())?;
         }
         if changes("maxclients") {
             let wanted = u64::from(config.maxclients);

@@ -41,9 +41,9 @@ pub(crate) const GROUP: Group = Group {
         (
             1,
             Exact,
-            "COMMAND GETKEYS (PING|NOSUCH a|EVAL x 2 a b|EVAL x 5 a|MEMORY USAGE k|OBJECT ENCODING k|XREAD STREAMS a b 0 0)",
+            "COMMAND GETKEYS (PING|NOSUCH a|MEMORY USAGE k|OBJECT ENCODING k)",
         ),
-        (1, Exact, "COMMAND GETKEYSANDFLAGS (PING|NOSUCH a|EVAL x 2 a b|XGROUP CREATE a b 0|SORT a STORE b)"),
+        (1, Exact, "COMMAND GETKEYSANDFLAGS (PING|NOSUCH a|SORT a STORE b)"),
         (1, Exact, "!COMMAND NOSUCH"),
         (2, Shape, "!TIME"),
     ],
