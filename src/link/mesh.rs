@@ -722,6 +722,7 @@ impl Mesh {
             moved(&mut link.compared_at_ms);
             link.gap_told_ms.as_mut().map(moved);
         }
+        self.began_at_ms.as_mut().map(moved);
         self.members.values_mut().for_each(|state| moved(&mut state.seen_at_ms));
         self.dials.values_mut().for_each(|dial| moved(&mut dial.next_at_ms));
     }
