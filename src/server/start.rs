@@ -134,6 +134,8 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
             let runtime = Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(take_connections(shell.clone(), receiver, thread));
             finish(&runtime, &shell);
+            // Its links go on until then: without their tasks the partners' acknowledgements would be read by nobody.
+            let _ = runtime.block_on(shell.handed_over.subscribe().wait_for(|done| *done));
             Ok(())
         };
         running.push(std::thread::Builder::new().name(format!("server-{thread}")).spawn(work)?);
@@ -150,6 +152,7 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     });
     finish(&runtime, &shell);
     runtime.block_on(hand_over(&shell));
+    shell.handed_over.send_replace(true);
     for thread in running {
         thread.join().map_err(|_| io::Error::other("a server thread panicked"))??;
     }
