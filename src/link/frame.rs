@@ -65,7 +65,7 @@ pub struct Hello {
 }
 
 /// What a node knows of all members' progress, passed on to those not linked with them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Floor {
     /// Whose progress.
     pub origin: Origin,
@@ -73,6 +73,8 @@ pub struct Floor {
     pub floor: NTP64,
     /// It said so in its own stream at this watermark.
     pub at: NTP64,
+    /// The members whose writes that takes into account, besides its own.
+    pub of: Vec<Origin>,
 }
 
 /// A sign of life with progress.

@@ -17,8 +17,8 @@
 //! A node's *floor* is the time up to which it has merged every write of every member. The *stable time* is the least floor
 //! of all members: nothing stamped at or below it is still under way to anyone, so tombstones up to it may go.
 //! A member not heard of for `absence_ms` is left out, and so is what it wrote but told nobody; until then a configured
-//! partner that was never met holds everything back. A floor heard
-//! through others counts only once this node has merged that member's own stream up to the moment it said so:
+//! partner that was never met holds everything back. A floor counts only if it takes all members into account that this
+//! node knows of. Heard through others it counts only once this node has merged that member's own stream up to the moment it said so:
 //! otherwise a write stamped above a tombstone, but made before its author knew of the removal, could arrive behind it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -572,12 +572,16 @@ impl Mesh {
         if node == self.own.origin.node() || self.is_gone(&member) {
             return;
         }
-        let unknown = Floor { origin: member.origin, floor: NTP64(0), at: NTP64(0) };
+        let unknown = Floor { origin: member.origin, floor: NTP64(0), at: NTP64(0), of: Vec::new() };
+        if self.members.get(&node).is_none_or(|state| member.origin > state.member.origin) {
+            // Floors told so far leave out what it has written.
+            self.members.values_mut().for_each(|state| state.floor = NTP64(0));
+        }
         let state = self.members.entry(node).or_insert_with(|| MemberState {
             member: member.clone(),
             seen_at_ms: now_ms,
             floor: NTP64(0),
-            reported: unknown,
+            reported: unknown.clone(),
         });
         if member.origin > state.member.origin {
             // A new life has merged nothing yet.
@@ -635,10 +639,10 @@ impl Mesh {
                 && floor.origin == state.member.origin
                 && (floor.at, floor.floor) > (state.reported.at, state.reported.floor)
             {
-                state.reported = floor;
                 if floor.origin.node() != node {
                     state.seen_at_ms = state.seen_at_ms.max(link.heard_at_ms);
                 }
+                state.reported = floor;
             }
         }
         Ok(())
@@ -853,7 +857,8 @@ impl Mesh {
         for node in self.members.keys().copied().collect::<Vec<_>>() {
             let Some(state) = self.members.get(&node) else { continue };
             let said_here = self.vector.of(state.member.origin).watermark >= state.reported.at;
-            let floor = if said_here { state.floor.max(state.reported.floor) } else { state.floor };
+            let counts = said_here && self.knows_all(&state.reported, now_ms);
+            let floor = if counts { state.floor.max(state.reported.floor) } else { state.floor };
             let absent = self.is_absent(state, now_ms);
             if let Some(state) = self.members.get_mut(&node) {
                 state.floor = floor;
@@ -863,6 +868,15 @@ impl Mesh {
             }
         }
         stable
+    }
+
+    /// Whether a member's floor takes every other member into account that this node knows of: one it has not heard of may
+    /// have written what this node has merged and the member has not.
+    fn knows_all(&self, reported: &Floor, now_ms: u64) -> bool {
+        let others = self.members.values().filter(|state| !state.member.follower && !self.is_absent(state, now_ms));
+        std::iter::once(self.own.origin)
+            .chain(others.map(|state| state.member.origin))
+            .all(|origin| origin == reported.origin || reported.of.contains(&origin))
     }
 
     fn is_absent(&self, state: &MemberState, now_ms: u64) -> bool {
@@ -954,8 +968,9 @@ impl Mesh {
             origin: self.own.origin,
             floor: self.floor(now_ms),
             at: self.vector.of(self.own.origin).watermark,
+            of: self.members.values().map(|state| state.member.origin).collect(),
         };
-        let others = self.members.values().map(|state| state.reported);
+        let others = self.members.values().map(|state| state.reported.clone());
         Heartbeat {
             vector: self.vector.clone(),
             floors: std::iter::once(own).chain(others).collect(),
@@ -1265,7 +1280,7 @@ mod tests {
         let mut mesh = linked();
         let report = |origin| Heartbeat {
             vector: Vector::default(),
-            floors: vec![Floor { origin, floor: NTP64(30), at: NTP64(0) }],
+            floors: vec![Floor { origin, floor: NTP64(30), at: NTP64(0), of: Vec::new() }],
             linked: Vec::new(),
             syncing: false,
         };
@@ -1275,6 +1290,24 @@ mod tests {
         assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(0));
         mesh.heartbeat(3, report(second), NTP64(u64::MAX)).unwrap();
         assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(30));
+    }
+
+    #[test]
+    fn a_floor_that_leaves_out_a_member_does_not_count() {
+        let mut mesh = linked();
+        mesh.sequence(1, vec![0; 8], NTP64(50));
+        take(&mut mesh, 2, member(2).origin, 1, 40);
+        take(&mut mesh, 3, member(3).origin, 1, 40);
+        let mut report = |node: u64, at: u64, of: &[u64]| {
+            let of = of.iter().map(|node| member(*node).origin).collect();
+            let floors = vec![Floor { origin: member(node).origin, floor: NTP64(30), at: NTP64(at), of }];
+            let heartbeat = Heartbeat { vector: Vector::default(), floors, linked: Vec::new(), syncing: false };
+            mesh.heartbeat(node, heartbeat, NTP64(u64::MAX)).unwrap();
+            mesh.stable(0)
+        };
+        report(2, 20, &[1, 3]);
+        assert_eq!(report(3, 20, &[2]), NTP64(0), "node 3 has not heard of this node");
+        assert_eq!(report(3, 21, &[1, 2]), NTP64(30));
     }
 
     #[test]
