@@ -137,6 +137,8 @@ pub struct MemberState {
     pub floor: NTP64,
     /// The newest report, which may not count yet.
     reported: Floor,
+    /// It was away for so long that tombstones may have gone which it has not seen.
+    estranged: bool,
 }
 
 /// One link.
@@ -553,6 +555,14 @@ impl Mesh {
         self.members.retain(|_, state| !gone(state));
         self.met(peer, now_ms);
         hello.members.into_iter().for_each(|member| self.met(member, now_ms));
+        // Of its partners one may have forgotten a deletion already that another still holds against what it brings:
+        // only comparing with each of them ends alike everywhere.
+        if let Some(state) = self.members.get_mut(&node)
+            && std::mem::take(&mut state.estranged)
+            && let Some(link) = self.links.get_mut(&id)
+        {
+            link.wants_pull = true;
+        }
         self.tell_members();
         self.events.push(Event::Up(node));
         Ok(())
@@ -582,6 +592,7 @@ impl Mesh {
             seen_at_ms: now_ms,
             floor: NTP64(0),
             reported: unknown.clone(),
+            estranged: false,
         });
         if member.origin > state.member.origin {
             // A new life has merged nothing yet.
@@ -701,6 +712,10 @@ impl Mesh {
             if silent_ms > timeout_ms && !link.skewed && link.fault.is_none() {
                 link.fault = Some(Fault::Silent(silent_ms));
             }
+        }
+        let absence_ms = self.timing.absence_ms;
+        for state in self.members.values_mut() {
+            state.estranged |= now_ms.saturating_sub(state.seen_at_ms) > absence_ms;
         }
     }
 
