@@ -699,7 +699,7 @@ impl<'e> Keyspace<'e> {
             Some((mut slot, batch, first)) => {
                 let filled = batch.finish(first, &mut slot.bytes);
                 if filled {
-                    self.engine.outbox.fill();
+                    self.engine.outbox.fill(self.thread);
                 }
                 filled
             }

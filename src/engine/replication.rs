@@ -520,6 +520,13 @@ impl Engine {
         mesh.wants_to_send(id) || self.outbox.is_filled()
     }
 
+    /// Appends batches a link has to send next, and nothing that takes long to gather.
+    pub fn link_poll_batches(&self, id: LinkId, now: Now, out: &mut Vec<u8>) {
+        let mut mesh = self.mesh.lock();
+        self.sequence(&mut mesh);
+        mesh.poll(id, now.unix_ms, out);
+    }
+
     /// Has a link's task woken when there is something to send.
     pub fn link_sleep(&self, id: LinkId, waker: &Waker) {
         let mut wakers = self.link_wakers.wakers.lock();

@@ -22,7 +22,11 @@ pub struct Slot {
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct PaddedSlot(Mutex<Slot>);
+struct PaddedSlot {
+    slot: Mutex<Slot>,
+    /// Something was put into it since its thread last asked.
+    filled: AtomicBool,
+}
 
 /// One slot per thread.
 #[derive(Debug)]
@@ -49,19 +53,26 @@ impl Outbox {
 
     /// The slot of a thread. Held until the batch is written.
     pub fn slot(&self, thread: usize) -> MutexGuard<'_, Slot> {
-        self.slots[thread % self.slots.len()].0.lock()
+        self.slots[thread % self.slots.len()].slot.lock()
     }
 
     /// Locks every slot, unless one is in use.
     pub fn try_lock_all(&self) -> Option<Vec<MutexGuard<'_, Slot>>> {
-        self.slots.iter().map(|slot| slot.0.try_lock()).collect()
+        self.slots.iter().map(|slot| slot.slot.try_lock()).collect()
     }
 
-    /// Notes that a batch was put into a slot.
-    pub fn fill(&self) {
+    /// Notes that a batch was put into the slot of a thread.
+    pub fn fill(&self, thread: usize) {
+        self.slots[thread % self.slots.len()].filled.store(true, Ordering::Relaxed);
         if !self.filled.load(Ordering::Relaxed) {
             self.filled.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// Whether a batch was put into the slot of a thread since the thread last asked; it may be drained by now.
+    pub fn take_filled(&self, thread: usize) -> bool {
+        let filled = &self.slots[thread % self.slots.len()].filled;
+        filled.load(Ordering::Relaxed) && filled.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a batch was put into a slot since the last drain.
@@ -76,7 +87,7 @@ impl Outbox {
         let watermark = clock.last();
         let mut runs: Vec<Vec<u8>> = Vec::new();
         for slot in &self.slots {
-            let mut slot = slot.0.lock();
+            let mut slot = slot.slot.lock();
             if slot.bytes.is_empty() {
                 continue;
             }
