@@ -250,7 +250,12 @@ mod tests {
     use super::*;
 
     fn segment() -> Frame {
-        Frame::Segment { origin: Origin::new(NodeId::new(1 << 24), 2), first: 7, count: 1, watermark: NTP64(9) }
+        Frame::Segment {
+            origin: Origin::new(NodeId::new(1 << 24), 2),
+            first: 7,
+            count: 1,
+            watermark: NTP64(9),
+        }
     }
 
     #[test]

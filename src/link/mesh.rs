@@ -437,36 +437,41 @@ impl Mesh {
             members: self.members.values().map(|state| state.member.clone()).collect(),
             registers,
         });
-        self.links.insert(id, Link {
-            dialed,
-            seen_host,
-            peer: None,
-            vector: Vector::default(),
-            linked: BTreeSet::new(),
-            syncing: false,
-            leaving: false,
-            sent: BTreeMap::new(),
-            control: VecDeque::from([hello]),
-            requests: VecDeque::new(),
-            giving: false,
-            answers_due: 0,
-            gap_told_ms: None,
-            heard_at_ms: now_ms,
-            heartbeat_at_ms: now_ms,
-            verified_at_ms: 0,
-            differing_ranges: 0,
-            compared_at_ms: now_ms,
-            wants_pull: false,
-            skewed: false,
-            fault: None,
-        });
+        self.links.insert(
+            id,
+            Link {
+                dialed,
+                seen_host,
+                peer: None,
+                vector: Vector::default(),
+                linked: BTreeSet::new(),
+                syncing: false,
+                leaving: false,
+                sent: BTreeMap::new(),
+                control: VecDeque::from([hello]),
+                requests: VecDeque::new(),
+                giving: false,
+                answers_due: 0,
+                gap_told_ms: None,
+                heard_at_ms: now_ms,
+                heartbeat_at_ms: now_ms,
+                verified_at_ms: 0,
+                differing_ranges: 0,
+                compared_at_ms: now_ms,
+                wants_pull: false,
+                skewed: false,
+                fault: None,
+            },
+        );
     }
 
     /// Bytes came over a link, whether they make a frame or not.
     pub fn heard(&mut self, id: LinkId, now_ms: u64) {
         if let Some(link) = self.links.get_mut(&id) {
             link.heard_at_ms = now_ms;
-            if let Some(node) = link.node() && let Some(state) = self.members.get_mut(&node) {
+            if let Some(node) = link.node()
+                && let Some(state) = self.members.get_mut(&node)
+            {
                 state.seen_at_ms = now_ms;
             }
         }
@@ -488,14 +493,17 @@ impl Mesh {
                 }
                 (_, false) => self.dial_failed(address, now_ms),
             }
-            if !self.dials.get(address).is_some_and(|dial| dial.configured || dial.node.is_some() || dial.own) {
+            if !self.dials.get(address).is_some_and(|dial| dial.configured || dial.node.is_some() || dial.own)
+            {
                 self.dials.remove(address);
             }
         }
         if self.pull.as_ref().is_some_and(|pull| pull.link == id) {
             self.abandon_pull();
         }
-        if let Some(node) = link.node() && self.link_to(node).is_none() {
+        if let Some(node) = link.node()
+            && self.link_to(node).is_none()
+        {
             self.events.push(Event::Down(node, fault));
         }
     }
@@ -612,7 +620,9 @@ impl Mesh {
         let node = member.origin.node();
         self.dials.get(&member.address()).is_some_and(|dial| dial.own)
             || self.links.values().filter(|link| link.fault.is_none()).any(|link| {
-                link.peer.as_ref().is_some_and(|peer| peer.origin.node() != node && peer.address() == member.address())
+                link.peer
+                    .as_ref()
+                    .is_some_and(|peer| peer.origin.node() != node && peer.address() == member.address())
             })
     }
 
@@ -641,7 +651,8 @@ impl Mesh {
                 link.sent.remove(&origin);
             }
         }
-        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit) {
+        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit)
+        {
             self.vector.promise(origin, progress);
         }
         for floor in heartbeat.floors {
@@ -774,9 +785,13 @@ impl Mesh {
         let of_own = |vector: &Vector| {
             vector.iter().any(|(origin, progress)| origin.node() == node && progress.watermark > limit)
         };
-        let of_others = self.vector.iter().any(|(origin, progress)| origin.node() != node && progress.watermark > limit);
+        let of_others =
+            self.vector.iter().any(|(origin, progress)| origin.node() != node && progress.watermark > limit);
         !of_others
-            && self.members.keys().all(|member| self.link_to(*member).is_some_and(|(_, link)| !of_own(&link.vector)))
+            && self
+                .members
+                .keys()
+                .all(|member| self.link_to(*member).is_some_and(|(_, link)| !of_own(&link.vector)))
     }
 
     /// This node's batches so far are void: what it holds is to be pulled. Its promise falls to `watermark`; the links end.
@@ -799,7 +814,9 @@ impl Mesh {
             return Ok(Verdict::Merge { skip: 0 });
         }
         let mut have = self.vector.of(origin).sequence;
-        if let Some(pull) = &self.pull && pull.vector.is_some() {
+        if let Some(pull) = &self.pull
+            && pull.vector.is_some()
+        {
             have = have.max(pull.shadow.of(origin).sequence);
         }
         match first.checked_add(count).ok_or(Fault::Unexpected("a sequence number"))? {
@@ -856,7 +873,8 @@ impl Mesh {
         // An earlier life of a node writes nothing any more, but others may still pass on what it wrote.
         for link in self.links.values().filter(|link| link.peer.is_some()) {
             for (origin, there) in link.vector.iter() {
-                let lives = self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin);
+                let lives =
+                    self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin);
                 let here = self.vector.of(origin);
                 if !lives && origin != self.own.origin && there.sequence > here.sequence {
                     floor = floor.min(here.watermark);
@@ -888,7 +906,8 @@ impl Mesh {
     /// Whether a member's floor takes every other member into account that this node knows of: one it has not heard of may
     /// have written what this node has merged and the member has not.
     fn knows_all(&self, reported: &Floor, now_ms: u64) -> bool {
-        let others = self.members.values().filter(|state| !state.member.follower && !self.is_absent(state, now_ms));
+        let others =
+            self.members.values().filter(|state| !state.member.follower && !self.is_absent(state, now_ms));
         std::iter::once(self.own.origin)
             .chain(others.map(|state| state.member.origin))
             .all(|origin| origin == reported.origin || reported.of.contains(&origin))
@@ -1055,7 +1074,10 @@ impl Mesh {
 
     /// Notes that a segment was taken which this node's vector may not tell of.
     pub fn taken(&mut self, id: LinkId, origin: Origin, last: u64) {
-        if origin != self.own.origin && self.vector.of(origin).sequence < last && let Some(pull) = &mut self.pull {
+        if origin != self.own.origin
+            && self.vector.of(origin).sequence < last
+            && let Some(pull) = &mut self.pull
+        {
             pull.owed.insert(id);
         }
     }
@@ -1147,7 +1169,9 @@ impl Mesh {
     fn ask_for_more(&mut self) {
         let Some(pull) = &mut self.pull else { return };
         let Some(link) = self.links.get_mut(&pull.link) else { return };
-        while pull.asked < PULL_WINDOW && let Some((range, from, graves)) = pull.todo.pop_front() {
+        while pull.asked < PULL_WINDOW
+            && let Some((range, from, graves)) = pull.todo.pop_front()
+        {
             pull.asked += 1;
             link.control.push_back(Frame::Pull { range, from, graves });
         }
@@ -1184,7 +1208,11 @@ impl Link {
     /// Whether the peer has exactly what this node has, as far as it said.
     fn holds_all_of(&self, vector: &Vector) -> bool {
         let sequences = |vector: &Vector| -> Vec<(Origin, u64)> {
-            vector.iter().map(|(origin, progress)| (origin, progress.sequence)).filter(|(_, n)| *n > 0).collect()
+            vector
+                .iter()
+                .map(|(origin, progress)| (origin, progress.sequence))
+                .filter(|(_, n)| *n > 0)
+                .collect()
         };
         sequences(&self.vector) == sequences(vector)
     }
@@ -1260,7 +1288,11 @@ mod tests {
         mesh.begin_pull(2, Vec::new(), 0);
         assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[7], &[]));
         take(&mut mesh, 3, third, 3, 4);
-        assert_eq!(mesh.vector().of(third).sequence, 2, "batches 3 to 5 were not merged: the pull was to bring them");
+        assert_eq!(
+            mesh.vector().of(third).sequence,
+            2,
+            "batches 3 to 5 were not merged: the pull was to bring them"
+        );
         mesh.closed(2, Fault::Closed, 0);
         assert_eq!(mesh.link(3).unwrap().fault, Some(Fault::PullLost));
     }
@@ -1285,7 +1317,8 @@ mod tests {
         take(&mut mesh, 3, member(3).origin, 1, 40);
         assert_eq!(mesh.floor(0), NTP64(40));
         let floors = Vec::new();
-        let heartbeat = Heartbeat { vector: vector(&[(4, 1, 1)]), floors, linked: Vec::new(), syncing: false };
+        let heartbeat =
+            Heartbeat { vector: vector(&[(4, 1, 1)]), floors, linked: Vec::new(), syncing: false };
         mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
         assert_eq!(mesh.floor(0), NTP64(0), "node 4 is no member, but what it wrote is still to come");
     }
@@ -1302,9 +1335,15 @@ mod tests {
         let second = Origin::new(member(2).origin.node(), 2);
         mesh.told_of(vec![Member { origin: second, ..member(2) }], 0);
         mesh.heartbeat(3, report(member(2).origin), NTP64(u64::MAX)).unwrap();
-        assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(0));
+        assert_eq!(
+            mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor,
+            NTP64(0)
+        );
         mesh.heartbeat(3, report(second), NTP64(u64::MAX)).unwrap();
-        assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(30));
+        assert_eq!(
+            mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor,
+            NTP64(30)
+        );
     }
 
     #[test]
@@ -1316,7 +1355,8 @@ mod tests {
         let mut report = |node: u64, at: u64, of: &[u64]| {
             let of = of.iter().map(|node| member(*node).origin).collect();
             let floors = vec![Floor { origin: member(node).origin, floor: NTP64(30), at: NTP64(at), of }];
-            let heartbeat = Heartbeat { vector: Vector::default(), floors, linked: Vec::new(), syncing: false };
+            let heartbeat =
+                Heartbeat { vector: Vector::default(), floors, linked: Vec::new(), syncing: false };
             mesh.heartbeat(node, heartbeat, NTP64(u64::MAX)).unwrap();
             mesh.stable(0)
         };
@@ -1333,7 +1373,12 @@ mod tests {
         mesh.begin_pull(2, Vec::new(), 0);
         assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[], &[]));
         // Node 2 lost the link to node 3, and lacks what the backlog does not hold.
-        let heartbeat = Heartbeat { vector: vector(&[(3, 2, 2)]), floors: Vec::new(), linked: Vec::new(), syncing: false };
+        let heartbeat = Heartbeat {
+            vector: vector(&[(3, 2, 2)]),
+            floors: Vec::new(),
+            linked: Vec::new(),
+            syncing: false,
+        };
         mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
         let mut out = Vec::new();
         mesh.poll(2, 0, &mut out);
