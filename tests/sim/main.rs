@@ -23,6 +23,16 @@ use meldis::faults::Faults;
 const SEEDS: u64 = 200;
 
 #[test]
+fn every_planted_bug_is_found() {
+    let seeds: Vec<u64> = (1..=SEEDS).collect();
+    for (name, bug) in Faults::all().iter_names() {
+        let failed = storm::weather_all(&seeds, bug, 1);
+        let (seed, _) = failed.first().unwrap_or_else(|| panic!("{name} was not found by {SEEDS} seeds"));
+        println!("planted bug {name}: found by seed {seed}");
+    }
+}
+
+#[test]
 fn nodes_are_equal_after_every_storm() {
     let only =
         std::env::var("MELDIS_SEED").ok().map(|seed| seed.parse::<u64>().expect("MELDIS_SEED is a number"));

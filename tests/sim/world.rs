@@ -45,20 +45,6 @@ pub struct Plan {
     pub piece_bytes: usize,
 }
 
-impl Plan {
-    /// A quiet network of nodes with roomy backlogs.
-    pub fn calm(nodes: usize) -> Plan {
-        Plan {
-            nodes,
-            backlog_bytes: 1 << 20,
-            absence_s: 86_400,
-            full_mesh: true,
-            delay_us: 500,
-            piece_bytes: 65_536,
-        }
-    }
-}
-
 pub struct Node {
     pub engine: Option<Engine>,
     pub id: NodeId,
