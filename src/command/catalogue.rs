@@ -369,19 +369,35 @@ fn getkeysandflags(c: &mut Call<'_, '_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// How these very arguments use the key, where the command alone does not say.
+/// How these very arguments use the key, where the command alone does not say: SET and BITFIELD.
 fn flags_of(spec: &KeySpec, args: Args<'_>) -> &'static [&'static str] {
-    let has = |words: &[&str]| args.iter().skip(2).any(|arg| words.iter().any(|word| is(arg, word)));
     let is_bitfield = is(&args[0], "bitfield");
     if !spec.flags.contains(&"variable_flags") {
         spec.flags
-    } else if is_bitfield && !has(&["set", "incrby"]) {
+    } else if is_bitfield && only_reads(args.slice(2..)) {
         &["RO", "access"]
-    } else if is_bitfield || has(&["get"]) {
+    } else if is_bitfield || args.iter().skip(3).any(|arg| is(arg, "get")) {
         &["RW", "access", "update"]
     } else {
         &["OW", "update"]
     }
+}
+
+/// Whether operations of BITFIELD are all GET. What makes no sense may write.
+fn only_reads(operations: Args<'_>) -> bool {
+    let mut rest = operations;
+    while let Some(word) = rest.get(0) {
+        let taken = match word.to_ascii_lowercase().as_slice() {
+            b"get" => 3,
+            b"overflow" => 2,
+            _ => return false,
+        };
+        if rest.len() < taken {
+            return false;
+        }
+        rest = rest.slice(taken..);
+    }
+    true
 }
 
 /// Where the keys are among this command's own arguments, each with its spec.
@@ -399,9 +415,11 @@ fn keys_of(c: &Call<'_, '_>) -> Result<Vec<(usize, &'static KeySpec)>, Error> {
         return Err(Error::new("ERR Invalid number of arguments specified for command"));
     }
     let mut keys = Vec::new();
-    command.each_key(args, |at, spec| keys.push((at + 2, spec)));
+    let complete = command.each_key(args, |at, spec| keys.push((at + 2, spec)));
     if command.name == "sort" {
         keys.extend(sort_target(args, command));
+    } else if !complete {
+        keys.clear();
     }
     if keys.is_empty() && !command.flags.contains(Flags::NO_MANDATORY_KEYS) {
         return Err(Error::new("ERR Invalid arguments specified for command"));
@@ -461,6 +479,8 @@ mod tests {
             ("COMMAND GETKEYS GET a b", "-ERR Invalid number of arguments specified for command"),
             ("COMMAND GETKEYS SINTERCARD 5 a b", "-ERR Invalid arguments specified for command"),
             ("COMMAND GETKEYSANDFLAGS SET a b", "*1 *2 $1 a *2 +OW +update"),
+            ("COMMAND GETKEYSANDFLAGS BITFIELD a GET u8 0", "*1 *2 $1 a *2 +RO +access"),
+            ("COMMAND GETKEYSANDFLAGS BITFIELD a GET u8", "*1 *2 $1 a *3 +RW +access +update"),
             ("COMMAND GETKEYSANDFLAGS SET a b GET", "*1 *2 $1 a *3 +RW +access +update"),
         ] {
             assert_eq!(f.run(command), expected, "{command}");

@@ -107,7 +107,7 @@ pub async fn serve(shell: Arc<Shell>, incoming: Incoming, thread: usize) {
             shell.links.fetch_add(1, SeqCst);
             let seen_host =
                 stream.peer_addr().map_or(String::new(), |peer| peer.ip().to_canonical().to_string());
-            super::peer::run(engine.clone(), stream, id, None, seen_host, input, thread).await;
+            super::peer::run(&shell, stream, id, None, seen_host, input, thread).await;
             shell.links.fetch_sub(1, SeqCst);
         }
         (Ok(_), mut stream) => {
@@ -165,7 +165,7 @@ impl Connection<'_> {
                     let until = now().unix_ms.saturating_add(ms);
                     self.idle(stream, session, Some(until), || false).await?;
                 }
-                self.engine.wake_links();
+                self.send_writes().await;
                 if self.is_reply_too_long(session) {
                     return Ok(End::Closed);
                 }
@@ -200,6 +200,15 @@ impl Connection<'_> {
             {
                 return Ok(End::Closed);
             }
+        }
+    }
+
+    /// Has what was written leave before it is acknowledged. Connections of this thread that are ready run first, so
+    /// that the writes of all go out together.
+    async fn send_writes(&self) {
+        if self.engine.outbox.take_filled(self.thread) {
+            tokio::task::yield_now().await;
+            self.shell.link_sockets.send(self.engine);
         }
     }
 

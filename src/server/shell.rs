@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::identity::Identity;
 use super::listener::{Incoming, Listening};
 use super::log::Severity;
+use super::peer::LinkSockets;
 use super::process;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -36,6 +37,8 @@ pub struct Shell {
     pub connected: AtomicUsize,
     /// How many of them have become links.
     pub links: AtomicUsize,
+    /// Where what was written goes out to the peers.
+    pub link_sockets: LinkSockets,
     /// `maxclients`, or what the system allows of it.
     pub clients_max: AtomicU64,
     /// Where each thread takes its connections from.
@@ -57,6 +60,7 @@ impl Shell {
             identity,
             connected: AtomicUsize::new(0),
             links: AtomicUsize::new(0),
+            link_sockets: LinkSockets::default(),
             clients_max,
             threads,
             stopping: watch::Sender::new(false),

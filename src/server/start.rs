@@ -141,7 +141,7 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
         running.push(std::thread::Builder::new().name(format!("server-{thread}")).spawn(work)?);
     }
     runtime.block_on(async {
-        tokio::spawn(peer::supervise(shell.engine.clone(), 0));
+        tokio::spawn(peer::supervise(shell.clone(), 0));
         tokio::spawn(ticker::run(shell.clone()));
         tokio::spawn(watch_signals(shell.clone()));
         tokio::spawn(keep_listening(shell.clone(), listening_changes, unix));

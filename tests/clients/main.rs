@@ -74,7 +74,11 @@ impl Found {
 fn run(script: &str, case: &Case<'_>) -> Found {
     let mut pair = case.pair();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-    assert!(folder.join("node_modules").exists(), "run `npm install` in {} (tests/run does)", folder.display());
+    assert!(
+        folder.join("node_modules").exists(),
+        "run `npm install` in {} (tests/run does)",
+        folder.display()
+    );
     let ports = [0, 1].map(|index| pair.node(index).port().to_string());
     let mut command = Command::new("node");
     command.current_dir(&folder).arg(script).arg(case.client).args(&ports).args(case.password);
