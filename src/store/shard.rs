@@ -218,6 +218,7 @@ impl Shard {
     }
 
     /// Applies one delta to a key. `used_at` as in [`Entry`].
+    #[expect(clippy::too_many_arguments, reason = "one call per delta: a struct would only rename them")]
     pub fn merge(
         &mut self,
         space: u32,
@@ -314,7 +315,7 @@ impl Shard {
             hasher: cx.hasher,
         };
         // Entries that outlive the flush were written by nodes that had not seen it: few, if any.
-        let mut kept = HashTable::new();
+        let mut kept: HashTable<Box<Entry>> = HashTable::new();
         let survivors: Vec<Box<Entry>> = space.table.extract_if(|entry| entry.newest() >= stamp).collect();
         let dropped = std::mem::take(&mut space.table);
         (space.live, space.volatile, space.digest) = (0, 0, 0);
@@ -329,7 +330,7 @@ impl Shard {
             if entry.in_grave {
                 self.graves.push_back(Grave { time: stamp.time, space: index, hash });
             }
-            kept.insert_unique(hash.slot, entry, |entry: &Box<Entry>| cx.hasher.hash_one(entry.key()));
+            kept.insert_unique(hash.slot, entry, |entry| cx.hasher.hash_one(entry.key()));
         }
         space.table = kept;
         Flushed(vec![dropped])

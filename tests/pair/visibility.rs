@@ -9,13 +9,16 @@ use crate::load::{Load, check_sums};
 use crate::seen::{each_of, lasting, words};
 
 /// EXECs on both nodes, each giving all keys the same value; readers on both nodes look at all keys at once.
+/// What a client does in each round.
+type Work = Box<dyn Fn(&mut Client, u64) + Send>;
+
 #[test]
 fn nobody_ever_sees_half_a_transaction() {
     let mut suite = Suite::new("pair visibility: transactions");
     let pair = Pair::proxied();
     pair.settle();
     let stop = Arc::new(AtomicBool::new(false));
-    let running = |work: Box<dyn Fn(&mut Client, u64) + Send>, node: usize| {
+    let running = |work: Work, node: usize| {
         let (mut client, stop) = (pair.client(node), stop.clone());
         thread::spawn(move || {
             let mut round = 0;
