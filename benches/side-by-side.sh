@@ -45,7 +45,7 @@ end_all() { end "${!pid[@]}"; }
 choose_port() { # NAME
     local candidate
     for _ in {1..100}; do
-        candidate=$((20000 + RANDOM % 30000))
+        candidate=$((20000 + RANDOM % 12000)) # Below those that connections are given.
         (exec 3<>"/dev/tcp/127.0.0.1/$candidate") 2>/dev/null && continue
         port[$1]=$candidate
         return

@@ -155,15 +155,22 @@ pub struct Object {
 /// What is stored of a key.
 #[derive(Clone, Debug)]
 pub enum State {
-    /// Cleared at a stamp; [`Stamp::NEVER`] if nothing was ever stored.
-    Cleared(Stamp),
     /// Written by SET, without expiry; cleared and set at the same stamp.
     Plain(Stamp, Box<[u8]>),
-    /// Anything else.
+    /// Anything else. An enum of its own: with three cases in one the tag would cost a word in every entry.
+    Rare(Rare),
+}
+
+/// What is stored of a key that is not plain.
+#[derive(Clone, Debug)]
+pub enum Rare {
+    /// Cleared at a stamp; [`Stamp::NEVER`] if nothing was ever stored.
+    Cleared(Stamp),
+    /// Registers of any kind.
     Object(Box<Object>),
 }
 
-/// A key and what is stored of it. Its size counts for every key; a test holds it.
+/// A key and what is stored of it. Fills one cache line; a test holds it to that.
 #[derive(Clone, Debug)]
 pub struct Entry {
     key: Key,
@@ -216,7 +223,12 @@ impl Value<'_> {
 impl Entry {
     /// A key of which nothing was ever stored.
     pub fn blank(key: &[u8]) -> Self {
-        Entry { key: Key::new(key), used_at: 0, in_grave: false, state: State::Cleared(Stamp::NEVER) }
+        Entry {
+            key: Key::new(key),
+            used_at: 0,
+            in_grave: false,
+            state: State::Rare(Rare::Cleared(Stamp::NEVER)),
+        }
     }
 
     /// The key.
@@ -227,15 +239,15 @@ impl Entry {
 
     /// Whether nothing is stored: the entry may be dropped.
     pub fn is_blank(&self) -> bool {
-        matches!(self.state, State::Cleared(Stamp::NEVER))
+        matches!(self.state, State::Rare(Rare::Cleared(Stamp::NEVER)))
     }
 
     /// The value, dead by expiry or not.
     pub fn value(&self) -> Option<Value<'_>> {
         match &self.state {
-            State::Cleared(_) => None,
+            State::Rare(Rare::Cleared(_)) => None,
             State::Plain(_, value) => Some(Value::String(value)),
-            State::Object(object) => match &object.body {
+            State::Rare(Rare::Object(object)) => match &object.body {
                 Body::String(text) if text.is_alive() => Some(Value::String(text.text())),
                 Body::List(list) if !list.is_empty() => Some(Value::List(list)),
                 Body::Set(set) if !set.is_empty() => Some(Value::Set(set)),
@@ -262,40 +274,40 @@ impl Entry {
     /// The expiry of an existing value, in Unix milliseconds.
     pub fn expires_at_ms(&self) -> Option<u64> {
         match &self.state {
-            State::Object(object) => object.live_expiry().and_then(|expiry| expiry.at_ms),
-            State::Cleared(_) | State::Plain(..) => None,
+            State::Rare(Rare::Object(object)) => object.live_expiry().and_then(|expiry| expiry.at_ms),
+            State::Rare(Rare::Cleared(_)) | State::Plain(..) => None,
         }
     }
 
     /// The register behind [`Self::expires_at_ms`], also of a persisted key.
     pub fn expiry(&self) -> Option<Expiry> {
         match &self.state {
-            State::Object(object) => object.expiry,
-            State::Cleared(_) | State::Plain(..) => None,
+            State::Rare(Rare::Object(object)) => object.expiry,
+            State::Rare(Rare::Cleared(_)) | State::Plain(..) => None,
         }
     }
 
     /// When the key was last cleared.
     pub fn clear(&self) -> Stamp {
         match &self.state {
-            State::Cleared(stamp) | State::Plain(stamp, _) => *stamp,
-            State::Object(object) => object.clear,
+            State::Rare(Rare::Cleared(stamp)) | State::Plain(stamp, _) => *stamp,
+            State::Rare(Rare::Object(object)) => object.clear,
         }
     }
 
     /// The newest stamp that made the key what it is: of the value, its expiry or its removal.
     pub fn stamp(&self) -> Stamp {
         match &self.state {
-            State::Cleared(stamp) | State::Plain(stamp, _) => *stamp,
-            State::Object(object) => object.written.max(object.clear),
+            State::Rare(Rare::Cleared(stamp)) | State::Plain(stamp, _) => *stamp,
+            State::Rare(Rare::Object(object)) => object.written.max(object.clear),
         }
     }
 
     /// The newest stamp it holds anywhere, but for elements, which are never newer than the value.
     pub fn newest(&self) -> Stamp {
         match &self.state {
-            State::Cleared(stamp) | State::Plain(stamp, _) => *stamp,
-            State::Object(object) => {
+            State::Rare(Rare::Cleared(stamp)) | State::Plain(stamp, _) => *stamp,
+            State::Rare(Rare::Object(object)) => {
                 let removed = object.tombstones.iter().flat_map(|tombstones| tombstones.values());
                 removed.copied().max().unwrap_or(Stamp::NEVER).max(object.stamp_max())
             }
@@ -305,26 +317,26 @@ impl Entry {
     /// How the entry counts. `hash` is the unkeyed hash of its key.
     pub fn weight(&self, hash: u64) -> Weight {
         match &self.state {
-            State::Cleared(_) => Weight::default(),
+            State::Rare(Rare::Cleared(_)) => Weight::default(),
             State::Plain(stamp, _) => {
                 let digest = digest::mix(hash, digest::term(0, *stamp));
                 Weight { live: true, volatile: false, digest }
             }
-            State::Object(object) => object.weight(hash),
+            State::Rare(Rare::Object(object)) => object.weight(hash),
         }
     }
 
     /// Takes a key past its expiry out of the count. Its registers stay, because an earlier-stamped PERSIST may
     /// still arrive; a change of the expiry takes it back in.
     pub fn bury(&mut self) {
-        if let State::Object(object) = &mut self.state {
+        if let State::Rare(Rare::Object(object)) = &mut self.state {
             object.buried = true;
         }
     }
 
     /// Whether it is out of the count.
     pub fn is_buried(&self) -> bool {
-        matches!(&self.state, State::Object(object) if object.is_buried())
+        matches!(&self.state, State::Rare(Rare::Object(object)) if object.is_buried())
     }
 
     /// Applies one delta. Commutative, associative and idempotent over all deltas there can be.
@@ -344,12 +356,12 @@ impl Entry {
                     }
                     return Merged::CHANGED;
                 }
-                State::Cleared(held) if *held > stamp => return Merged::NOTHING,
-                State::Cleared(_) => {
+                State::Rare(Rare::Cleared(held)) if *held > stamp => return Merged::NOTHING,
+                State::Rare(Rare::Cleared(_)) => {
                     self.state = State::Plain(stamp, value.into());
                     return Merged::CHANGED;
                 }
-                State::Object(_) => {}
+                State::Rare(Rare::Object(_)) => {}
             }
         }
         let object = self.object();
@@ -362,33 +374,33 @@ impl Entry {
     /// Returns whether anything collectable is left.
     pub fn collect(&mut self, stable: NTP64, now_ms: u64) -> bool {
         match &mut self.state {
-            State::Cleared(stamp) => {
+            State::Rare(Rare::Cleared(stamp)) => {
                 if stamp.time <= stable {
                     *stamp = Stamp::NEVER;
                 }
                 return !self.is_blank();
             }
             State::Plain(..) => return false,
-            State::Object(object) => object.collect(stable, now_ms),
+            State::Rare(Rare::Object(object)) => object.collect(stable, now_ms),
         }
         self.simplify(true);
         match &mut self.state {
-            State::Cleared(stamp) if stamp.time <= stable => {
+            State::Rare(Rare::Cleared(stamp)) if stamp.time <= stable => {
                 *stamp = Stamp::NEVER;
                 false
             }
-            State::Cleared(_) => true,
+            State::Rare(Rare::Cleared(_)) => true,
             State::Plain(..) => false,
-            State::Object(object) => object.has_collectable(),
+            State::Rare(Rare::Object(object)) => object.has_collectable(),
         }
     }
 
     /// Whether [`Self::collect`] could forget something once the stable time has passed it.
     pub fn has_collectable(&self) -> bool {
         match &self.state {
-            State::Cleared(stamp) => *stamp != Stamp::NEVER,
+            State::Rare(Rare::Cleared(stamp)) => *stamp != Stamp::NEVER,
             State::Plain(..) => false,
-            State::Object(object) => object.has_collectable(),
+            State::Rare(Rare::Object(object)) => object.has_collectable(),
         }
     }
 
@@ -396,9 +408,9 @@ impl Entry {
     pub fn added(&self, element: Option<&[u8]>, kind: Kind, amount: Amount, stamp: Stamp) -> Option<Added> {
         let fresh = |base| TextCounter::default().after_adding(amount, stamp, base);
         match &self.state {
-            State::Cleared(base) => fresh(*base),
+            State::Rare(Rare::Cleared(base)) => fresh(*base),
             State::Plain(base, _) => fresh(*base),
-            State::Object(object) => object.added(element, kind, amount, stamp),
+            State::Rare(Rare::Object(object)) => object.added(element, kind, amount, stamp),
         }
     }
 
@@ -411,7 +423,7 @@ impl Entry {
         amount: Amount,
         stable: NTP64,
     ) {
-        if let State::Object(object) = &mut self.state {
+        if let State::Rare(Rare::Object(object)) = &mut self.state {
             match (&mut object.body, element) {
                 (Body::String(text), None) => text.remember(own, time, amount, stable),
                 (Body::Hash(hash), Some(field)) => hash.remember(field, own, time, amount, stable),
@@ -423,7 +435,7 @@ impl Entry {
 
     /// Calls back with every own sum, to be asserted anew after a split.
     pub fn own_sums(&self, own: Origin, mut each: impl FnMut(Change<'_>)) {
-        let State::Object(object) = &self.state else { return };
+        let State::Rare(Rare::Object(object)) = &self.state else { return };
         match &object.body {
             Body::String(text) => {
                 text.sums()
@@ -448,13 +460,13 @@ impl Entry {
     /// Calls back with every register as a delta. Merging them all into a blank entry makes an equal one.
     pub fn registers(&self, mut each: impl FnMut(Stamp, Change<'_>)) {
         match &self.state {
-            State::Cleared(stamp) => {
+            State::Rare(Rare::Cleared(stamp)) => {
                 if *stamp != Stamp::NEVER {
                     each(*stamp, Change::Clear);
                 }
             }
             State::Plain(stamp, value) => each(*stamp, Change::Assign(value)),
-            State::Object(object) => object.registers(each),
+            State::Rare(Rare::Object(object)) => object.registers(each),
         }
     }
 
@@ -488,12 +500,12 @@ impl Entry {
                 | Change::ScoreRemove(_)
                 | Change::ItemRemove(_),
             ) => true,
-            (State::Cleared(_), _) => false,
+            (State::Rare(Rare::Cleared(_)), _) => false,
             (State::Plain(..), change) => matches!(change, Change::Assign(_) | Change::Value(_)),
-            (State::Object(object), Change::Expire(Some(_), _)) => {
+            (State::Rare(Rare::Object(object)), Change::Expire(Some(_), _)) => {
                 object.expiry.is_some_and(|expiry| expiry.at_ms.is_some())
             }
-            (State::Object(object), change) => match (&object.body, change) {
+            (State::Rare(Rare::Object(object)), change) => match (&object.body, change) {
                 (Body::String(text), Change::Assign(_) | Change::Value(_)) => text.base().is_some(),
                 (Body::String(text), Change::Sum(added)) => text.sums().has(added.origin),
                 (Body::Hash(hash), Change::Field(name, _)) => hash.has_base(name),
@@ -516,14 +528,14 @@ impl Entry {
     pub fn forget(&mut self, change: &Change<'_>) {
         match (&mut self.state, change) {
             (State::Plain(..), Change::Assign(_) | Change::Value(_)) => {
-                self.state = State::Cleared(Stamp::NEVER)
+                self.state = State::Rare(Rare::Cleared(Stamp::NEVER))
             }
-            (State::Cleared(_) | State::Plain(..), _) => {}
-            (State::Object(object), Change::Expire(Some(_), _)) => {
+            (State::Rare(Rare::Cleared(_)) | State::Plain(..), _) => {}
+            (State::Rare(Rare::Object(object)), Change::Expire(Some(_), _)) => {
                 object.expiry = None;
                 object.buried = false;
             }
-            (State::Object(object), change) => match (&mut object.body, change) {
+            (State::Rare(Rare::Object(object)), change) => match (&mut object.body, change) {
                 (Body::String(text), Change::Assign(_) | Change::Value(_)) => text.forget(None),
                 (Body::String(text), Change::Sum(added)) => text.forget(Some(added.origin)),
                 (Body::Hash(hash), Change::Field(name, _)) => hash.forget(name, None),
@@ -546,7 +558,7 @@ impl Entry {
 
     /// Panics if an invariant of the module's head does not hold. Walks the whole value.
     pub fn check_invariants(&self, hasher: &ahash::RandomState) {
-        let State::Object(object) = &self.state else { return };
+        let State::Rare(Rare::Object(object)) = &self.state else { return };
         let mut copy = Entry::blank(self.key());
         let own = Origin::NONE;
         let cx = MergeContext { own, flush: Stamp::NEVER, keep_tombstones: true, hasher };
@@ -559,8 +571,8 @@ impl Entry {
 
     fn object(&mut self) -> &mut Object {
         let object = match &mut self.state {
-            State::Object(_) => None,
-            State::Cleared(stamp) => Some(Object::cleared(*stamp)),
+            State::Rare(Rare::Object(_)) => None,
+            State::Rare(Rare::Cleared(stamp)) => Some(Object::cleared(*stamp)),
             State::Plain(stamp, value) => Some(Object {
                 written: *stamp,
                 body: Body::String(TextCounter::set(*stamp, std::mem::take(value))),
@@ -568,23 +580,23 @@ impl Entry {
             }),
         };
         if let Some(object) = object {
-            self.state = State::Object(Box::new(object));
+            self.state = State::Rare(Rare::Object(Box::new(object)));
         }
         match &mut self.state {
-            State::Object(object) => object,
-            State::Cleared(_) | State::Plain(..) => unreachable!("made an object above"),
+            State::Rare(Rare::Object(object)) => object,
+            State::Rare(Rare::Cleared(_)) | State::Plain(..) => unreachable!("made an object above"),
         }
     }
 
     /// Takes the smallest form that says the same.
     fn simplify(&mut self, keep_tombstones: bool) {
-        let State::Object(object) = &mut self.state else { return };
+        let State::Rare(Rare::Object(object)) = &mut self.state else { return };
         if !keep_tombstones {
             object.tombstones = None;
             object.clear = Stamp::NEVER;
             object.expiry = object.expiry.filter(|expiry| expiry.at_ms.is_some());
             if !object.body.is_alive() {
-                self.state = State::Cleared(Stamp::NEVER);
+                self.state = State::Rare(Rare::Cleared(Stamp::NEVER));
                 return;
             }
         }
@@ -592,7 +604,7 @@ impl Entry {
             return;
         }
         match &mut object.body {
-            Body::None => self.state = State::Cleared(object.clear),
+            Body::None => self.state = State::Rare(Rare::Cleared(object.clear)),
             Body::String(text) if text.sums().is_empty() => {
                 let settled = !keep_tombstones || text.base().is_some_and(|(stamp, _)| stamp == object.clear);
                 if settled && let Some((stamp, value)) = std::mem::take(text).into_base() {
