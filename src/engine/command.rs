@@ -269,6 +269,10 @@ impl KeySpec {
         let Some(begin) = self.begin(args) else { return !matches!(self.begin, Begin::Index(_)) };
         match self.find {
             Find::Unknown => false,
+            Find::Range { last: 0, .. } => {
+                each(begin);
+                true
+            }
             Find::Range { last, step, limit } => {
                 let end = if last >= 0 {
                     begin + last as usize

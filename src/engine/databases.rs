@@ -116,7 +116,8 @@ impl Databases {
     /// Merges all swaps another node has; the whole keyspace must be locked.
     pub fn merge(&self, theirs: &Swaps) -> Vec<Moved> {
         let mut log = self.swaps.lock();
-        if theirs.until > log.until && is_permutation(&theirs.base) {
+        // Of two bases that end alike, one holds a swap that came too late for the other: both nodes take the same one.
+        if (theirs.until, &theirs.base) > (log.until, &log.base) && is_permutation(&theirs.base) {
             log.until = theirs.until;
             log.base.clone_from(&theirs.base);
             log.since.retain(|stamp, _| Some(*stamp) > theirs.until);
@@ -219,6 +220,17 @@ mod tests {
             assert_eq!(mapping(&merged(&twice)), mapping(&expected), "{order:?}");
             assert_eq!(merged(&twice).digest(), expected.digest(), "{order:?}");
         }
+    }
+
+    #[test]
+    fn bases_that_end_alike_but_differ_become_one() {
+        let (a, b) = (merged(&[0, 2]), merged(&[0, 1, 2]));
+        a.settle(NTP64(9));
+        b.settle(NTP64(9));
+        let (of_a, of_b) = (a.swaps(), b.swaps());
+        a.merge(&of_b);
+        b.merge(&of_a);
+        assert_eq!(mapping(&a), mapping(&b));
     }
 
     #[test]

@@ -9,7 +9,8 @@ pub struct Error(Cow<'static, [u8]>);
 
 impl Error {
     /// The key holds another type.
-    pub const WRONG_TYPE: Error = Error::new("WRONGTYPE Operation against a key holding the wrong kind of value");
+    pub const WRONG_TYPE: Error =
+        Error::new("WRONGTYPE Operation against a key holding the wrong kind of value");
     /// The arguments make no sense.
     pub const SYNTAX: Error = Error::new("ERR syntax error");
     /// Not an integer, or beyond 64 bits.

@@ -100,7 +100,7 @@ pub struct Now {
 impl Now {
     /// A point in time.
     pub fn from_unix_ns(ns: u128) -> Self {
-        Now { unix_ms: (ns / 1_000_000) as u64, ntp: crate::clock::ntp_from_unix_ns(ns) }
+        Now { unix_ms: crate::clock::narrowed(ns) / 1_000_000, ntp: crate::clock::ntp_from_unix_ns(ns) }
     }
 
     /// Microseconds since the Unix epoch.
@@ -615,7 +615,9 @@ impl Engine {
             Stats::add(&self.stats(thread).changes, keys.dirty);
         }
         keys.finish();
-        self.publish_events(&keys.events);
+        if !keys.events.is_empty() {
+            self.publish_events(&keys.events);
+        }
         for (scope, channel, message) in &keys.messages {
             self.deliver(*scope, channel, message);
         }
@@ -633,7 +635,7 @@ impl Engine {
                     return Locks::all(self);
                 }
             }
-            ranges.extend(session.watched.iter().map(|watch| self.hash(&watch.key).range()));
+            ranges.extend(session.watched.iter().map(|watch| KeyHash::range_of(&watch.key)));
         } else if !self.ranges_of(command, args, &mut ranges) {
             return Locks::all(self);
         }

@@ -52,7 +52,13 @@ impl Monitors {
         if command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
             return;
         }
-        let mut line = format!("+{}.{:06} [{} {}]", now_us / 1_000_000, now_us % 1_000_000, session.db, session.client.addr);
+        let mut line = format!(
+            "+{}.{:06} [{} {}]",
+            now_us / 1_000_000,
+            now_us % 1_000_000,
+            session.db,
+            session.client.addr
+        );
         for arg in shown(command, args) {
             let _ = write!(line, " \"{}\"", quoted(&arg));
         }
@@ -77,7 +83,8 @@ pub fn shown<'a>(command: &Command, args: Args<'a>) -> Vec<Cow<'a, [u8]>> {
         // CONFIG SET; the other SET has its key there.
         "set" if command.group == Group::Server => {
             for at in (2..args.len().saturating_sub(1)).step_by(2) {
-                let secret = [&b"requirepass"[..], b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass"];
+                let secret =
+                    [&b"requirepass"[..], b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass"];
                 if secret.iter().any(|word| args[at].eq_ignore_ascii_case(word)) {
                     shown[at + 1] = HIDDEN.into();
                 }

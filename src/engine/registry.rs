@@ -67,7 +67,11 @@ impl Registry {
 
     /// A subcommand of a container.
     pub fn find_sub(&self, parent: Known, name: &[u8]) -> Option<Known> {
-        let at = parent.command.subcommands.iter().position(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))?;
+        let at = parent
+            .command
+            .subcommands
+            .iter()
+            .position(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))?;
         Some(Known { command: &parent.command.subcommands[at], id: parent.id + 1 + at as u16 })
     }
 
@@ -89,5 +93,30 @@ impl Registry {
     /// The commands without their subcommands, in no order.
     pub fn commands(&self) -> impl Iterator<Item = Known> + '_ {
         self.by_name.values().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::TABLES;
+
+    #[test]
+    fn commands_are_found_by_the_names_they_were_given() {
+        let long = "b840fc02d524045429941cc15f59e41cb7be6c52b840fc02d524045429941cc15f59e41cb7be6c52";
+        let renames = [("GET", Some("fetch")), ("config", Some(long)), ("set", None)];
+        let renames: Vec<RenamedCommand> = renames
+            .iter()
+            .map(|(from, to)| RenamedCommand { from: (*from).into(), to: to.map(Into::into) })
+            .collect();
+        let registry = Registry::new(TABLES, &renames, ahash::RandomState::with_seeds(1, 2, 3, 4));
+        assert!(registry.find(b"get").is_none() && registry.find(b"SET").is_none());
+        let get = registry.find(b"Fetch").unwrap();
+        assert_eq!((get.command.name, registry.name(get.id)), ("get", "get"));
+        let config = registry.find(long.as_bytes()).unwrap();
+        let set = registry.find_sub(config, b"SET").unwrap();
+        assert_eq!((registry.name(set.id), registry.command(set.id).unwrap().arity), ("config|set", -4));
+        assert!(registry.find(b"\xff\xfe").is_none() && registry.find(b"").is_none());
+        assert_eq!(registry.name(u16::MAX), "NULL");
     }
 }

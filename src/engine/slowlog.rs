@@ -38,7 +38,15 @@ pub struct SlowLog {
 
 impl SlowLog {
     /// Adds an entry and forgets what is beyond `max`.
-    pub fn add(&mut self, session: &Session, command: &Command, args: Args<'_>, us: u64, at_s: u64, max: u64) {
+    pub fn add(
+        &mut self,
+        session: &Session,
+        command: &Command,
+        args: Args<'_>,
+        us: u64,
+        at_s: u64,
+        max: u64,
+    ) {
         let id = self.next_id;
         self.next_id += 1;
         self.entries.push_front(Entry {

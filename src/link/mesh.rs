@@ -243,7 +243,7 @@ pub struct Mesh {
     dials: BTreeMap<Address, Dial>,
     pull: Option<Pull>,
     events: Vec<Event>,
-    /// When the stable time was first asked for.
+    /// When the node started, as far as the mesh knows.
     began_at_ms: Option<u64>,
     /// Bugs planted by tests.
     #[doc(hidden)]
@@ -690,6 +690,7 @@ impl Mesh {
     /// Closes silent links. To be called at least every heartbeat.
     pub fn tick(&mut self, now_ms: u64) {
         self.follow_clock(now_ms);
+        self.began_at_ms.get_or_insert(now_ms);
         let timeout_ms = self.timing.timeout_ms;
         for link in self.links.values_mut() {
             let silent_ms = now_ms.saturating_sub(link.heard_at_ms);
@@ -721,6 +722,7 @@ impl Mesh {
             moved(&mut link.compared_at_ms);
             link.gap_told_ms.as_mut().map(moved);
         }
+        self.began_at_ms.as_mut().map(moved);
         self.members.values_mut().for_each(|state| moved(&mut state.seen_at_ms));
         self.dials.values_mut().for_each(|dial| moved(&mut dial.next_at_ms));
     }
@@ -820,6 +822,12 @@ impl Mesh {
 
     /// The time up to which this node has merged every write of every member.
     pub fn floor(&self, now_ms: u64) -> NTP64 {
+        let unmet = self.dials.values().any(|dial| dial.configured && !dial.own && dial.node.is_none());
+        let began_at_ms = self.began_at_ms.unwrap_or(now_ms);
+        if unmet && now_ms.saturating_sub(began_at_ms) <= self.timing.absence_ms {
+            // Whoever is there may hold writes older than anything here. Told to others, it holds them back as well.
+            return NTP64(0);
+        }
         let mut floor = self.vector.of(self.own.origin).watermark;
         for state in self.members.values() {
             if !state.member.follower && !self.is_absent(state, now_ms) {
@@ -841,12 +849,6 @@ impl Mesh {
 
     /// The least floor of all members; see the module's head.
     pub fn stable(&mut self, now_ms: u64) -> NTP64 {
-        let began_at_ms = *self.began_at_ms.get_or_insert(now_ms);
-        let unmet = self.dials.values().any(|dial| dial.configured && !dial.own && dial.node.is_none());
-        if unmet && now_ms.saturating_sub(began_at_ms) <= self.timing.absence_ms {
-            // Whoever is there may hold writes older than anything here.
-            return NTP64(0);
-        }
         let mut stable = self.floor(now_ms);
         for node in self.members.keys().copied().collect::<Vec<_>>() {
             let Some(state) = self.members.get(&node) else { continue };
@@ -1215,6 +1217,7 @@ mod tests {
         let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
         mesh.add_address(("n2".into(), 7000));
         mesh.sequence(1, vec![0; 8], NTP64(50));
+        mesh.tick(1000);
         assert_eq!(mesh.stable(1000), NTP64(0));
         assert_eq!(mesh.stable(1000 + TIMING.absence_ms + 1), NTP64(50));
     }

@@ -1,7 +1,8 @@
 //! What the tasks of the shell share: the engine, the identity, the way in, and the way out.
 //!
 //! A stop has two steps. [`Shell::stop`] ends accepting and has every connection run what it has read, answer it and
-//! close; what is still there after [`LINGER`] is cut. Then the identity's clock is written exactly.
+//! close; what is still there after [`LINGER`] is cut. Then the partners get what they lack: every thread stays until
+//! that is done, because links live on any of them. Then the identity's clock is written exactly.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ pub struct Shell {
     pub threads: Vec<UnboundedSender<Incoming>>,
     /// Told that the server stops.
     pub stopping: watch::Sender<bool>,
+    /// Told that the partners have what they are going to get.
+    pub handed_over: watch::Sender<bool>,
     /// Some connection was told to close already.
     closing: AtomicBool,
 }
@@ -61,6 +64,7 @@ impl Shell {
             clients_max,
             threads,
             stopping: watch::Sender::new(false),
+            handed_over: watch::Sender::new(false),
             closing: AtomicBool::new(false),
         }
     }
@@ -118,7 +122,7 @@ impl Host for ShellHost {
             } else {
                 "Failed to bind to specified addresses."
             };
-            self.listening.lock().replace(config).map_err(|()| reason.to_owned())?;
+            self.listening.lock().replace(config).map_err(|_| reason.to_owned())?;
         }
         if changes("maxclients") {
             let wanted = u64::from(config.maxclients);

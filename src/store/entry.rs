@@ -163,7 +163,7 @@ pub enum State {
     Object(Box<Object>),
 }
 
-/// A key and what is stored of it. Fills one cache line; a test holds it to that.
+/// A key and what is stored of it. Its size counts for every key; a test holds it.
 #[derive(Clone, Debug)]
 pub struct Entry {
     key: Key,
