@@ -18,7 +18,9 @@ fn main() -> io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
-        ["lag", a, b, count] => lag(&mut Client::connect(a)?, &mut Client::connect(b)?, count.parse().unwrap_or(1000)),
+        ["lag", a, b, count] => {
+            lag(&mut Client::connect(a)?, &mut Client::connect(b)?, count.parse().unwrap_or(1000))
+        }
         ["join", a, b] => join(&mut Client::connect(a)?, b),
         _ => {
             println!("usage: visibility lag A B COUNT | visibility join A B");

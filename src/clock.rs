@@ -149,9 +149,9 @@ impl fmt::Debug for Stamp {
 pub fn ntp_from_unix_ms(ms: u64) -> NTP64 {
     let seconds = ms / 1000;
     if seconds > u64::from(u32::MAX) {
-        return NTP64(u64::MAX & !COUNTER_MASK);
+        return NTP64(!COUNTER_MASK);
     }
-    NTP64(seconds << 32 | ((ms % 1000) << 32) / 1000)
+    NTP64((seconds << 32) | (((ms % 1000) << 32) / 1000))
 }
 
 /// Milliseconds since the Unix epoch of an NTP-style time, rounded down.

@@ -191,7 +191,11 @@ pub struct Command {
 impl Command {
     /// Whether `given` arguments are enough and not too many.
     pub fn takes(&self, given: usize) -> bool {
-        if self.arity >= 0 { given == self.arity as usize } else { given >= self.arity.unsigned_abs() as usize }
+        if self.arity >= 0 {
+            given == self.arity as usize
+        } else {
+            given >= self.arity.unsigned_abs() as usize
+        }
     }
 
     /// Whether it may change data.
@@ -291,7 +295,9 @@ impl KeySpec {
                 true
             }
             Find::Count { at, first, step } => {
-                let Some(count) = args.get(begin + at).and_then(crate::resp::number::parse_i64) else { return false };
+                let Some(count) = args.get(begin + at).and_then(crate::resp::number::parse_i64) else {
+                    return false;
+                };
                 let first = begin + first;
                 let Ok(count) = usize::try_from(count) else { return false };
                 if count == 0 || count > args.len() || first + (count - 1) * step.max(1) >= args.len() {

@@ -239,8 +239,8 @@ mod tests {
             let databases = merged(&[0, 1, 2, 3, 4]);
             databases.settle(NTP64(settled));
             assert_eq!(databases.swaps().since.len(), SWAPS.len() - settled as usize);
-            for n in 0..SWAPS.len() {
-                assert!(databases.merge_swap(stamp(n as u64 + 1), SWAPS[n].0, SWAPS[n].1).is_empty());
+            for (time, (a, b)) in (1..).zip(SWAPS) {
+                assert!(databases.merge_swap(stamp(time), a, b).is_empty());
             }
             assert_eq!(mapping(&databases), mapping(&merged(&[0, 1, 2, 3, 4])), "settled {settled}");
         }

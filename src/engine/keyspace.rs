@@ -603,7 +603,9 @@ impl<'e> Keyspace<'e> {
             let flow = match &mut self.locks {
                 Locks::All(cells) => each(range, &mut cells[range]),
                 Locks::None => each(range, &mut self.engine.cell(range).lock()),
-                Locks::One(..) | Locks::Many(_) => panic!("the command's table entry does not say that it walks"),
+                Locks::One(..) | Locks::Many(_) => {
+                    panic!("the command's table entry does not say that it walks")
+                }
             };
             if flow.is_break() {
                 return;

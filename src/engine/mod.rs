@@ -47,8 +47,8 @@ pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use ipnet::IpNet;
@@ -346,7 +346,14 @@ impl Engine {
     }
 
     /// Runs one request.
-    pub fn execute(&self, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>, now: Now, thread: usize) -> Flow {
+    pub fn execute(
+        &self,
+        session: &mut Session,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+        now: Now,
+        thread: usize,
+    ) -> Flow {
         let Some(name) = args.get(0) else { return Flow::Continue };
         Stats::add(&self.stats(thread).commands, 1);
         if session.is_subscriber() {
@@ -413,7 +420,8 @@ impl Engine {
         if !known.command.subcommands.is_empty()
             && let Some(sub) = args.get(1)
         {
-            known = self.registry.find_sub(known, sub).ok_or_else(|| unknown_subcommand(known.command, sub))?;
+            known =
+                self.registry.find_sub(known, sub).ok_or_else(|| unknown_subcommand(known.command, sub))?;
         }
         let Known { command, id } = known;
         session.command_id = id;
@@ -426,7 +434,9 @@ impl Engine {
         if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && self.requires_password() {
             return Err(Error::new("NOAUTH Authentication required."));
         }
-        if session.client.flags().contains(ClientFlags::LINK_ONLY) && !command.flags.intersects(LINK_ONLY_FLAGS) {
+        if session.client.flags().contains(ClientFlags::LINK_ONLY)
+            && !command.flags.intersects(LINK_ONLY_FLAGS)
+        {
             return Err(allowlist::LINK_ONLY);
         }
         self.admit_state(session, command)?;
@@ -798,7 +808,9 @@ impl Engine {
             && let Err(reason) = host.reconfigure(&changed, &config)
         {
             let name = changed.first().copied().unwrap_or_default();
-            return Err(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}").into());
+            return Err(
+                format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}").into()
+            );
         }
         self.limits.adopt(&config);
         if changed.contains(&"requirepass") {
@@ -955,7 +967,9 @@ fn unknown_command(args: Args<'_>) -> Error {
     text.extend_from_slice(b"', with args beginning with: ");
     let start = text.len();
     for arg in args.iter().skip(1) {
-        let Some(left) = QUOTED_BYTES_MAX.checked_sub(text.len() - start).filter(|left| *left > 0) else { break };
+        let Some(left) = QUOTED_BYTES_MAX.checked_sub(text.len() - start).filter(|left| *left > 0) else {
+            break;
+        };
         text.push(b'\'');
         text.extend_from_slice(Error::quotable(arg, left));
         text.extend_from_slice(b"' ");

@@ -67,7 +67,8 @@ pub fn is_follower(config: &Config) -> bool {
 }
 
 fn announcement(origin: Origin, config: &Config) -> Member {
-    let host = config.replica_announce_ip.clone().or_else(|| config.cluster_announce_ip.clone()).unwrap_or_default();
+    let host =
+        config.replica_announce_ip.clone().or_else(|| config.cluster_announce_ip.clone()).unwrap_or_default();
     let port = config.replica_announce_port.or(config.cluster_announce_port).unwrap_or(config.port);
     Member { origin, host, port, follower: is_follower(config) }
 }
@@ -247,7 +248,8 @@ impl Engine {
             }
             Frame::Pull { range, from, graves } => mesh.requested(id, range, from, graves)?,
             Frame::Chunk { range, from, to, graves } => {
-                let Some(theirs) = mesh.pull().filter(|pull| pull.link == id).and_then(|pull| pull.vector.clone())
+                let Some(theirs) =
+                    mesh.pull().filter(|pull| pull.link == id).and_then(|pull| pull.vector.clone())
                 else {
                     return Ok(Received::Taken);
                 };
@@ -357,11 +359,23 @@ impl Engine {
     ///
     /// # Errors
     /// If it is malformed; nothing is merged then.
-    pub fn merge_batch(&self, origin: Origin, batch: &Batch<'_>, now: Now, thread: usize) -> Result<(), Malformed> {
+    pub fn merge_batch(
+        &self,
+        origin: Origin,
+        batch: &Batch<'_>,
+        now: Now,
+        thread: usize,
+    ) -> Result<(), Malformed> {
         self.merge_records(origin, batch.read()?, now, thread)
     }
 
-    fn merge_records(&self, origin: Origin, batch: Records<'_>, now: Now, thread: usize) -> Result<(), Malformed> {
+    fn merge_records(
+        &self,
+        origin: Origin,
+        batch: Records<'_>,
+        now: Now,
+        thread: usize,
+    ) -> Result<(), Malformed> {
         let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
         let (mut whole, mut foreign, mut unreadable) = (false, false, false);
         for record in &batch.list {
@@ -384,7 +398,9 @@ impl Engine {
             }
         }
         if foreign {
-            return Err(crate::link::codec::malformed("a database this node does not have: raise `databases`"));
+            return Err(crate::link::codec::malformed(
+                "a database this node does not have: raise `databases`",
+            ));
         }
         if unreadable {
             return Err(crate::link::codec::malformed("a register's value is none"));
@@ -404,7 +420,9 @@ impl Engine {
                 Record::Key(space, key) => at = (space, key),
                 Record::Change(change) => {
                     let stamp = match &change {
-                        Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+                        Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
+                            added.stamp()
+                        }
                         _ => stamp,
                     };
                     let existed = events.is_some() && keys.is_there(at.0, at.1);

@@ -41,7 +41,10 @@ pub enum Record<'a> {
     /// A message for the subscribers of a channel.
     Publish(#[serde(borrow, with = "raw_bytes")] &'a [u8], #[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// A message for the subscribers of a shard channel.
-    ShardPublish(#[serde(borrow, with = "raw_bytes")] &'a [u8], #[serde(borrow, with = "raw_bytes")] &'a [u8]),
+    ShardPublish(
+        #[serde(borrow, with = "raw_bytes")] &'a [u8],
+        #[serde(borrow, with = "raw_bytes")] &'a [u8],
+    ),
 }
 
 /// The cluster-wide registers: one value for all nodes, the latest stamp wins.
@@ -136,7 +139,9 @@ impl Record<'_> {
         match self {
             Record::Time(time) => *time,
             Record::Stamp(stamp) => stamp.time,
-            Record::Change(Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added)) => added.last,
+            Record::Change(Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added)) => {
+                added.last
+            }
             _ => NTP64(0),
         }
     }

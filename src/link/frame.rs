@@ -65,7 +65,7 @@ pub struct Hello {
 }
 
 /// What a node knows of all members' progress, passed on to those not linked with them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Floor {
     /// Whose progress.
     pub origin: Origin,
@@ -73,6 +73,8 @@ pub struct Floor {
     pub floor: NTP64,
     /// It said so in its own stream at this watermark.
     pub at: NTP64,
+    /// The members whose writes that takes into account, besides its own.
+    pub of: Vec<Origin>,
 }
 
 /// A sign of life with progress.
@@ -248,7 +250,12 @@ mod tests {
     use super::*;
 
     fn segment() -> Frame {
-        Frame::Segment { origin: Origin::new(NodeId::new(1 << 24), 2), first: 7, count: 1, watermark: NTP64(9) }
+        Frame::Segment {
+            origin: Origin::new(NodeId::new(1 << 24), 2),
+            first: 7,
+            count: 1,
+            watermark: NTP64(9),
+        }
     }
 
     #[test]

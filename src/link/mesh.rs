@@ -17,8 +17,8 @@
 //! A node's *floor* is the time up to which it has merged every write of every member. The *stable time* is the least floor
 //! of all members: nothing stamped at or below it is still under way to anyone, so tombstones up to it may go.
 //! A member not heard of for `absence_ms` is left out, and so is what it wrote but told nobody; until then a configured
-//! partner that was never met holds everything back. A floor heard
-//! through others counts only once this node has merged that member's own stream up to the moment it said so:
+//! partner that was never met holds everything back. A floor counts only if it takes all members into account that this
+//! node knows of. Heard through others it counts only once this node has merged that member's own stream up to the moment it said so:
 //! otherwise a write stamped above a tombstone, but made before its author knew of the removal, could arrive behind it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -137,6 +137,8 @@ pub struct MemberState {
     pub floor: NTP64,
     /// The newest report, which may not count yet.
     reported: Floor,
+    /// It was away for so long that tombstones may have gone which it has not seen.
+    estranged: bool,
 }
 
 /// One link.
@@ -435,36 +437,41 @@ impl Mesh {
             members: self.members.values().map(|state| state.member.clone()).collect(),
             registers,
         });
-        self.links.insert(id, Link {
-            dialed,
-            seen_host,
-            peer: None,
-            vector: Vector::default(),
-            linked: BTreeSet::new(),
-            syncing: false,
-            leaving: false,
-            sent: BTreeMap::new(),
-            control: VecDeque::from([hello]),
-            requests: VecDeque::new(),
-            giving: false,
-            answers_due: 0,
-            gap_told_ms: None,
-            heard_at_ms: now_ms,
-            heartbeat_at_ms: now_ms,
-            verified_at_ms: 0,
-            differing_ranges: 0,
-            compared_at_ms: now_ms,
-            wants_pull: false,
-            skewed: false,
-            fault: None,
-        });
+        self.links.insert(
+            id,
+            Link {
+                dialed,
+                seen_host,
+                peer: None,
+                vector: Vector::default(),
+                linked: BTreeSet::new(),
+                syncing: false,
+                leaving: false,
+                sent: BTreeMap::new(),
+                control: VecDeque::from([hello]),
+                requests: VecDeque::new(),
+                giving: false,
+                answers_due: 0,
+                gap_told_ms: None,
+                heard_at_ms: now_ms,
+                heartbeat_at_ms: now_ms,
+                verified_at_ms: 0,
+                differing_ranges: 0,
+                compared_at_ms: now_ms,
+                wants_pull: false,
+                skewed: false,
+                fault: None,
+            },
+        );
     }
 
     /// Bytes came over a link, whether they make a frame or not.
     pub fn heard(&mut self, id: LinkId, now_ms: u64) {
         if let Some(link) = self.links.get_mut(&id) {
             link.heard_at_ms = now_ms;
-            if let Some(node) = link.node() && let Some(state) = self.members.get_mut(&node) {
+            if let Some(node) = link.node()
+                && let Some(state) = self.members.get_mut(&node)
+            {
                 state.seen_at_ms = now_ms;
             }
         }
@@ -486,14 +493,17 @@ impl Mesh {
                 }
                 (_, false) => self.dial_failed(address, now_ms),
             }
-            if !self.dials.get(address).is_some_and(|dial| dial.configured || dial.node.is_some() || dial.own) {
+            if !self.dials.get(address).is_some_and(|dial| dial.configured || dial.node.is_some() || dial.own)
+            {
                 self.dials.remove(address);
             }
         }
         if self.pull.as_ref().is_some_and(|pull| pull.link == id) {
             self.abandon_pull();
         }
-        if let Some(node) = link.node() && self.link_to(node).is_none() {
+        if let Some(node) = link.node()
+            && self.link_to(node).is_none()
+        {
             self.events.push(Event::Down(node, fault));
         }
     }
@@ -553,6 +563,14 @@ impl Mesh {
         self.members.retain(|_, state| !gone(state));
         self.met(peer, now_ms);
         hello.members.into_iter().for_each(|member| self.met(member, now_ms));
+        // Of its partners one may have forgotten a deletion already that another still holds against what it brings:
+        // only comparing with each of them ends alike everywhere.
+        if let Some(state) = self.members.get_mut(&node)
+            && std::mem::take(&mut state.estranged)
+            && let Some(link) = self.links.get_mut(&id)
+        {
+            link.wants_pull = true;
+        }
         self.tell_members();
         self.events.push(Event::Up(node));
         Ok(())
@@ -572,12 +590,17 @@ impl Mesh {
         if node == self.own.origin.node() || self.is_gone(&member) {
             return;
         }
-        let unknown = Floor { origin: member.origin, floor: NTP64(0), at: NTP64(0) };
+        let unknown = Floor { origin: member.origin, floor: NTP64(0), at: NTP64(0), of: Vec::new() };
+        if self.members.get(&node).is_none_or(|state| member.origin > state.member.origin) {
+            // Floors told so far leave out what it has written.
+            self.members.values_mut().for_each(|state| state.floor = NTP64(0));
+        }
         let state = self.members.entry(node).or_insert_with(|| MemberState {
             member: member.clone(),
             seen_at_ms: now_ms,
             floor: NTP64(0),
-            reported: unknown,
+            reported: unknown.clone(),
+            estranged: false,
         });
         if member.origin > state.member.origin {
             // A new life has merged nothing yet.
@@ -597,7 +620,9 @@ impl Mesh {
         let node = member.origin.node();
         self.dials.get(&member.address()).is_some_and(|dial| dial.own)
             || self.links.values().filter(|link| link.fault.is_none()).any(|link| {
-                link.peer.as_ref().is_some_and(|peer| peer.origin.node() != node && peer.address() == member.address())
+                link.peer
+                    .as_ref()
+                    .is_some_and(|peer| peer.origin.node() != node && peer.address() == member.address())
             })
     }
 
@@ -626,7 +651,8 @@ impl Mesh {
                 link.sent.remove(&origin);
             }
         }
-        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit) {
+        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit)
+        {
             self.vector.promise(origin, progress);
         }
         for floor in heartbeat.floors {
@@ -635,10 +661,10 @@ impl Mesh {
                 && floor.origin == state.member.origin
                 && (floor.at, floor.floor) > (state.reported.at, state.reported.floor)
             {
-                state.reported = floor;
                 if floor.origin.node() != node {
                     state.seen_at_ms = state.seen_at_ms.max(link.heard_at_ms);
                 }
+                state.reported = floor;
             }
         }
         Ok(())
@@ -698,6 +724,10 @@ impl Mesh {
                 link.fault = Some(Fault::Silent(silent_ms));
             }
         }
+        let absence_ms = self.timing.absence_ms;
+        for state in self.members.values_mut() {
+            state.estranged |= now_ms.saturating_sub(state.seen_at_ms) > absence_ms;
+        }
     }
 
     /// Times here are those of the wall clock, which may be set while the node runs. Then they move with it: else
@@ -755,9 +785,13 @@ impl Mesh {
         let of_own = |vector: &Vector| {
             vector.iter().any(|(origin, progress)| origin.node() == node && progress.watermark > limit)
         };
-        let of_others = self.vector.iter().any(|(origin, progress)| origin.node() != node && progress.watermark > limit);
+        let of_others =
+            self.vector.iter().any(|(origin, progress)| origin.node() != node && progress.watermark > limit);
         !of_others
-            && self.members.keys().all(|member| self.link_to(*member).is_some_and(|(_, link)| !of_own(&link.vector)))
+            && self
+                .members
+                .keys()
+                .all(|member| self.link_to(*member).is_some_and(|(_, link)| !of_own(&link.vector)))
     }
 
     /// This node's batches so far are void: what it holds is to be pulled. Its promise falls to `watermark`; the links end.
@@ -780,7 +814,9 @@ impl Mesh {
             return Ok(Verdict::Merge { skip: 0 });
         }
         let mut have = self.vector.of(origin).sequence;
-        if let Some(pull) = &self.pull && pull.vector.is_some() {
+        if let Some(pull) = &self.pull
+            && pull.vector.is_some()
+        {
             have = have.max(pull.shadow.of(origin).sequence);
         }
         match first.checked_add(count).ok_or(Fault::Unexpected("a sequence number"))? {
@@ -837,7 +873,8 @@ impl Mesh {
         // An earlier life of a node writes nothing any more, but others may still pass on what it wrote.
         for link in self.links.values().filter(|link| link.peer.is_some()) {
             for (origin, there) in link.vector.iter() {
-                let lives = self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin);
+                let lives =
+                    self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin);
                 let here = self.vector.of(origin);
                 if !lives && origin != self.own.origin && there.sequence > here.sequence {
                     floor = floor.min(here.watermark);
@@ -853,7 +890,8 @@ impl Mesh {
         for node in self.members.keys().copied().collect::<Vec<_>>() {
             let Some(state) = self.members.get(&node) else { continue };
             let said_here = self.vector.of(state.member.origin).watermark >= state.reported.at;
-            let floor = if said_here { state.floor.max(state.reported.floor) } else { state.floor };
+            let counts = said_here && self.knows_all(&state.reported, now_ms);
+            let floor = if counts { state.floor.max(state.reported.floor) } else { state.floor };
             let absent = self.is_absent(state, now_ms);
             if let Some(state) = self.members.get_mut(&node) {
                 state.floor = floor;
@@ -863,6 +901,16 @@ impl Mesh {
             }
         }
         stable
+    }
+
+    /// Whether a member's floor takes every other member into account that this node knows of: one it has not heard of may
+    /// have written what this node has merged and the member has not.
+    fn knows_all(&self, reported: &Floor, now_ms: u64) -> bool {
+        let others =
+            self.members.values().filter(|state| !state.member.follower && !self.is_absent(state, now_ms));
+        std::iter::once(self.own.origin)
+            .chain(others.map(|state| state.member.origin))
+            .all(|origin| origin == reported.origin || reported.of.contains(&origin))
     }
 
     fn is_absent(&self, state: &MemberState, now_ms: u64) -> bool {
@@ -954,8 +1002,9 @@ impl Mesh {
             origin: self.own.origin,
             floor: self.floor(now_ms),
             at: self.vector.of(self.own.origin).watermark,
+            of: self.members.values().map(|state| state.member.origin).collect(),
         };
-        let others = self.members.values().map(|state| state.reported);
+        let others = self.members.values().map(|state| state.reported.clone());
         Heartbeat {
             vector: self.vector.clone(),
             floors: std::iter::once(own).chain(others).collect(),
@@ -1025,7 +1074,10 @@ impl Mesh {
 
     /// Notes that a segment was taken which this node's vector may not tell of.
     pub fn taken(&mut self, id: LinkId, origin: Origin, last: u64) {
-        if origin != self.own.origin && self.vector.of(origin).sequence < last && let Some(pull) = &mut self.pull {
+        if origin != self.own.origin
+            && self.vector.of(origin).sequence < last
+            && let Some(pull) = &mut self.pull
+        {
             pull.owed.insert(id);
         }
     }
@@ -1117,7 +1169,9 @@ impl Mesh {
     fn ask_for_more(&mut self) {
         let Some(pull) = &mut self.pull else { return };
         let Some(link) = self.links.get_mut(&pull.link) else { return };
-        while pull.asked < PULL_WINDOW && let Some((range, from, graves)) = pull.todo.pop_front() {
+        while pull.asked < PULL_WINDOW
+            && let Some((range, from, graves)) = pull.todo.pop_front()
+        {
             pull.asked += 1;
             link.control.push_back(Frame::Pull { range, from, graves });
         }
@@ -1154,7 +1208,11 @@ impl Link {
     /// Whether the peer has exactly what this node has, as far as it said.
     fn holds_all_of(&self, vector: &Vector) -> bool {
         let sequences = |vector: &Vector| -> Vec<(Origin, u64)> {
-            vector.iter().map(|(origin, progress)| (origin, progress.sequence)).filter(|(_, n)| *n > 0).collect()
+            vector
+                .iter()
+                .map(|(origin, progress)| (origin, progress.sequence))
+                .filter(|(_, n)| *n > 0)
+                .collect()
         };
         sequences(&self.vector) == sequences(vector)
     }
@@ -1230,7 +1288,11 @@ mod tests {
         mesh.begin_pull(2, Vec::new(), 0);
         assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[7], &[]));
         take(&mut mesh, 3, third, 3, 4);
-        assert_eq!(mesh.vector().of(third).sequence, 2, "batches 3 to 5 were not merged: the pull was to bring them");
+        assert_eq!(
+            mesh.vector().of(third).sequence,
+            2,
+            "batches 3 to 5 were not merged: the pull was to bring them"
+        );
         mesh.closed(2, Fault::Closed, 0);
         assert_eq!(mesh.link(3).unwrap().fault, Some(Fault::PullLost));
     }
@@ -1255,7 +1317,8 @@ mod tests {
         take(&mut mesh, 3, member(3).origin, 1, 40);
         assert_eq!(mesh.floor(0), NTP64(40));
         let floors = Vec::new();
-        let heartbeat = Heartbeat { vector: vector(&[(4, 1, 1)]), floors, linked: Vec::new(), syncing: false };
+        let heartbeat =
+            Heartbeat { vector: vector(&[(4, 1, 1)]), floors, linked: Vec::new(), syncing: false };
         mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
         assert_eq!(mesh.floor(0), NTP64(0), "node 4 is no member, but what it wrote is still to come");
     }
@@ -1265,16 +1328,41 @@ mod tests {
         let mut mesh = linked();
         let report = |origin| Heartbeat {
             vector: Vector::default(),
-            floors: vec![Floor { origin, floor: NTP64(30), at: NTP64(0) }],
+            floors: vec![Floor { origin, floor: NTP64(30), at: NTP64(0), of: Vec::new() }],
             linked: Vec::new(),
             syncing: false,
         };
         let second = Origin::new(member(2).origin.node(), 2);
         mesh.told_of(vec![Member { origin: second, ..member(2) }], 0);
         mesh.heartbeat(3, report(member(2).origin), NTP64(u64::MAX)).unwrap();
-        assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(0));
+        assert_eq!(
+            mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor,
+            NTP64(0)
+        );
         mesh.heartbeat(3, report(second), NTP64(u64::MAX)).unwrap();
-        assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(30));
+        assert_eq!(
+            mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor,
+            NTP64(30)
+        );
+    }
+
+    #[test]
+    fn a_floor_that_leaves_out_a_member_does_not_count() {
+        let mut mesh = linked();
+        mesh.sequence(1, vec![0; 8], NTP64(50));
+        take(&mut mesh, 2, member(2).origin, 1, 40);
+        take(&mut mesh, 3, member(3).origin, 1, 40);
+        let mut report = |node: u64, at: u64, of: &[u64]| {
+            let of = of.iter().map(|node| member(*node).origin).collect();
+            let floors = vec![Floor { origin: member(node).origin, floor: NTP64(30), at: NTP64(at), of }];
+            let heartbeat =
+                Heartbeat { vector: Vector::default(), floors, linked: Vec::new(), syncing: false };
+            mesh.heartbeat(node, heartbeat, NTP64(u64::MAX)).unwrap();
+            mesh.stable(0)
+        };
+        report(2, 20, &[1, 3]);
+        assert_eq!(report(3, 20, &[2]), NTP64(0), "node 3 has not heard of this node");
+        assert_eq!(report(3, 21, &[1, 2]), NTP64(30));
     }
 
     #[test]
@@ -1285,7 +1373,12 @@ mod tests {
         mesh.begin_pull(2, Vec::new(), 0);
         assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[], &[]));
         // Node 2 lost the link to node 3, and lacks what the backlog does not hold.
-        let heartbeat = Heartbeat { vector: vector(&[(3, 2, 2)]), floors: Vec::new(), linked: Vec::new(), syncing: false };
+        let heartbeat = Heartbeat {
+            vector: vector(&[(3, 2, 2)]),
+            floors: Vec::new(),
+            linked: Vec::new(),
+            syncing: false,
+        };
         mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
         let mut out = Vec::new();
         mesh.poll(2, 0, &mut out);

@@ -48,7 +48,10 @@ pub struct Drained {
 impl Outbox {
     /// An outbox for so many threads.
     pub fn new(threads: usize) -> Self {
-        Outbox { slots: (0..threads.max(1)).map(|_| PaddedSlot::default()).collect(), filled: AtomicBool::new(false) }
+        Outbox {
+            slots: (0..threads.max(1)).map(|_| PaddedSlot::default()).collect(),
+            filled: AtomicBool::new(false),
+        }
     }
 
     /// The slot of a thread. Held until the batch is written.
@@ -92,7 +95,8 @@ impl Outbox {
                 continue;
             }
             let mut run = std::mem::take(&mut slot.bytes);
-            let due: usize = lengths(&run).take_while(|(time, _)| *time <= watermark).map(|(_, length)| length).sum();
+            let due: usize =
+                lengths(&run).take_while(|(time, _)| *time <= watermark).map(|(_, length)| length).sum();
             slot.bytes.extend_from_slice(&run[due..]);
             run.truncate(due);
             if !run.is_empty() {
@@ -107,7 +111,9 @@ impl Outbox {
         let mut cursors = vec![0; runs.len()];
         let head = |run: &[u8], at: usize| lengths(&run[at..]).next();
         while let Some((index, length)) = (0..runs.len())
-            .filter_map(|index| head(&runs[index], cursors[index]).map(|(time, length)| (time, index, length)))
+            .filter_map(|index| {
+                head(&runs[index], cursors[index]).map(|(time, length)| (time, index, length))
+            })
             .min()
             .map(|(_, index, length)| (index, length))
         {

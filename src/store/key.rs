@@ -13,7 +13,10 @@ pub struct Key(Place);
 #[derive(Clone, Debug)]
 enum Place {
     /// The first `len` bytes.
-    Inline { len: u8, bytes: [u8; INLINE_BYTES_MAX] },
+    Inline {
+        len: u8,
+        bytes: [u8; INLINE_BYTES_MAX],
+    },
     Apart(Box<[u8]>),
 }
 

@@ -68,7 +68,9 @@ impl Compare {
             Compare::Encoding => match (Value::parse(redis), Value::parse(subject)) {
                 (Value::Bulk(one), Value::Bulk(other)) => matches!(
                     (one.as_slice(), other.as_slice()),
-                    (b"raw" | b"embstr", b"embstr" | b"int") | (b"hashtable", b"listpack" | b"intset") | (b"skiplist", b"listpack")
+                    (b"raw" | b"embstr", b"embstr" | b"int")
+                        | (b"hashtable", b"listpack" | b"intset")
+                        | (b"skiplist", b"listpack")
                 ),
                 _ => false,
             },

@@ -38,11 +38,7 @@ pub(crate) const GROUP: Group = Group {
         (1, Exact, "'NO SUCH' val"),
         (4, Exact, "COMMAND GETKEYS anycmd"),
         (4, Exact, "COMMAND GETKEYSANDFLAGS anycmd"),
-        (
-            1,
-            Exact,
-            "COMMAND GETKEYS (PING|NOSUCH a|MEMORY USAGE k|OBJECT ENCODING k)",
-        ),
+        (1, Exact, "COMMAND GETKEYS (PING|NOSUCH a|MEMORY USAGE k|OBJECT ENCODING k)"),
         (1, Exact, "COMMAND GETKEYSANDFLAGS (PING|NOSUCH a|SORT a STORE b)"),
         (1, Exact, "!COMMAND NOSUCH"),
         (2, Shape, "!TIME"),

@@ -75,7 +75,11 @@ fn stamps_still_rise_when_the_clock_is_set_back_across_a_restart() {
         // Cut off, so that B cannot learn the time from its partner.
         pair.cut();
         clock.set(-10);
-        if crash { pair.crash(1) } else { pair.restart(1) }
+        if crash {
+            pair.crash(1)
+        } else {
+            pair.restart(1)
+        }
         let mut b = pair.client(1);
         b.ok(&["SET", "k", "after"]);
         b.ok(&["SET", "gone", "again"]);

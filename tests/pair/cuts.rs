@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Options, Pair, PATIENCE, Suite, Value, until};
+use crate::harness::{Options, PATIENCE, Pair, Suite, Value, until};
 use crate::load::{Load, check_sums};
 use crate::seen::{each_of, lasting, link, logged, peers, resyncs, words};
 

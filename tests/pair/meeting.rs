@@ -1,6 +1,8 @@
 //! How nodes find each other: order of start, dialing at once, introduced at run time, through a third one, with passwords.
 
-use crate::harness::{Cluster, Options, PATIENCE, Pair, Partners, Port, Program, Server, Suite, settle_servers, until};
+use crate::harness::{
+    Cluster, Options, PATIENCE, Pair, Partners, Port, Program, Server, Suite, settle_servers, until,
+};
 use crate::load::{Load, check_sums};
 use crate::seen::{each_of, lasting, link, logged, peers, words};
 

@@ -30,7 +30,11 @@ const ROWS: &[Row] = &[
     row("str-1 reversed", &[&[('b', "SET K b"), ('a', "SET K a")]], &[("GET K", "\"a\"")]),
     row("str-2", &[&[('a', "SET K 0")], &[('a', "SET K a"), ('b', "DEL K")]], &[("EXISTS K", "0")]),
     row("str-3", &[&[('a', "SET K 0")], &[('b', "DEL K"), ('a', "SET K v")]], &[("GET K", "\"v\"")]),
-    row("str append", &[&[('a', "SET K x")], &[('a', "APPEND K a"), ('b', "APPEND K b")]], &[("GET K", "\"xb\"")]),
+    row(
+        "str append",
+        &[&[('a', "SET K x")], &[('a', "APPEND K a"), ('b', "APPEND K b")]],
+        &[("GET K", "\"xb\"")],
+    ),
     row(
         "cnt-1",
         &[&[('a', "INCRBY K 7"), ('b', "INCRBY K 3")], &[('a', "DECRBY K 3"), ('b', "INCRBY K 6")]],
@@ -41,20 +45,36 @@ const ROWS: &[Row] = &[
         &[&[('a', "SET K 5")], &[('a', "INCR K"), ('b', "SET K 100"), ('a', "INCR K")]],
         &[("GET K", "\"101\"")],
     ),
-    row("cnt-3", &[&[('a', "SET K 5")], &[('a', "INCR K"), ('b', "DEL K"), ('a', "INCR K")]], &[("GET K", "\"1\"")]),
+    row(
+        "cnt-3",
+        &[&[('a', "SET K 5")], &[('a', "INCR K"), ('b', "DEL K"), ('a', "INCR K")]],
+        &[("GET K", "\"1\"")],
+    ),
     row(
         "cnt float",
         &[&[('a', "INCRBYFLOAT K 0.5"), ('b', "INCRBYFLOAT K 0.25"), ('a', "INCRBYFLOAT K 1.5")]],
         &[("GET K", "\"2.25\"")],
     ),
-    row("hsh-1", &[&[('a', "HSET K f a"), ('b', "HSET K g b")]], &[("HGET K f", "\"a\""), ("HGET K g", "\"b\"")]),
-    row("hsh-2", &[&[('a', "HSET K n 5")], &[('a', "HINCRBY K n 2"), ('b', "HINCRBY K n 3")]], &[("HGET K n", "\"10\"")]),
+    row(
+        "hsh-1",
+        &[&[('a', "HSET K f a"), ('b', "HSET K g b")]],
+        &[("HGET K f", "\"a\""), ("HGET K g", "\"b\"")],
+    ),
+    row(
+        "hsh-2",
+        &[&[('a', "HSET K n 5")], &[('a', "HINCRBY K n 2"), ('b', "HINCRBY K n 3")]],
+        &[("HGET K n", "\"10\"")],
+    ),
     row(
         "hsh del of a field",
         &[&[('a', "HSET K f 1 g 1")], &[('a', "HDEL K f g"), ('b', "HSET K g 2")]],
         &[("HGETALL K", "[\"g\" \"2\"]")],
     ),
-    row("lst-1", &[&[('a', "LPUSH K hello")], &[('b', "LPUSH K world")]], &[("LRANGE K 0 -1", "[\"world\" \"hello\"]")]),
+    row(
+        "lst-1",
+        &[&[('a', "LPUSH K hello")], &[('b', "LPUSH K world")]],
+        &[("LRANGE K 0 -1", "[\"world\" \"hello\"]")],
+    ),
     row(
         "lst-2",
         &[&[('a', "LPUSH K x")], &[('a', "LINSERT K AFTER x y1"), ('b', "LINSERT K AFTER x y2")]],
@@ -91,11 +111,31 @@ const ROWS: &[Row] = &[
         &[("SCARD K", "2"), ("SMISMEMBER K a b c", "[0 1 1]")],
     ),
     row("set-2", &[&[('a', "SADD K 0")], &[('a', "SADD K e"), ('b', "DEL K")]], &[("EXISTS K", "0")]),
-    row("set-2 reversed", &[&[('a', "SADD K 0")], &[('b', "DEL K"), ('a', "SADD K e")]], &[("SMEMBERS K", "[\"e\"]")]),
-    row("zst-1", &[&[('a', "ZADD K 1.5 x")], &[('a', "ZINCRBY K 1 x"), ('b', "ZINCRBY K 1 x")]], &[("ZSCORE K x", "\"3.5\"")]),
-    row("zst-2", &[&[('a', "ZADD K 4.5 x")], &[('a', "ZREM K x"), ('b', "ZINCRBY K 2 x")]], &[("ZSCORE K x", "\"2\"")]),
-    row("zst-2 reversed", &[&[('a', "ZADD K 4.5 x")], &[('b', "ZINCRBY K 2 x"), ('a', "ZREM K x")]], &[("EXISTS K", "0")]),
-    row("zst add", &[&[('b', "ZADD K 1 x"), ('a', "ZADD K 2 x 3 y")]], &[("ZRANGE K 0 -1 WITHSCORES", "[\"x\" \"2\" \"y\" \"3\"]")]),
+    row(
+        "set-2 reversed",
+        &[&[('a', "SADD K 0")], &[('b', "DEL K"), ('a', "SADD K e")]],
+        &[("SMEMBERS K", "[\"e\"]")],
+    ),
+    row(
+        "zst-1",
+        &[&[('a', "ZADD K 1.5 x")], &[('a', "ZINCRBY K 1 x"), ('b', "ZINCRBY K 1 x")]],
+        &[("ZSCORE K x", "\"3.5\"")],
+    ),
+    row(
+        "zst-2",
+        &[&[('a', "ZADD K 4.5 x")], &[('a', "ZREM K x"), ('b', "ZINCRBY K 2 x")]],
+        &[("ZSCORE K x", "\"2\"")],
+    ),
+    row(
+        "zst-2 reversed",
+        &[&[('a', "ZADD K 4.5 x")], &[('b', "ZINCRBY K 2 x"), ('a', "ZREM K x")]],
+        &[("EXISTS K", "0")],
+    ),
+    row(
+        "zst add",
+        &[&[('b', "ZADD K 1 x"), ('a', "ZADD K 2 x 3 y")]],
+        &[("ZRANGE K 0 -1 WITHSCORES", "[\"x\" \"2\" \"y\" \"3\"]")],
+    ),
     row("hll-1", &[&[('a', "PFADD K x"), ('b', "PFADD K y")]], &[("PFCOUNT K", "2")]),
     row("typ-1", &[&[('a', "SET K v"), ('b', "SADD K m")]], &[("TYPE K", "set"), ("SMEMBERS K", "[\"m\"]")]),
     row("typ-1 reversed", &[&[('b', "SADD K m"), ('a', "SET K v")]], &[("GET K", "\"v\"")]),
@@ -104,7 +144,11 @@ const ROWS: &[Row] = &[
         &[&[('a', "HSET K f 1")], &[('a', "DEL K"), ('a', "RPUSH K i"), ('b', "HSET K g 2")]],
         &[("HGETALL K", "[\"g\" \"2\"]")],
     ),
-    row("ren-1", &[&[('a', "SET K old")], &[('a', "RENAME K KJ"), ('b', "SET K v")]], &[("GET K", "\"v\""), ("GET KJ", "\"old\"")]),
+    row(
+        "ren-1",
+        &[&[('a', "SET K old")], &[('a', "RENAME K KJ"), ('b', "SET K v")]],
+        &[("GET K", "\"v\""), ("GET KJ", "\"old\"")],
+    ),
     row(
         "ren over another",
         &[&[('a', "SET K 1"), ('a', "SET KJ 2")], &[('b', "APPEND KJ 2"), ('a', "RENAME K KJ")]],
@@ -112,7 +156,10 @@ const ROWS: &[Row] = &[
     ),
     row(
         "expiry later",
-        &[&[('a', "SET K v PX 900000")], &[('b', "PEXPIREAT K 4000000000000"), ('a', "PEXPIREAT K 3000000000000")]],
+        &[
+            &[('a', "SET K v PX 900000")],
+            &[('b', "PEXPIREAT K 4000000000000"), ('a', "PEXPIREAT K 3000000000000")],
+        ],
         &[("PEXPIRETIME K", "3000000000000")],
     ),
     row(
@@ -129,7 +176,11 @@ const ROWS: &[Row] = &[
         ],
         &[("SCARD K", "3"), ("SMISMEMBER K 1 2 later old b", "[1 1 1 0 0]")],
     ),
-    row("copy", &[&[('a', "SET K 1")], &[('b', "SET KJ 2"), ('a', "COPY K KJ REPLACE")]], &[("GET KJ", "\"1\"")]),
+    row(
+        "copy",
+        &[&[('a', "SET K 1")], &[('b', "SET KJ 2"), ('a', "COPY K KJ REPLACE")]],
+        &[("GET KJ", "\"1\"")],
+    ),
 ];
 
 /// A row's own key in place of `K`, and keys derived from it in place of `KJ`, `KS`.

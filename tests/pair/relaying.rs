@@ -89,9 +89,13 @@ fn a_message_reaches_each_subscriber_once_over_the_third_node_too() {
         }
         assert_eq!(heard.len(), 33, "each message once: {heard:?}");
         for node in 0..3 {
-            let from: Vec<&String> = heard.iter().filter(|text| text.ends_with(&format!("from {node}"))).collect();
+            let from: Vec<&String> =
+                heard.iter().filter(|text| text.ends_with(&format!("from {node}"))).collect();
             let expected: Vec<String> = (0..10).map(|round| format!("{round} from {node}")).collect();
-            assert!(from.iter().zip(&expected).all(|(seen, expected)| *seen == expected), "in order: {from:?}");
+            assert!(
+                from.iter().zip(&expected).all(|(seen, expected)| *seen == expected),
+                "in order: {from:?}"
+            );
         }
     }
 }

@@ -27,10 +27,7 @@ fn a_replica_follows_refuses_writes_and_catches_up_by_itself() {
     let proxy = Proxy::to(primary.port());
     let replica = replica_of(proxy.port(), &[]);
     let mut b = replica.client();
-    assert_eq!(
-        b.run("SET k1 x"),
-        "READONLY You can't write against a read only replica."
-    );
+    assert_eq!(b.run("SET k1 x"), "READONLY You can't write against a read only replica.");
     assert!(b.run("DEL k1").text().starts_with("READONLY"));
     settle_servers(&[&primary, &replica], PATIENCE);
     assert_eq!(b.run("GET k999"), "999");

@@ -48,7 +48,11 @@ pub(crate) fn resyncs(server: &Server) -> usize {
 
 /// Sends the same command shape for many keys at once.
 #[track_caller]
-pub(crate) fn each_of(client: &mut Client, numbers: impl Iterator<Item = usize>, command: impl Fn(usize) -> Vec<String>) {
+pub(crate) fn each_of(
+    client: &mut Client,
+    numbers: impl Iterator<Item = usize>,
+    command: impl Fn(usize) -> Vec<String>,
+) {
     let commands: Vec<Vec<String>> = numbers.map(command).collect();
     for some in commands.chunks(500) {
         for reply in client.pipeline(some) {

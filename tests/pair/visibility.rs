@@ -9,13 +9,16 @@ use crate::load::{Load, check_sums};
 use crate::seen::{each_of, lasting, words};
 
 /// EXECs on both nodes, each giving all keys the same value; readers on both nodes look at all keys at once.
+/// What a client does in each round.
+type Work = Box<dyn Fn(&mut Client, u64) + Send>;
+
 #[test]
 fn nobody_ever_sees_half_a_transaction() {
     let mut suite = Suite::new("pair visibility: transactions");
     let pair = Pair::proxied();
     pair.settle();
     let stop = Arc::new(AtomicBool::new(false));
-    let running = |work: Box<dyn Fn(&mut Client, u64) + Send>, node: usize| {
+    let running = |work: Work, node: usize| {
         let (mut client, stop) = (pair.client(node), stop.clone());
         thread::spawn(move || {
             let mut round = 0;
@@ -29,20 +32,26 @@ fn nobody_ever_sees_half_a_transaction() {
     };
     let mut threads = Vec::new();
     for node in [0, 1] {
-        threads.push(running(Box::new(move |client, round| {
-            let value = format!("{node}:{round}");
-            let mut commands = vec![words("MULTI")];
-            commands.extend(["x", "y", "z"].map(|key| words(&format!("SET {key} {value}"))));
-            commands.push(words(&format!("HSET h f {value} g {value}")));
-            commands.push(words("EXEC"));
-            assert!(!client.pipeline(&commands).pop().unwrap().is_error());
-        }), node));
-        threads.push(running(Box::new(move |client, _| {
-            let seen = client.run("MGET x y z").items();
-            assert!(seen[0] == seen[1] && seen[1] == seen[2], "node {node} shows {seen:?}");
-            let seen = client.run("HMGET h f g").items();
-            assert!(seen[0] == seen[1], "node {node} shows {seen:?}");
-        }), node));
+        threads.push(running(
+            Box::new(move |client, round| {
+                let value = format!("{node}:{round}");
+                let mut commands = vec![words("MULTI")];
+                commands.extend(["x", "y", "z"].map(|key| words(&format!("SET {key} {value}"))));
+                commands.push(words(&format!("HSET h f {value} g {value}")));
+                commands.push(words("EXEC"));
+                assert!(!client.pipeline(&commands).pop().unwrap().is_error());
+            }),
+            node,
+        ));
+        threads.push(running(
+            Box::new(move |client, _| {
+                let seen = client.run("MGET x y z").items();
+                assert!(seen[0] == seen[1] && seen[1] == seen[2], "node {node} shows {seen:?}");
+                let seen = client.run("HMGET h f g").items();
+                assert!(seen[0] == seen[1], "node {node} shows {seen:?}");
+            }),
+            node,
+        ));
     }
     for round in 0..12 {
         match round % 3 {
@@ -114,12 +123,15 @@ fn a_message_crosses_to_the_subscribers_of_the_other_node_once() {
     for subscriber in &mut subscribers {
         let mut heard: Vec<String> = (0..4).map(|_| subscriber.read().texts().join(" ")).collect();
         heard.sort();
-        assert_eq!(heard, [
-            "message news from 0",
-            "message news from 1",
-            "pmessage n* news from 0",
-            "pmessage n* news from 1"
-        ]);
+        assert_eq!(
+            heard,
+            [
+                "message news from 0",
+                "message news from 1",
+                "pmessage n* news from 0",
+                "pmessage n* news from 1"
+            ]
+        );
         subscriber.set_timeout(std::time::Duration::from_millis(200));
         assert!(subscriber.read_raw().is_err(), "each message once");
         suite.add(4);
@@ -145,7 +157,9 @@ fn a_waiting_client_is_served_by_the_partners_push_unless_the_partner_had_its_ow
     on_a.send(&["BLPOP", "l", "0"]).unwrap();
     waiting.send(&["BLPOP", "l", "0"]).unwrap();
     until("both wait", || {
-        [&mut a, &mut b].into_iter().all(|client| client.run("INFO clients").text().contains("blocked_clients:1"))
+        [&mut a, &mut b]
+            .into_iter()
+            .all(|client| client.run("INFO clients").text().contains("blocked_clients:1"))
     });
     for n in 0..5 {
         let job = format!("job{n}");
