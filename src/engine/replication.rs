@@ -542,10 +542,14 @@ impl Engine {
         mesh.wants_to_send(id) || self.outbox.is_filled()
     }
 
-    /// Appends batches a link has to send next, and nothing that takes long to gather.
+    /// Appends batches a link has to send next, and nothing that takes long to gather. A link that is about to be
+    /// closed sends no more: it may be closed because what is written from now on is not for the peer.
     pub fn link_poll_batches(&self, id: LinkId, now: Now, out: &mut Vec<u8>) {
         let mut mesh = self.mesh.lock();
         self.sequence(&mut mesh);
+        if mesh.link(id).is_none_or(|link| link.fault.is_some()) {
+            return;
+        }
         mesh.poll(id, now.unix_ms, out);
     }
 

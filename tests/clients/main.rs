@@ -164,6 +164,9 @@ fn an_application_with_timeouts_leaves_a_frozen_node() {
         suite.add(found.number("operations"));
         suite.note(&format!("longest gap {} ms, {:?}", found.number("longest_gap_ms"), found.0));
         assert_eq!(found.number("lost"), 0, "{:?}", found.0);
+        // That is what `commandTimeout` asks for: each of the four workers may see it twice.
+        assert!(found.number("errors") <= 8, "{:?}", found.0);
+        assert!(found.0["first_error"].ends_with("Command timed out"), "{:?}", found.0);
         assert!(found.number("longest_gap_ms") < 2500, "{:?}", found.0);
     }
 }

@@ -21,6 +21,7 @@ mod meeting;
 mod relaying;
 mod resync;
 mod restarts;
+mod acknowledged;
 mod absence;
 mod clocks;
 mod visibility;
