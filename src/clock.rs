@@ -149,9 +149,9 @@ impl fmt::Debug for Stamp {
 pub fn ntp_from_unix_ms(ms: u64) -> NTP64 {
     let seconds = ms / 1000;
     if seconds > u64::from(u32::MAX) {
-        return NTP64(u64::MAX & !COUNTER_MASK);
+        return NTP64(!COUNTER_MASK);
     }
-    NTP64(seconds << 32 | ((ms % 1000) << 32) / 1000)
+    NTP64((seconds << 32) | (((ms % 1000) << 32) / 1000))
 }
 
 /// Milliseconds since the Unix epoch of an NTP-style time, rounded down.
@@ -161,9 +161,15 @@ pub fn unix_ms_from_ntp(time: NTP64) -> u64 {
 
 /// NTP-style time of nanoseconds since the Unix epoch.
 pub fn ntp_from_unix_ns(ns: u128) -> NTP64 {
-    let seconds = (ns / 1_000_000_000) as u64;
-    let fraction = (((ns % 1_000_000_000) << 32) / 1_000_000_000) as u64;
-    NTP64(seconds << 32 | fraction)
+    let ns = narrowed(ns);
+    let fraction = ((ns % 1_000_000_000) << 32) / 1_000_000_000;
+    NTP64((ns / 1_000_000_000) << 32 | fraction)
+}
+
+/// Nanoseconds since the Unix epoch as one word, which lasts until 2554: dividing two would cost as much as reading the
+/// clock.
+pub fn narrowed(ns: u128) -> u64 {
+    u64::try_from(ns).unwrap_or(u64::MAX)
 }
 
 /// The length of `ms` milliseconds in NTP units.

@@ -81,7 +81,10 @@ fn run(up: &Up) -> io::Result<()> {
 
 /// The nodes' ports, all of them free.
 fn ports(up: &Up) -> io::Result<Vec<u16>> {
-    let last = up.port.checked_add(up.nodes - 1).ok_or_else(|| io::Error::other("there are no ports above 65535"))?;
+    let last = up
+        .port
+        .checked_add(up.nodes - 1)
+        .ok_or_else(|| io::Error::other("there are no ports above 65535"))?;
     let ports: Vec<u16> = (up.port..=last).collect();
     for port in &ports {
         TcpListener::bind(("127.0.0.1", *port)).map_err(|error| {
@@ -182,7 +185,8 @@ fn watch(nodes: &mut Nodes, news: &Receiver<News>, ports: &[u16]) -> io::Result<
 
 fn instructions(ports: &[u16]) -> String {
     let shells: Vec<String> = ports.iter().map(|port| format!("  redis-cli -p {port}")).collect();
-    let hosts: Vec<String> = ports.iter().map(|port| format!("{{ host: '127.0.0.1', port: {port} }}")).collect();
+    let hosts: Vec<String> =
+        ports.iter().map(|port| format!("{{ host: '127.0.0.1', port: {port} }}")).collect();
     format!(
         "\n{} nodes are up; each takes reads and writes. Connect with\n{}\nor from Node.js with ioredis:\n  \
          const redis = new Redis.Cluster([{}]);\nCtrl-C stops them.\n",

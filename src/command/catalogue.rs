@@ -185,7 +185,10 @@ fn describe(reply: &mut Reply<'_>, name: &str, command: &Command) {
     reply.array(10);
     reply.bulk(name.as_bytes());
     reply.int(command.arity.into());
-    statuses(reply, FLAG_NAMES.iter().filter(|(flag, _)| command.flags.contains(*flag)).map(|(_, name)| *name));
+    statuses(
+        reply,
+        FLAG_NAMES.iter().filter(|(flag, _)| command.flags.contains(*flag)).map(|(_, name)| *name),
+    );
     reply.int(first);
     reply.int(last);
     reply.int(step);
@@ -366,19 +369,35 @@ fn getkeysandflags(c: &mut Call<'_, '_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// How these very arguments use the key, where the command alone does not say.
+/// How these very arguments use the key, where the command alone does not say: SET and BITFIELD.
 fn flags_of(spec: &KeySpec, args: Args<'_>) -> &'static [&'static str] {
-    let has = |words: &[&str]| args.iter().skip(2).any(|arg| words.iter().any(|word| is(arg, word)));
     let is_bitfield = is(&args[0], "bitfield");
     if !spec.flags.contains(&"variable_flags") {
         spec.flags
-    } else if is_bitfield && !has(&["set", "incrby"]) {
+    } else if is_bitfield && only_reads(args.slice(2..)) {
         &["RO", "access"]
-    } else if is_bitfield || has(&["get"]) {
+    } else if is_bitfield || args.iter().skip(3).any(|arg| is(arg, "get")) {
         &["RW", "access", "update"]
     } else {
         &["OW", "update"]
     }
+}
+
+/// Whether operations of BITFIELD are all GET. What makes no sense may write.
+fn only_reads(operations: Args<'_>) -> bool {
+    let mut rest = operations;
+    while let Some(word) = rest.get(0) {
+        let taken = match word.to_ascii_lowercase().as_slice() {
+            b"get" => 3,
+            b"overflow" => 2,
+            _ => return false,
+        };
+        if rest.len() < taken {
+            return false;
+        }
+        rest = rest.slice(taken..);
+    }
+    true
 }
 
 /// Where the keys are among this command's own arguments, each with its spec.
@@ -396,9 +415,11 @@ fn keys_of(c: &Call<'_, '_>) -> Result<Vec<(usize, &'static KeySpec)>, Error> {
         return Err(Error::new("ERR Invalid number of arguments specified for command"));
     }
     let mut keys = Vec::new();
-    command.each_key(args, |at, spec| keys.push((at + 2, spec)));
+    let complete = command.each_key(args, |at, spec| keys.push((at + 2, spec)));
     if command.name == "sort" {
         keys.extend(sort_target(args, command));
+    } else if !complete {
+        keys.clear();
     }
     if keys.is_empty() && !command.flags.contains(Flags::NO_MANDATORY_KEYS) {
         return Err(Error::new("ERR Invalid arguments specified for command"));
@@ -438,4 +459,55 @@ fn command_help(c: &mut Call<'_, '_>) -> Result<(), Error> {
         ],
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::TABLES;
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn keys_are_found_among_arguments() {
+        let mut f = Fixture::new();
+        for (command, expected) in [
+            ("COMMAND GETKEYS MSET a 1 b 2", "*2 $1 a $1 b"),
+            ("COMMAND GETKEYS MEMORY USAGE a", "*1 $1 a"),
+            ("COMMAND GETKEYS SINTERCARD 2 a b", "*2 $1 a $1 b"),
+            ("COMMAND GETKEYS PING x", "-ERR The command has no key arguments"),
+            ("COMMAND GETKEYS NOSUCH x", "-ERR Invalid command specified"),
+            ("COMMAND GETKEYS GET a b", "-ERR Invalid number of arguments specified for command"),
+            ("COMMAND GETKEYS SINTERCARD 5 a b", "-ERR Invalid arguments specified for command"),
+            ("COMMAND GETKEYSANDFLAGS SET a b", "*1 *2 $1 a *2 +OW +update"),
+            ("COMMAND GETKEYSANDFLAGS BITFIELD a GET u8 0", "*1 *2 $1 a *2 +RO +access"),
+            ("COMMAND GETKEYSANDFLAGS BITFIELD a GET u8", "*1 *2 $1 a *3 +RW +access +update"),
+            ("COMMAND GETKEYSANDFLAGS SET a b GET", "*1 *2 $1 a *3 +RW +access +update"),
+        ] {
+            assert_eq!(f.run(command), expected, "{command}");
+        }
+    }
+
+    #[test]
+    fn every_command_is_documented() {
+        let all = TABLES
+            .iter()
+            .flat_map(|table| table.iter())
+            .flat_map(|command| std::iter::once(command).chain(command.subcommands));
+        for command in all {
+            assert!(!command.summary.is_empty(), "{} has no summary", command.name);
+            assert_eq!(command.name, command.name.to_lowercase());
+            for category in command.categories {
+                assert!(CATEGORIES.contains(category), "{}: no category {category}", command.name);
+            }
+        }
+    }
+
+    #[test]
+    fn lists_are_filtered() {
+        let mut f = Fixture::new();
+        assert_eq!(f.run("COMMAND LIST FILTERBY PATTERN hget*"), "*2 $4 hget $7 hgetall");
+        assert_eq!(f.run("COMMAND LIST FILTERBY MODULE x"), "*0");
+        assert_eq!(f.run("COMMAND INFO nosuch"), "*1 *-1");
+        assert_eq!(f.run("COMMAND DOCS nosuch"), "*0");
+    }
 }

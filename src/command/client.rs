@@ -135,7 +135,14 @@ const SUBCOMMANDS: &[Command] = &[
         run: setinfo,
         ..SUB
     },
-    Command { name: "setname", arity: 3, since: "2.6.9", summary: "Names the connection.", run: setname, ..SUB },
+    Command {
+        name: "setname",
+        arity: 3,
+        since: "2.6.9",
+        summary: "Names the connection.",
+        run: setname,
+        ..SUB
+    },
     Command {
         name: "tracking",
         arity: -3,
@@ -285,10 +292,11 @@ fn note_command(c: &Call<'_, '_>) {
     c.session.client.active_at_ms.store(c.keys.now_ms(), Relaxed);
 }
 
-/// Clients in order of their ids.
+/// Clients in order of their ids. One that was killed is gone, though its task may not have noticed yet.
 fn clients(c: &Call<'_, '_>, wanted: impl Fn(&Client) -> bool) -> Vec<Arc<Client>> {
+    let is_meant = |client: &Client| !client.flags().contains(ClientFlags::KILLED) && wanted(client);
     let mut found: Vec<Arc<Client>> =
-        c.engine.clients.iter().filter(|client| wanted(client)).map(|client| client.clone()).collect();
+        c.engine.clients.iter().filter(|client| is_meant(client)).map(|client| client.clone()).collect();
     found.sort_unstable_by_key(|client| client.id);
     found
 }
@@ -337,13 +345,13 @@ fn letters(flags: ClientFlags) -> String {
         (ClientFlags::BLOCKED, 'b'),
         (ClientFlags::DIRTY, 'd'),
         (ClientFlags::CLOSE_AFTER_REPLY, 'c'),
-        (ClientFlags::KILLED, 'A'),
         (ClientFlags::UNIX_SOCKET, 'U'),
         (ClientFlags::READONLY, 'r'),
         (ClientFlags::NO_EVICT, 'e'),
         (ClientFlags::NO_TOUCH, 'T'),
     ];
-    let shown: String = known.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, letter)| letter).collect();
+    let shown: String =
+        known.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, letter)| letter).collect();
     if shown.is_empty() { "N".to_owned() } else { shown }
 }
 
@@ -381,7 +389,7 @@ fn kill(c: &mut Call<'_, '_>) -> Result<(), Error> {
         };
     }
     let mut filter = Filter { spare_self: true, ..Filter::default() };
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err(Error::SYNTAX);
     }
     for at in (2..args.len()).step_by(2) {
@@ -461,7 +469,8 @@ fn pause(c: &mut Call<'_, '_>) -> Result<(), Error> {
         Some(word) if is(word, "write") => Paused::Writes,
         Some(_) => return Err(Error::new("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     };
-    let ms = number::parse_i64(&args[2]).ok_or(Error::new("ERR timeout is not an integer or out of range"))?;
+    let ms =
+        number::parse_i64(&args[2]).ok_or(Error::new("ERR timeout is not an integer or out of range"))?;
     let ms = u64::try_from(ms).map_err(|_| Error::new("ERR timeout is negative"))?;
     let now_ms = c.keys.now_ms();
     c.engine.pause.begin(what, now_ms.saturating_add(ms), now_ms);
@@ -559,7 +568,10 @@ fn client_help(c: &mut Call<'_, '_>) -> Result<(), Error> {
             ("LIST [TYPE <type>] [ID <id> ...]", "One line for each connection."),
             ("NO-EVICT (ON|OFF)", "Spares this connection when clients are evicted."),
             ("NO-TOUCH (ON|OFF)", "Has reads of this connection leave access times alone."),
-            ("PAUSE <timeout> [WRITE|ALL]", "Holds back all commands, or all writes, for so many milliseconds."),
+            (
+                "PAUSE <timeout> [WRITE|ALL]",
+                "Holds back all commands, or all writes, for so many milliseconds.",
+            ),
             ("REPLY (ON|OFF|SKIP)", "Which commands of this connection are answered."),
             ("SETINFO (LIB-NAME|LIB-VER) <value>", "Name and version of the client library."),
             ("SETNAME <name>", "Names this connection."),
@@ -570,4 +582,55 @@ fn client_help(c: &mut Call<'_, '_>) -> Result<(), Error> {
         ],
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn a_line_tells_what_a_client_is_in_the_middle_of() {
+        let mut f = Fixture::new();
+        f.run("CLIENT SETNAME me");
+        f.run("CLIENT SETINFO LIB-VER 1.2");
+        f.run("CLIENT NO-TOUCH ON");
+        let line = f.run("CLIENT INFO");
+        for part in
+            ["addr=test:1 laddr=test:2", "name=me", "flags=T", "cmd=client|info", "lib-name= lib-ver=1.2"]
+        {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+
+    #[test]
+    fn what_clients_ask_in_vain_is_an_error_and_nothing_more() {
+        let mut f = Fixture::new();
+        for (command, expected) in [
+            (
+                "CLIENT MAINT_NOTIFICATIONS on",
+                "-ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP.",
+            ),
+            ("CLIENT SETINFO LIB-NICK a", "-ERR Unrecognized option 'LIB-NICK'"),
+            (
+                "CLIENT SETINFO LIB-NAME a\u{7f}",
+                "-ERR lib-name cannot contain spaces, newlines or special characters.",
+            ),
+            ("CLIENT TRACKING ON", "-ERR client tracking is not available yet"),
+            ("CLIENT KILL ID 0", "-ERR client-id should be greater than 0"),
+            ("CLIENT KILL USER bob ADDR x", "-ERR No such user 'bob'"),
+        ] {
+            assert_eq!(f.run(command), expected);
+        }
+    }
+
+    #[test]
+    fn replies_are_switched_off_and_skipped() {
+        let mut f = Fixture::new();
+        assert_eq!(f.run("CLIENT REPLY SKIP"), "");
+        assert_eq!(f.run("PING"), "");
+        assert_eq!(f.run("PING"), "+PONG");
+        assert_eq!(f.run("CLIENT REPLY OFF"), "");
+        assert_eq!(f.run("PING"), "");
+        assert_eq!(f.run("CLIENT REPLY ON"), "+OK");
+    }
 }

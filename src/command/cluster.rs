@@ -2,7 +2,9 @@
 //!
 //! Nothing here moves slots: the nodes agree on the owner among themselves. What would change the cluster is
 //! refused, in Redis's words where Redis would refuse it too; only FAILOVER does what it says. Unlike in Redis,
-//! COUNTKEYSINSLOT and GETKEYSINSLOT look at every key, with all ranges locked, because keys are not kept by slot.
+//! COUNTKEYSINSLOT and GETKEYSINSLOT look at every key, because keys are not kept by slot.
+
+use std::ops::ControlFlow;
 
 use super::family;
 use super::parse::{integer, is};
@@ -86,7 +88,7 @@ pub const COMMANDS: &[Command] = &[Command {
         Command {
             name: "countkeysinslot",
             arity: 3,
-            flags: Flags::STALE.union(Flags::WHOLE_KEYSPACE),
+            flags: Flags::STALE.union(Flags::WALKS_KEYSPACE),
             keys: &[],
             categories: &[],
             tips: &[],
@@ -170,7 +172,7 @@ pub const COMMANDS: &[Command] = &[Command {
         Command {
             name: "getkeysinslot",
             arity: 4,
-            flags: Flags::STALE.union(Flags::WHOLE_KEYSPACE),
+            flags: Flags::STALE.union(Flags::WALKS_KEYSPACE),
             keys: &[],
             categories: &[],
             tips: &["nondeterministic_output"],
@@ -512,16 +514,17 @@ fn getkeysinslot(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 /// Visits the keys of database 0 in a slot until told to stop.
-fn each_key_in_slot(c: &Call<'_, '_>, slot: u16, mut visit: impl FnMut(&[u8]) -> bool) {
+fn each_key_in_slot(c: &mut Call<'_, '_>, slot: u16, mut visit: impl FnMut(&[u8]) -> bool) {
     let (space, now_ms) = (c.engine.space_of(0), c.keys.now_ms());
-    for cell in c.keys.cells() {
+    c.keys.walk(0, |_, cell| {
         for entry in cell.shard.entries(space) {
             let is_there = || entry.value_at(now_ms).is_some();
             if slot_of(entry.key()) == slot && is_there() && !visit(entry.key()) {
-                return;
+                return ControlFlow::Break(());
             }
         }
-    }
+        ControlFlow::Continue(())
+    });
 }
 
 fn slot_arg(slot: i64) -> Option<u16> {

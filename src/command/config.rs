@@ -74,9 +74,11 @@ const SUBCOMMANDS: &[Command] = &[
 
 /// `CONFIG GET pattern...`
 fn get(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    let patterns: Vec<String> = c.args.slice(2..).iter().map(|arg| String::from_utf8_lossy(arg).into()).collect();
+    let patterns: Vec<String> =
+        c.args.slice(2..).iter().map(|arg| String::from_utf8_lossy(arg).into()).collect();
     let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
-    let rows = c.engine.config.read().get(&patterns, |p, name| glob::matches(p.as_bytes(), name.as_bytes(), true));
+    let rows =
+        c.engine.config.read().get(&patterns, |p, name| glob::matches(p.as_bytes(), name.as_bytes(), true));
     c.reply.map(rows.len());
     for (name, value) in rows {
         c.reply.bulk(name.as_bytes());
@@ -88,7 +90,7 @@ fn get(c: &mut Call<'_, '_>) -> Result<(), Error> {
 /// `CONFIG SET directive value [directive value...]`
 fn set(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args.slice(2..);
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err(Error::SYNTAX);
     }
     let texts: Option<Vec<&str>> = args.iter().map(|arg| std::str::from_utf8(arg).ok()).collect();
@@ -107,7 +109,8 @@ fn set(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 /// Whether a client is on this machine.
 pub fn caller(client: &Client) -> Caller {
-    let loopback = client.addr.parse::<std::net::SocketAddr>().is_ok_and(|addr| addr.ip().to_canonical().is_loopback());
+    let loopback =
+        client.addr.parse::<std::net::SocketAddr>().is_ok_and(|addr| addr.ip().to_canonical().is_loopback());
     let local = loopback || client.flags().contains(ClientFlags::UNIX_SOCKET);
     if local { Caller::Local } else { Caller::Remote }
 }

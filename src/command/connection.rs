@@ -109,7 +109,14 @@ pub const COMMANDS: &[Command] = &[
         run: reset,
         ..BASE
     },
-    Command { name: "select", arity: 2, flags: ANYTIME, summary: "Chooses the database.", run: select, ..BASE },
+    Command {
+        name: "select",
+        arity: 2,
+        flags: ANYTIME,
+        summary: "Chooses the database.",
+        run: select,
+        ..BASE
+    },
 ];
 
 /// `AUTH [username] password`
@@ -301,4 +308,38 @@ fn select(c: &mut Call<'_, '_>) -> Result<(), Error> {
     c.keys.select(db);
     c.reply.ok();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Caller;
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn a_password_is_asked_for_until_it_is_given() {
+        let mut f = Fixture::new();
+        assert!(f.run("AUTH x").starts_with("-ERR AUTH <password> called without any password configured"));
+        assert_eq!(f.run("AUTH default x"), "+OK");
+        f.engine.configure(&[("requirepass", "x")], Caller::Local).unwrap();
+        f.session.authenticated = false;
+        assert_eq!(f.run("GET k"), "-NOAUTH Authentication required.");
+        let wrong = "-WRONGPASS invalid username-password pair or user is disabled.";
+        for attempt in ["AUTH y", "AUTH xx", "AUTH nobody x", "HELLO 3 AUTH default y"] {
+            assert_eq!(f.run(attempt), wrong, "{attempt}");
+        }
+        assert_eq!(f.run("AUTH x"), "+OK");
+        assert_eq!(f.run("GET k"), "$-1");
+        assert_eq!(f.run("RESET"), "+RESET");
+        assert_eq!(f.run("GET k"), "-NOAUTH Authentication required.");
+    }
+
+    #[test]
+    fn cluster_clients_are_humoured_where_they_are_served() {
+        let mut f = Fixture::new();
+        assert_eq!(f.run("READONLY"), "-ERR This instance has cluster support disabled");
+        f.engine.configure(&[("cluster-emulation", "yes")], Caller::Local).unwrap();
+        for command in ["READONLY", "READWRITE", "ASKING"] {
+            assert_eq!(f.run(command), "+OK");
+        }
+    }
 }

@@ -33,8 +33,12 @@ const HELP: Command = Command {
     ..BASE
 };
 
-const SLOWLOG: Command =
-    Command { arity: 2, flags: Flags::ADMIN.union(Flags::LOADING).union(Flags::STALE), complexity: "O(1)", ..BASE };
+const SLOWLOG: Command = Command {
+    arity: 2,
+    flags: Flags::ADMIN.union(Flags::LOADING).union(Flags::STALE),
+    complexity: "O(1)",
+    ..BASE
+};
 
 const LATENCY: Command = Command {
     arity: 2,
@@ -78,7 +82,13 @@ pub const COMMANDS: &[Command] = &[
                 run: histogram,
                 ..LATENCY
             },
-            Command { name: "history", arity: 3, summary: "The spikes of an event.", run: history, ..LATENCY },
+            Command {
+                name: "history",
+                arity: 3,
+                summary: "The spikes of an event.",
+                run: history,
+                ..LATENCY
+            },
             Command { name: "latest", summary: "The last spike of each event.", run: latest, ..LATENCY },
             Command {
                 name: "reset",
@@ -96,9 +106,19 @@ pub const COMMANDS: &[Command] = &[
         since: "4.0.0",
         summary: "Where memory goes.",
         subcommands: &[
-            Command { name: "doctor", summary: "Says what is wrong with memory.", run: memory_doctor, ..MEMORY },
+            Command {
+                name: "doctor",
+                summary: "Says what is wrong with memory.",
+                run: memory_doctor,
+                ..MEMORY
+            },
             Command { since: "4.0.0", run: memory_help, ..HELP },
-            Command { name: "malloc-stats", summary: "What the allocator says.", run: malloc_stats, ..MEMORY },
+            Command {
+                name: "malloc-stats",
+                summary: "What the allocator says.",
+                run: malloc_stats,
+                ..MEMORY
+            },
             Command {
                 name: "purge",
                 tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
@@ -109,7 +129,7 @@ pub const COMMANDS: &[Command] = &[
             // Counts the keys, so it looks at all ranges.
             Command {
                 name: "stats",
-                flags: Flags::WHOLE_KEYSPACE,
+                flags: Flags::WALKS_KEYSPACE,
                 summary: "Where memory goes.",
                 run: memory_stats,
                 ..MEMORY
@@ -276,8 +296,12 @@ fn latency_graph(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let Some(series) = latency.event(&c.args[2]) else {
         return Err(format!("ERR No samples available for event '{event}'").into());
     };
-    let shown: Vec<u64> =
-        series.samples.iter().skip(series.samples.len().saturating_sub(GRAPH_COLUMNS)).map(|s| s.ms).collect();
+    let shown: Vec<u64> = series
+        .samples
+        .iter()
+        .skip(series.samples.len().saturating_sub(GRAPH_COLUMNS))
+        .map(|s| s.ms)
+        .collect();
     let (low, high) = (shown.iter().min().copied().unwrap_or(0), shown.iter().max().copied().unwrap_or(0));
     let mut text = format!("{event} - high {high} ms, low {low} ms (all time high {} ms)\n", series.max_ms);
     text.push_str(&"-".repeat(GRAPH_COLUMNS));
@@ -296,7 +320,9 @@ fn latency_doctor(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let latency = c.engine.latency.lock();
     let mut text = String::new();
     if threshold_ms == 0 {
-        text.push_str("Latency is not watched: CONFIG SET latency-monitor-threshold <milliseconds> switches it on.\n");
+        text.push_str(
+            "Latency is not watched: CONFIG SET latency-monitor-threshold <milliseconds> switches it on.\n",
+        );
     } else if latency.events().len() == 0 {
         text.push_str(&format!("Nothing took {threshold_ms} ms or more since the last LATENCY RESET.\n"));
     }
@@ -320,7 +346,9 @@ fn histogram(c: &mut Call<'_, '_>) -> Result<(), Error> {
         c.args.slice(2..).iter().map(|arg| String::from_utf8_lossy(arg).to_lowercase()).collect();
     let is_wanted = |name: &str| {
         wanted.is_empty()
-            || wanted.iter().any(|word| word == name || name.split_once('|').is_some_and(|(parent, _)| parent == word))
+            || wanted
+                .iter()
+                .any(|word| word == name || name.split_once('|').is_some_and(|(parent, _)| parent == word))
     };
     let mark = c.reply.mark();
     let mut shown = 0;
@@ -378,7 +406,9 @@ fn usage(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let mut samples = SAMPLES;
     let mut at = 3;
     while at < args.len() {
-        let Some(count) = args.get(at + 1).filter(|_| is(&args[at], "samples")) else { return Err(Error::SYNTAX) };
+        let Some(count) = args.get(at + 1).filter(|_| is(&args[at], "samples")) else {
+            return Err(Error::SYNTAX);
+        };
         samples = match usize::try_from(integer(count)?).map_err(|_| Error::SYNTAX)? {
             0 => usize::MAX,
             count => count,
@@ -416,7 +446,9 @@ fn memory_doctor(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let facts = c.engine.facts.read();
     let text = if facts.allocated < 5 << 20 {
         "There is too little data to tell anything about memory.\n".to_owned()
-    } else if facts.resident > facts.allocated.saturating_mul(3) / 2 && facts.resident - facts.allocated > 10 << 20 {
+    } else if facts.resident > facts.allocated.saturating_mul(3) / 2
+        && facts.resident - facts.allocated > 10 << 20
+    {
         format!(
             "The process holds {} bytes for {} bytes of data: memory is fragmented, or was returned a moment ago.\n",
             facts.resident, facts.allocated
@@ -505,8 +537,59 @@ fn memory_help(c: &mut Call<'_, '_>) -> Result<(), Error> {
             ("MALLOC-STATS", "What the allocator says."),
             ("PURGE", "Accepted: the allocator returns memory by itself."),
             ("STATS", "Where memory goes."),
-            ("USAGE <key> [SAMPLES <count>]", "An estimate of the memory a key takes; 0 samples look at all elements."),
+            (
+                "USAGE <key> [SAMPLES <count>]",
+                "An estimate of the memory a key takes; 0 samples look at all elements.",
+            ),
         ],
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Fixture;
+
+    #[test]
+    fn usage_grows_with_the_value() {
+        let mut f = Fixture::new();
+        let mut usage = |fill: &str| {
+            f.run("DEL k");
+            f.run(fill);
+            f.run("MEMORY USAGE k SAMPLES 0").trim_start_matches(':').trim().parse::<usize>().unwrap()
+        };
+        assert!(usage("SET k v") < usage("SET k vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv"));
+        assert!(usage("RPUSH k a") < usage("RPUSH k a b c"));
+        assert!(usage("HSET k f v") < usage("HSET k f v g w"));
+        assert!(usage("ZADD k 1 a") < usage("ZADD k 1 a 2 b"));
+        assert!(usage("SADD k a") < usage("SADD k a b"));
+        assert_eq!(f.run("MEMORY USAGE none"), "$-1");
+        assert_eq!(f.run("MEMORY USAGE k SAMPLES -1"), "-ERR syntax error");
+    }
+
+    #[test]
+    fn a_histogram_sums_up() {
+        let mut f = Fixture::new();
+        let id = f.engine.registry.find(b"get").unwrap().id;
+        for us in [1, 3, 3, 900] {
+            f.engine.command_stats.ran(0, id, us);
+        }
+        assert_eq!(
+            f.run("LATENCY HISTOGRAM GET"),
+            "*2 $3 get *4 $5 calls :4 $14 histogram_usec *6 :1 :1 :4 :3 :1024 :4"
+        );
+        assert_eq!(f.run("LATENCY HISTOGRAM NOSUCH"), "*0");
+    }
+
+    #[test]
+    fn spikes_are_shown_and_forgotten() {
+        let mut f = Fixture::new();
+        assert_eq!(f.run("LATENCY GRAPH command"), "-ERR No samples available for event 'command'");
+        f.engine.latency.lock().add("command", 100, 20);
+        f.engine.latency.lock().add("command", 101, 10);
+        assert_eq!(f.run("LATENCY LATEST"), "*1 *4 $7 command :101 :10 :20");
+        assert_eq!(f.run("LATENCY HISTORY command"), "*2 *2 :100 :20 *2 :101 :10");
+        assert_eq!(f.run("LATENCY RESET command other"), ":1");
+        assert_eq!(f.run("LATENCY LATEST"), "*0");
+    }
 }

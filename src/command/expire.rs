@@ -227,7 +227,7 @@ impl Condition {
             None => !self.xx && !self.gt,
             Some(held_ms) => {
                 let held_ms = held_ms as i64;
-                !self.nx && !(self.gt && at_ms <= held_ms) && !(self.lt && at_ms >= held_ms)
+                !(self.nx || self.gt && at_ms <= held_ms || self.lt && at_ms >= held_ms)
             }
         }
     }

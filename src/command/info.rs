@@ -20,7 +20,7 @@ use crate::engine::stats::Stats;
 pub const COMMANDS: &[Command] = &[Command {
     name: "info",
     arity: -1,
-    flags: Flags::LOADING.union(Flags::STALE).union(Flags::WHOLE_KEYSPACE),
+    flags: Flags::LOADING.union(Flags::STALE).union(Flags::WALKS_KEYSPACE),
     keys: &[],
     categories: &["dangerous"],
     tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
@@ -465,7 +465,12 @@ fn latencystats(scene: &Scene<'_>, out: &mut String) {
             .iter()
             .map(|percentile| format!("p{percentile}={:.3}", total.percentile_us(*percentile) as f64))
             .collect();
-        let _ = write!(out, "latency_percentiles_usec_{}:{}\r\n", scene.engine.registry.name(id), shown.join(","));
+        let _ = write!(
+            out,
+            "latency_percentiles_usec_{}:{}\r\n",
+            scene.engine.registry.name(id),
+            shown.join(",")
+        );
     }
 }
 
@@ -497,4 +502,73 @@ pub fn human(bytes: u64) -> String {
         unit = next;
     }
     format!("{size:.2}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, HostPort, of_text};
+    use crate::engine::Now;
+    use crate::engine::standing::{Replica, Standing, Sync};
+    use crate::engine::testing::Fixture;
+
+    fn sections(text: &str) -> Vec<&str> {
+        text.split(' ')
+            .zip(text.split(' ').skip(1))
+            .filter(|(hash, _)| *hash == "#")
+            .map(|(_, name)| name)
+            .collect()
+    }
+
+    #[test]
+    fn sections_are_chosen_by_name_and_keep_their_order() {
+        let mut f = Fixture::new();
+        assert_eq!(sections(&f.run("INFO keyspace SERVER")), ["Server", "Keyspace"]);
+        assert_eq!(sections(&f.run("INFO")).len(), 11);
+        assert_eq!(sections(&f.run("INFO everything")).len(), 13);
+        assert_eq!(sections(&f.run("INFO default commandstats")).len(), 12);
+        assert_eq!(f.run("INFO nosuch"), "$0");
+        f.run("SET k v");
+        f.run("SET e v PX 100000");
+        assert!(f.run("INFO keyspace").contains("db0:keys=2,expires=1,avg_ttl=0"));
+    }
+
+    #[test]
+    fn replication_has_the_order_of_keydb() {
+        let mut f = Fixture::new();
+        let text = "active-replica yes\nmulti-master yes\nreplicaof a 1\nreplicaof b 2";
+        *f.engine.config.write() = Config::parse(&of_text("test", text)).unwrap();
+        f.engine.refresh_standing(Now::from_unix_ns(0));
+        let partner = |host: &str, port, up| Partner {
+            address: HostPort { host: host.into(), port },
+            up,
+            last_io_s: 0,
+            sync: (!up).then_some(Sync { total_bytes: 8, read_bytes: 2, last_io_s: 1 }),
+            down_since_s: 7,
+            offset: 0,
+        };
+        *f.engine.standing.write() = Standing {
+            partners: vec![partner("a", 1, true), partner("b", 2, false)],
+            replicas: vec![Replica { host: "a".into(), port: 1, state: "online", offset: 5, lag_s: 0 }],
+            offset: 5,
+        };
+        let text = f.run("INFO replication");
+        let expected = "role:active-replica master_global_link_status:down connected_masters:1 \
+            master_host:a master_port:1 master_link_status:up master_last_io_seconds_ago:0 master_sync_in_progress:0 \
+            master_1_host:b master_1_port:2 master_1_link_status:down master_1_last_io_seconds_ago:0 \
+            master_1_sync_in_progress:1 master_1_sync_total_bytes:8 master_1_sync_read_bytes:2 \
+            master_1_sync_left_bytes:6 master_1_sync_perc:25.00 master_1_sync_last_io_seconds_ago:1 \
+            master_1_link_down_since_seconds:7 slave_priority:100 slave_read_only:0 replica_announced:1 \
+            connected_slaves:1 slave0:ip=a,port=1,state=online,offset=5,lag=0 master_failover_state:no-failover";
+        assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn sizes_are_rounded_as_redis_does() {
+        for (bytes, expected) in
+            [(0, "0B"), (1023, "1023B"), (1024, "1.00K"), (916_368, "894.89K"), (25_276_514_304, "23.54G")]
+        {
+            assert_eq!(human(bytes), expected);
+        }
+    }
 }

@@ -418,4 +418,31 @@ mod tests {
         node.check("FLUSHALL", "+OK");
         node.check("DBSIZE", ":0");
     }
+
+    #[test]
+    fn concurrent_swaps_end_alike_on_both_nodes() {
+        let (mut one, mut other) = (Fixture::numbered(1), Fixture::numbered(2));
+        one.engine.start_replicating();
+        other.engine.start_replicating();
+        for (db, key) in ["zero", "one", "two"].iter().enumerate() {
+            one.run(&format!("SELECT {db}"));
+            one.run(&format!("SET {key} 1"));
+        }
+        other.merge(&one, &one.written());
+        one.run("SWAPDB 0 1");
+        other.run("SWAPDB 1 2");
+        one.run("SWAPDB 0 2");
+        let (ones, others) = (one.written(), other.written());
+        one.merge(&other, &others);
+        other.merge(&one, &ones);
+        other.merge(&one, &ones);
+        for db in 0..3 {
+            one.run(&format!("SELECT {db}"));
+            other.run(&format!("SELECT {db}"));
+            assert_eq!(one.run("KEYS *"), other.run("KEYS *"), "database {db}");
+        }
+        assert_eq!(one.run("MELD DIGEST"), other.run("MELD DIGEST"));
+        one.run("SELECT 0");
+        one.check("KEYS *", "*1 $4 zero");
+    }
 }

@@ -164,8 +164,8 @@ pub fn encoding_of(value: Value<'_>, config: &Config) -> &'static str {
             if is_listpack { "listpack" } else { "hashtable" }
         }
         Value::Zset(zset) => {
-            let is_listpack = is_small(zset.len(), config.zset_max_listpack_entries)
-                && zset.iter().all(|(member, _)| is_small(member.len(), config.zset_max_listpack_value));
+            let (members_max, bytes_max) = (config.zset_max_listpack_entries, config.zset_max_listpack_value);
+            let is_listpack = zset.fits(members_max as usize, bytes_max as usize);
             if is_listpack { "listpack" } else { "skiplist" }
         }
     }

@@ -178,9 +178,8 @@ fn peers(c: &mut Call<'_, '_>) -> Result<(), Error> {
         text(reply, "address", &format!("{}:{}", member.host, member.port));
         text(reply, "role", if member.follower { "replica" } else { "active" });
         text(reply, "link", state_name);
-        let lag = link.map_or(0, |(_, link)| {
-            sequence.saturating_sub(link.vector.of(mesh.own().origin).sequence)
-        });
+        let lag =
+            link.map_or(0, |(_, link)| sequence.saturating_sub(link.vector.of(mesh.own().origin).sequence));
         let fields = [
             ("lag_batches", number(lag)),
             ("merged_batches", number(mesh.vector().of(member.origin).sequence)),

@@ -121,7 +121,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "shutdown",
         arity: -1,
-        flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(ANYTIME).union(Flags::NO_MULTI).union(Flags::ALLOW_BUSY),
+        flags: Flags::ADMIN
+            .union(Flags::NOSCRIPT)
+            .union(ANYTIME)
+            .union(Flags::NO_MULTI)
+            .union(Flags::ALLOW_BUSY),
         summary: "Stops the server.",
         complexity: "O(N) with the number of keys when it saves, else O(1)",
         run: shutdown,
@@ -239,7 +243,9 @@ fn failover(c: &mut Call<'_, '_>) -> Result<(), Error> {
         ["abort"] => Err(Error::new("ERR No failover in progress.")),
         [] | ["to", _, _, ..] | ["timeout", _] => match c.engine.role() {
             Role::Replica => Err(Error::new("ERR FAILOVER is not valid when server is a replica.")),
-            Role::Master | Role::ActiveReplica => Err(Error::new("ERR FAILOVER requires connected replicas.")),
+            Role::Master | Role::ActiveReplica => {
+                Err(Error::new("ERR FAILOVER requires connected replicas."))
+            }
         },
         _ => Err(Error::SYNTAX),
     }
@@ -255,7 +261,8 @@ fn wait(c: &mut Call<'_, '_>) -> Result<(), Error> {
         ));
     }
     let replicas = usize::try_from(integer(&c.args[1])?).unwrap_or(0);
-    let ms = number::parse_i64(&c.args[2]).ok_or(Error::new("ERR timeout is not an integer or out of range"))?;
+    let ms =
+        number::parse_i64(&c.args[2]).ok_or(Error::new("ERR timeout is not an integer or out of range"))?;
     let ms = u64::try_from(ms).map_err(|_| Error::new("ERR timeout is negative"))?;
     if c.blocking == Blocking::Denied {
         c.reply.int(0);
@@ -300,4 +307,59 @@ fn module_list(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn module_help(c: &mut Call<'_, '_>) -> Result<(), Error> {
     help(c, &[("LIST", "The loaded modules: none.")]);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, HostPort, of_text};
+    use crate::engine::standing::Standing;
+    use crate::engine::testing::Fixture;
+
+    fn among(config: &str, partners: &[(&str, bool)]) -> Fixture {
+        let f = Fixture::new();
+        *f.engine.config.write() = Config::parse(&of_text("test", config)).unwrap();
+        let partner = |(host, up): &(&str, bool)| Partner {
+            address: HostPort { host: (*host).into(), port: 1 },
+            up: *up,
+            last_io_s: 0,
+            sync: None,
+            down_since_s: 0,
+            offset: 9,
+        };
+        *f.engine.standing.write() =
+            Standing { partners: partners.iter().map(partner).collect(), ..Standing::default() };
+        f
+    }
+
+    #[test]
+    fn a_role_has_the_form_of_keydb() {
+        let one = "active-replica yes\nreplicaof a 1";
+        let two = "active-replica yes\nmulti-master yes\nreplicaof a 1\nreplicaof b 1";
+        let a = "*5 $14 active-replica $1 a :1 $9 connected :9";
+        let b = "*5 $14 active-replica $1 b :1 $7 connect :9";
+        assert_eq!(Fixture::new().run("ROLE"), "*3 $6 master :0 *0");
+        assert_eq!(among(one, &[("a", true)]).run("ROLE"), a);
+        assert_eq!(among(two, &[("a", true), ("b", false)]).run("ROLE"), format!("*2 {a} {b}"));
+        assert_eq!(among("replicaof a 1", &[("a", true)]).run("ROLE"), "*5 $5 slave $1 a :1 $9 connected :9");
+        assert_eq!(among("peer a:1", &[("a", true)]).run("ROLE"), "*3 $6 master :0 *0");
+    }
+
+    #[test]
+    fn what_keydb_answers_is_answered() {
+        let mut f = Fixture::new();
+        assert_eq!(f.run("LFENCE"), "+OK");
+        assert_eq!(f.run("REPLPING"), "+PONG");
+        assert_eq!(f.run("FAILOVER"), "-ERR FAILOVER requires connected replicas.");
+        f.engine.start_replicating();
+        assert_eq!(f.run("FAILOVER"), "-ERR FAILOVER not allowed in active replication mode");
+    }
+
+    #[test]
+    fn a_save_that_cannot_be_is_not_promised() {
+        let mut f = Fixture::new();
+        assert_eq!(f.run("SHUTDOWN SAVE"), "-ERR Errors trying to SHUTDOWN. Check logs.");
+        assert_eq!(f.run("SHUTDOWN SAVE NOSAVE"), "-ERR syntax error");
+        assert_eq!(f.run("SHUTDOWN ABORT"), "-ERR No shutdown in progress.");
+    }
 }

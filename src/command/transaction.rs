@@ -173,7 +173,11 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
     for (command, args) in &transaction.queue {
         c.keys.next_command();
         c.keys.select(c.session.db);
-        let (outcome, garbage) = c.engine.call(c.session, command, args.args(), c.keys, &mut replies, Blocking::Denied);
+        if c.engine.monitors.any() {
+            c.engine.monitors.tell(c.session, command, args.args(), c.keys.now_us());
+        }
+        let (outcome, garbage) =
+            c.engine.call(c.session, command, args.args(), c.keys, &mut replies, Blocking::Denied);
         c.garbage.extend(garbage);
         match outcome {
             Outcome::Done | Outcome::Block(_) | Outcome::WaitReplicas { .. } => {}
@@ -183,6 +187,10 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
             }
             last @ (Outcome::Close | Outcome::Link | Outcome::Shutdown) => c.outcome = last,
         }
+    }
+    let exec = c.engine.registry.command(c.session.command_id);
+    if let (true, Some(exec)) = (c.engine.monitors.any(), exec) {
+        c.engine.monitors.tell(c.session, exec, c.args, c.keys.now_us());
     }
     c.reply.array(transaction.queue.len());
     c.reply.raw(&replies);
@@ -309,9 +317,8 @@ mod tests {
         for command in ["MULTI", "SET a 1", "SET b 2", "GET a", "EXEC"] {
             node.run(command);
         }
-        let mut drained = crate::link::outbox::Drained::default();
-        node.engine.outbox.drain(&node.engine.clock, &mut drained);
-        let (batch, rest) = crate::link::batch::Batch::split(&drained.bytes).unwrap().unwrap();
+        let written = node.written();
+        let (batch, rest) = crate::link::batch::Batch::split(&written).unwrap().unwrap();
         assert!(rest.is_empty());
         let mut stamps = 0;
         batch

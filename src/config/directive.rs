@@ -173,7 +173,7 @@ pub static DIRECTIVES: &[Directive] = &[
     off("bind-source-addr", Text, "", "the system chooses the source address of outgoing links"),
     on("protected-mode", Flag, "yes"),
     on("enable-protected-configs", ACCESS, "no").startup(),
-    on("enable-debug-command", ACCESS, "no").startup(),
+    on("enable-debug-command", ACCESS, "local").startup(),
     off("enable-module-command", ACCESS, "no", "modules cannot be loaded").startup(),
     on("port", PORT, "6379"),
     on("tcp-backlog", int(0, INT), "511").startup(),

@@ -25,9 +25,7 @@ pub use lines::{
     CommandLine, FILE_BYTES_MAX, INCLUDE_DEPTH_MAX, LINES_MAX, Line, follow_includes, of_command_line,
     of_file, of_text,
 };
-pub use value::{
-    Events, HostPort, Kind, OutputLimit, OutputLimits, SavePoint, Unit, block, block_text,
-};
+pub use value::{Events, HostPort, Kind, OutputLimit, OutputLimits, SavePoint, Unit, block, block_text};
 
 use value::Value;
 

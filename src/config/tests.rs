@@ -159,7 +159,7 @@ const REDIS_VALUES: &str = include_str!("redis-7.0.15.txt");
 #[test]
 fn every_parameter_of_redis_is_shown_with_its_value() {
     let config = Config::default();
-    let differs = ["save", "repl-backlog-size", "syslog-ident", "dir", "port"];
+    let differs = ["save", "repl-backlog-size", "syslog-ident", "dir", "port", "enable-debug-command"];
     for line in REDIS_VALUES.lines() {
         let (name, expected) = line.split_once('|').unwrap();
         let got = value(&config, name);

@@ -89,7 +89,10 @@ pub struct Block {
 
 /// The waiters for keys of one range.
 #[derive(Debug, Default)]
-pub struct Waiting(HashMap<Box<[u8]>, BTreeMap<(u32, u64), Arc<Waiter>>>);
+pub struct Waiting(HashMap<Box<[u8]>, Queue>);
+
+/// The waiters for a key, by database and ticket.
+type Queue = BTreeMap<(u32, u64), Arc<Waiter>>;
 
 impl Waiting {
     /// Whether nobody waits: the common case, checked at every write.

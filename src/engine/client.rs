@@ -163,7 +163,8 @@ impl Client {
     pub fn push(&self, bytes: &[u8]) {
         let limit = self.limits.output(self.flags()).hard;
         let mut mailbox = self.mailbox.lock();
-        let waiting = mailbox.bytes.len() as u64 + self.output_bytes.load(Ordering::Relaxed) + bytes.len() as u64;
+        let waiting =
+            mailbox.bytes.len() as u64 + self.output_bytes.load(Ordering::Relaxed) + bytes.len() as u64;
         if limit != 0 && waiting > limit {
             mailbox.bytes = Vec::new();
             self.set(ClientFlags::KILLED | ClientFlags::OVER_LIMIT);

@@ -191,7 +191,11 @@ pub struct Command {
 impl Command {
     /// Whether `given` arguments are enough and not too many.
     pub fn takes(&self, given: usize) -> bool {
-        if self.arity >= 0 { given == self.arity as usize } else { given >= self.arity.unsigned_abs() as usize }
+        if self.arity >= 0 {
+            given == self.arity as usize
+        } else {
+            given >= self.arity.unsigned_abs() as usize
+        }
     }
 
     /// Whether it may change data.
@@ -269,6 +273,10 @@ impl KeySpec {
         let Some(begin) = self.begin(args) else { return !matches!(self.begin, Begin::Index(_)) };
         match self.find {
             Find::Unknown => false,
+            Find::Range { last: 0, .. } => {
+                each(begin);
+                true
+            }
             Find::Range { last, step, limit } => {
                 let end = if last >= 0 {
                     begin + last as usize
@@ -287,7 +295,9 @@ impl KeySpec {
                 true
             }
             Find::Count { at, first, step } => {
-                let Some(count) = args.get(begin + at).and_then(crate::resp::number::parse_i64) else { return false };
+                let Some(count) = args.get(begin + at).and_then(crate::resp::number::parse_i64) else {
+                    return false;
+                };
                 let first = begin + first;
                 let Ok(count) = usize::try_from(count) else { return false };
                 if count == 0 || count > args.len() || first + (count - 1) * step.max(1) >= args.len() {

@@ -71,7 +71,8 @@ impl CommandStats {
         let Some(row) = self.row(thread, id) else { return };
         Stats::add(&row.calls, 1);
         Stats::add(&row.us, us);
-        let bucket = &row.buckets[(u64::BITS - us.saturating_sub(1).leading_zeros()).min(BUCKETS as u32 - 1) as usize];
+        let bucket =
+            &row.buckets[(u64::BITS - us.saturating_sub(1).leading_zeros()).min(BUCKETS as u32 - 1) as usize];
         bucket.store(bucket.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
@@ -107,7 +108,9 @@ impl CommandStats {
     /// Sets all to zero.
     pub fn reset(&self) {
         for row in self.0.iter().flat_map(|rows| rows.iter()) {
-            [&row.calls, &row.us, &row.rejected, &row.failed].iter().for_each(|counter| counter.store(0, Relaxed));
+            [&row.calls, &row.us, &row.rejected, &row.failed]
+                .iter()
+                .for_each(|counter| counter.store(0, Relaxed));
             row.buckets.iter().for_each(|bucket| bucket.store(0, Relaxed));
         }
     }

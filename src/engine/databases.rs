@@ -136,6 +136,14 @@ impl Databases {
         }
     }
 
+    /// Gives swaps other stamps in the same order; see [`super::step_back`].
+    pub(super) fn restamp(&self, exchange: impl Fn(Stamp) -> Stamp) {
+        let mut log = self.swaps.lock();
+        log.until = log.until.map(&exchange);
+        log.since =
+            std::mem::take(&mut log.since).into_iter().map(|(stamp, swap)| (exchange(stamp), swap)).collect();
+    }
+
     /// Replays what nothing can come before any more into the base.
     pub fn settle(&self, stable: NTP64) {
         let mut log = self.swaps.lock();
@@ -231,8 +239,8 @@ mod tests {
             let databases = merged(&[0, 1, 2, 3, 4]);
             databases.settle(NTP64(settled));
             assert_eq!(databases.swaps().since.len(), SWAPS.len() - settled as usize);
-            for n in 0..SWAPS.len() {
-                assert!(databases.merge_swap(stamp(n as u64 + 1), SWAPS[n].0, SWAPS[n].1).is_empty());
+            for (time, (a, b)) in (1..).zip(SWAPS) {
+                assert!(databases.merge_swap(stamp(time), a, b).is_empty());
             }
             assert_eq!(mapping(&databases), mapping(&merged(&[0, 1, 2, 3, 4])), "settled {settled}");
         }

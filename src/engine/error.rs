@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// The text of an error reply, without the leading `-`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Error(Cow<'static, str>);
+/// The text of an error reply, without the leading `-`. Bytes, because it may quote what the client sent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Error(Cow<'static, [u8]>);
 
 impl Error {
     /// The key holds another type.
-    pub const WRONG_TYPE: Error = Error::new("WRONGTYPE Operation against a key holding the wrong kind of value");
+    pub const WRONG_TYPE: Error =
+        Error::new("WRONGTYPE Operation against a key holding the wrong kind of value");
     /// The arguments make no sense.
     pub const SYNTAX: Error = Error::new("ERR syntax error");
     /// Not an integer, or beyond 64 bits.
@@ -35,12 +36,23 @@ impl Error {
 
     /// An error of a fixed text.
     pub const fn new(text: &'static str) -> Self {
-        Error(Cow::Borrowed(text))
+        Error(Cow::Borrowed(text.as_bytes()))
+    }
+
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// The first word, by which clients and INFO errorstats tell errors apart.
-    pub fn code(&self) -> &str {
-        self.0.split(' ').next().unwrap_or_default()
+    pub fn code(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.0.split(|byte| *byte == b' ').next().unwrap_or_default())
+    }
+
+    /// What a client sent, as errors quote it: up to a NUL, and at most so many bytes.
+    pub fn quotable(sent: &[u8], len_max: usize) -> &[u8] {
+        let text = sent.split(|byte| *byte == 0).next().unwrap_or_default();
+        &text[..text.len().min(len_max)]
     }
 
     /// Too few or too many arguments. `command` is the full name, as `set` or `config|get`.
@@ -51,12 +63,24 @@ impl Error {
 
 impl From<String> for Error {
     fn from(text: String) -> Self {
+        Error(Cow::Owned(text.into_bytes()))
+    }
+}
+
+impl From<Vec<u8>> for Error {
+    fn from(text: Vec<u8>) -> Self {
         Error(Cow::Owned(text))
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({self})")
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&String::from_utf8_lossy(&self.0))
     }
 }

@@ -522,17 +522,18 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// Keys, and keys that expire, per database; the whole keyspace must be locked.
-    pub fn sizes(&self) -> Vec<(usize, usize)> {
-        let Locks::All(cells) = &self.locks else { panic!("counting keys needs every range") };
-        let size = |db| {
-            let space = self.engine.space_of(db);
-            let add = |(keys, expires), cell: &MutexGuard<'_, Cell>| {
-                (keys + cell.shard.live(space), expires + cell.shard.volatile(space))
-            };
-            cells.iter().fold((0, 0), add)
-        };
-        (0..self.engine.databases()).map(size).collect()
+    /// Keys, and keys that expire, per database. Walks the keyspace.
+    pub fn sizes(&mut self) -> Vec<(usize, usize)> {
+        let spaces: Vec<u32> = (0..self.engine.databases()).map(|db| self.engine.space_of(db)).collect();
+        let mut sizes = vec![(0, 0); spaces.len()];
+        self.walk(0, |_, cell| {
+            for (space, (keys, expires)) in spaces.iter().zip(&mut sizes) {
+                *keys += cell.shard.live(*space);
+                *expires += cell.shard.volatile(*space);
+            }
+            ControlFlow::Continue(())
+        });
+        sizes
     }
 
     /// Adds a record that is not about a key to the batch.
@@ -602,7 +603,9 @@ impl<'e> Keyspace<'e> {
             let flow = match &mut self.locks {
                 Locks::All(cells) => each(range, &mut cells[range]),
                 Locks::None => each(range, &mut self.engine.cell(range).lock()),
-                Locks::One(..) | Locks::Many(_) => panic!("the command's table entry does not say that it walks"),
+                Locks::One(..) | Locks::Many(_) => {
+                    panic!("the command's table entry does not say that it walks")
+                }
             };
             if flow.is_break() {
                 return;
@@ -682,7 +685,7 @@ impl<'e> Keyspace<'e> {
 
     /// A locked cell, for waiters and watchers of a key.
     pub(super) fn cell_of(&mut self, key: &[u8]) -> &mut Cell {
-        let range = self.engine.hash(key).range();
+        let range = KeyHash::range_of(key);
         self.locks.cell_mut(range)
     }
 
@@ -698,7 +701,7 @@ impl<'e> Keyspace<'e> {
             Some((mut slot, batch, first)) => {
                 let filled = batch.finish(first, &mut slot.bytes);
                 if filled {
-                    self.engine.outbox.fill();
+                    self.engine.outbox.fill(self.thread);
                 }
                 filled
             }

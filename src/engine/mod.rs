@@ -47,8 +47,8 @@ pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use ipnet::IpNet;
@@ -100,7 +100,7 @@ pub struct Now {
 impl Now {
     /// A point in time.
     pub fn from_unix_ns(ns: u128) -> Self {
-        Now { unix_ms: (ns / 1_000_000) as u64, ntp: crate::clock::ntp_from_unix_ns(ns) }
+        Now { unix_ms: crate::clock::narrowed(ns) / 1_000_000, ntp: crate::clock::ntp_from_unix_ns(ns) }
     }
 
     /// Microseconds since the Unix epoch.
@@ -346,7 +346,14 @@ impl Engine {
     }
 
     /// Runs one request.
-    pub fn execute(&self, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>, now: Now, thread: usize) -> Flow {
+    pub fn execute(
+        &self,
+        session: &mut Session,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+        now: Now,
+        thread: usize,
+    ) -> Flow {
         let Some(name) = args.get(0) else { return Flow::Continue };
         Stats::add(&self.stats(thread).commands, 1);
         if session.is_subscriber() {
@@ -393,8 +400,8 @@ impl Engine {
 
     fn reply_error(&self, session: &Session, out: &mut Vec<u8>, thread: usize, error: &Error) {
         Stats::add(&self.stats(thread).errors, 1);
-        self.count_error(error.code());
-        Reply::new(out, session.protocol).error(error);
+        self.count_error(&error.code());
+        Reply::new(out, session.protocol).error_bytes(error.as_bytes());
     }
 
     fn count_error(&self, code: &str) {
@@ -413,7 +420,8 @@ impl Engine {
         if !known.command.subcommands.is_empty()
             && let Some(sub) = args.get(1)
         {
-            known = self.registry.find_sub(known, sub).ok_or_else(|| unknown_subcommand(known.command, sub))?;
+            known =
+                self.registry.find_sub(known, sub).ok_or_else(|| unknown_subcommand(known.command, sub))?;
         }
         let Known { command, id } = known;
         session.command_id = id;
@@ -426,7 +434,9 @@ impl Engine {
         if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && self.requires_password() {
             return Err(Error::new("NOAUTH Authentication required."));
         }
-        if session.client.flags().contains(ClientFlags::LINK_ONLY) && !command.flags.intersects(LINK_ONLY_FLAGS) {
+        if session.client.flags().contains(ClientFlags::LINK_ONLY)
+            && !command.flags.intersects(LINK_ONLY_FLAGS)
+        {
             return Err(allowlist::LINK_ONLY);
         }
         self.admit_state(session, command)?;
@@ -498,8 +508,9 @@ impl Engine {
         {
             return self.queue(session, command, args, out);
         }
-        if self.monitors.any() && !command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
-            self.monitors.tell(session, self.registry.name(session.command_id), args, now.unix_us());
+        // EXEC tells of itself, behind the commands it runs.
+        if self.monitors.any() && command.name != "exec" {
+            self.monitors.tell(session, command, args, now.unix_us());
         }
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
@@ -561,8 +572,7 @@ impl Engine {
         if config.slowlog_log_slower_than_us.is_some_and(|limit| us >= limit)
             && !command.flags.contains(Flags::SKIP_SLOWLOG)
         {
-            let name = self.registry.name(session.command_id);
-            self.slowlog.lock().add(session, name, args, us, at_s, config.slowlog_max_len);
+            self.slowlog.lock().add(session, command, args, us, at_s, config.slowlog_max_len);
         }
         if config.latency_monitor_threshold_ms != 0 && ms >= config.latency_monitor_threshold_ms {
             let fast = command.flags.contains(Flags::FAST);
@@ -615,7 +625,9 @@ impl Engine {
             Stats::add(&self.stats(thread).changes, keys.dirty);
         }
         keys.finish();
-        self.publish_events(&keys.events);
+        if !keys.events.is_empty() {
+            self.publish_events(&keys.events);
+        }
         for (scope, channel, message) in &keys.messages {
             self.deliver(*scope, channel, message);
         }
@@ -633,7 +645,7 @@ impl Engine {
                     return Locks::all(self);
                 }
             }
-            ranges.extend(session.watched.iter().map(|watch| self.hash(&watch.key).range()));
+            ranges.extend(session.watched.iter().map(|watch| KeyHash::range_of(&watch.key)));
         } else if !self.ranges_of(command, args, &mut ranges) {
             return Locks::all(self);
         }
@@ -646,7 +658,7 @@ impl Engine {
         }
         command.each_key(args, |index, spec| {
             if spec.is_key() {
-                ranges.push(self.hash(&args[index]).range());
+                ranges.push(KeyHash::range_of(&args[index]));
             }
         })
     }
@@ -697,7 +709,7 @@ impl Engine {
     /// Ends WATCH. No range may be locked by the caller.
     pub fn unwatch_all(&self, session: &mut Session) {
         for Watch { db, key, .. } in session.watched.drain(..) {
-            let mut cell = self.cell(self.hash(&key).range()).lock();
+            let mut cell = self.cell(KeyHash::range_of(&key)).lock();
             let space = self.space_of(db);
             cell.unwatch(space, &key, &session.client);
         }
@@ -760,6 +772,11 @@ impl Engine {
         // Before the first tombstone is written: it stays until the links say that it may go.
         self.set_stable(NTP64(0));
         self.replicating.store(true, Ordering::SeqCst);
+        // A command under way may have begun before and tells nobody: it is done once its ranges are free. Only then
+        // is what it wrote covered by what peers are told to pull.
+        for range in 0..RANGES {
+            drop(self.cell(range).lock());
+        }
         if self.clock.last().0 > 0 {
             mesh.count_untold(NTP64(0));
         }
@@ -791,7 +808,9 @@ impl Engine {
             && let Err(reason) = host.reconfigure(&changed, &config)
         {
             let name = changed.first().copied().unwrap_or_default();
-            return Err(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}").into());
+            return Err(
+                format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}").into()
+            );
         }
         self.limits.adopt(&config);
         if changed.contains(&"requirepass") {
@@ -938,25 +957,29 @@ fn is_reply_skip(args: Args<'_>) -> bool {
         && args[2].eq_ignore_ascii_case(b"skip")
 }
 
+/// Bytes of a client's words that an error repeats.
+const QUOTED_BYTES_MAX: usize = 128;
+
 /// The text for a name that is no command, with the beginning of its arguments.
 fn unknown_command(args: Args<'_>) -> Error {
-    let name = String::from_utf8_lossy(&args[0][..args[0].len().min(128)]).into_owned();
-    let mut shown = String::new();
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(Error::quotable(&args[0], QUOTED_BYTES_MAX));
+    text.extend_from_slice(b"', with args beginning with: ");
+    let start = text.len();
     for arg in args.iter().skip(1) {
-        if shown.len() >= 128 {
+        let Some(left) = QUOTED_BYTES_MAX.checked_sub(text.len() - start).filter(|left| *left > 0) else {
             break;
-        }
-        let rest = 128 - shown.len();
-        shown.push_str(&format!("'{}' ", String::from_utf8_lossy(&arg[..arg.len().min(rest)])));
+        };
+        text.push(b'\'');
+        text.extend_from_slice(Error::quotable(arg, left));
+        text.extend_from_slice(b"' ");
     }
-    format!("ERR unknown command '{name}', with args beginning with: {shown}").into()
+    text.into()
 }
 
 fn unknown_subcommand(command: &Command, sub: &[u8]) -> Error {
-    format!(
-        "ERR unknown subcommand '{}'. Try {} HELP.",
-        String::from_utf8_lossy(&sub[..sub.len().min(128)]),
-        command.name.to_uppercase()
-    )
-    .into()
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    text.extend_from_slice(Error::quotable(sub, QUOTED_BYTES_MAX));
+    text.extend_from_slice(format!("'. Try {} HELP.", command.name.to_uppercase()).as_bytes());
+    text.into()
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use super::client::{Client, ClientFlags};
+use super::command::{Command, Flags, Group};
 use super::session::Session;
 use crate::resp::args::Args;
 
@@ -46,10 +47,19 @@ impl Monitors {
         self.any.store(!clients.is_empty(), Relaxed);
     }
 
-    /// Tells of a command.
-    pub fn tell(&self, session: &Session, name: &str, args: Args<'_>, now_us: u64) {
-        let mut line = format!("+{}.{:06} [{} {}]", now_us / 1_000_000, now_us % 1_000_000, session.db, session.client.addr);
-        for arg in shown(name, args) {
+    /// Tells of a command, unless it is one of those that are not shown.
+    pub fn tell(&self, session: &Session, command: &Command, args: Args<'_>, now_us: u64) {
+        if command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
+            return;
+        }
+        let mut line = format!(
+            "+{}.{:06} [{} {}]",
+            now_us / 1_000_000,
+            now_us % 1_000_000,
+            session.db,
+            session.client.addr
+        );
+        for arg in shown(command, args) {
             let _ = write!(line, " \"{}\"", quoted(&arg));
         }
         line.push_str("\r\n");
@@ -59,20 +69,22 @@ impl Monitors {
     }
 }
 
-/// The arguments as others may see them: without passwords. `name` is the command's full name.
-pub fn shown<'a>(name: &str, args: Args<'a>) -> Vec<Cow<'a, [u8]>> {
+/// The arguments as others may see them: without passwords.
+pub fn shown<'a>(command: &Command, args: Args<'a>) -> Vec<Cow<'a, [u8]>> {
     const HIDDEN: &[u8] = b"(redacted)";
     let mut shown: Vec<Cow<'_, [u8]>> = args.iter().map(Cow::Borrowed).collect();
-    match name {
+    match command.name {
         "auth" => shown.iter_mut().skip(1).for_each(|arg| *arg = HIDDEN.into()),
         "hello" => {
             if let Some(at) = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"auth")) {
                 shown.iter_mut().skip(at + 1).take(2).for_each(|arg| *arg = HIDDEN.into());
             }
         }
-        "config|set" => {
+        // CONFIG SET; the other SET has its key there.
+        "set" if command.group == Group::Server => {
             for at in (2..args.len().saturating_sub(1)).step_by(2) {
-                let secret = [&b"requirepass"[..], b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass"];
+                let secret =
+                    [&b"requirepass"[..], b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass"];
                 if secret.iter().any(|word| args[at].eq_ignore_ascii_case(word)) {
                     shown[at + 1] = HIDDEN.into();
                 }
@@ -106,21 +118,25 @@ fn quoted(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::testing::Fixture;
     use crate::resp::args::OwnedArgs;
 
-    fn check(name: &str, line: &str, expected: &str) {
+    fn check(line: &str, expected: &str) {
         let args: OwnedArgs = line.split(' ').collect();
-        let shown: Vec<String> = shown(name, args.args()).iter().map(|arg| quoted(arg)).collect();
+        let engine = Fixture::new().engine;
+        let known = engine.registry.find(&args.args()[0]).expect("a command");
+        let known = engine.registry.find_sub(known, &args.args()[1]).unwrap_or(known);
+        let shown: Vec<String> = shown(known.command, args.args()).iter().map(|arg| quoted(arg)).collect();
         assert_eq!(shown.join(" "), expected);
     }
 
     #[test]
     fn passwords_are_hidden() {
-        check("auth", "AUTH bob s3cret", "AUTH (redacted) (redacted)");
-        check("hello", "hello 3 AUTH bob s3cret SETNAME x", "hello 3 AUTH (redacted) (redacted) SETNAME x");
-        check("config|set", "config set hz 5 requirepass x", "config set hz 5 requirepass (redacted)");
-        check("config|set", "config set requirepass", "config set requirepass");
-        check("set", "set auth x", "set auth x");
+        check("AUTH bob s3cret", "AUTH (redacted) (redacted)");
+        check("hello 3 AUTH bob s3cret SETNAME x", "hello 3 AUTH (redacted) (redacted) SETNAME x");
+        check("config set hz 5 requirepass x", "config set hz 5 requirepass (redacted)");
+        check("config set requirepass", "config set requirepass");
+        check("set requirepass x", "set requirepass x");
     }
 
     #[test]

@@ -23,8 +23,11 @@ impl Engine {
     pub(super) fn refresh_topology(&self, mesh: &Mesh, now: Now) {
         let _ = self.first_tick_ms.compare_exchange(0, now.unix_ms, Ordering::Relaxed, Ordering::Relaxed);
         let mut topology = self.topology.write();
-        let gone: Vec<NodeId> =
-            topology.members().map(|(node, _)| node).filter(|node| !mesh.members().any(|state| state.member.origin.node() == *node)).collect();
+        let gone: Vec<NodeId> = topology
+            .members()
+            .map(|(node, _)| node)
+            .filter(|node| !mesh.members().any(|state| state.member.origin.node() == *node))
+            .collect();
         gone.into_iter().for_each(|node| topology.member_removed(node));
         for state in mesh.members().filter(|state| !state.member.follower) {
             let node = state.member.origin.node();
@@ -33,7 +36,11 @@ impl Engine {
             let alive = link.is_some_and(|link| {
                 !link.leaving && (link.skewed || now.unix_ms.saturating_sub(link.heard_at_ms) < SILENT_MS)
             });
-            if alive { topology.link_up(node) } else { topology.link_down(node) }
+            if alive {
+                topology.link_up(node)
+            } else {
+                topology.link_down(node)
+            }
             if let Some(link) = link {
                 topology.set_syncing(node, link.syncing);
                 if let Ok(ip) = link.seen_host.parse() {

@@ -52,7 +52,8 @@ impl Engine {
             _ if self.faults.contains(Faults::TIES) => {
                 let held = shard.get(space, key, self.hash(key))?.stamp();
                 let loses_tie = held.time == stamp.time && held.origin > stamp.origin;
-                let above = Stamp::new(stamp.time, Origin::new(held.origin.node(), held.origin.incarnation() + 1));
+                let above =
+                    Stamp::new(stamp.time, Origin::new(held.origin.node(), held.origin.incarnation() + 1));
                 loses_tie.then(|| (above, change.clone()))
             }
             _ => None,

@@ -22,7 +22,7 @@ pub struct Known {
 /// All commands this server has.
 #[derive(Debug)]
 pub struct Registry {
-    by_name: HashMap<Box<str>, Known, ahash::RandomState>,
+    by_name: HashMap<Box<[u8]>, Known, ahash::RandomState>,
     /// Full names, as `get` and `config|get`, and entries, by number.
     by_id: Vec<(String, &'static Command)>,
 }
@@ -40,12 +40,12 @@ impl Registry {
             registry.by_id.push((command.name.to_owned(), command));
             let full_name = |sub: &'static Command| (format!("{}|{}", command.name, sub.name), sub);
             registry.by_id.extend(command.subcommands.iter().map(full_name));
-            registry.by_name.insert(command.name.into(), Known { command, id });
+            registry.by_name.insert(command.name.as_bytes().into(), Known { command, id });
         }
         for rename in renames {
-            let known = registry.by_name.remove(rename.from.to_ascii_lowercase().as_str());
+            let known = registry.by_name.remove(rename.from.to_ascii_lowercase().as_bytes());
             if let (Some(known), Some(to)) = (known, &rename.to) {
-                registry.by_name.insert(to.to_ascii_lowercase().into(), known);
+                registry.by_name.insert(to.to_ascii_lowercase().into_bytes().into(), known);
             }
         }
         registry
@@ -59,15 +59,19 @@ impl Registry {
             Some(lower) => {
                 lower.copy_from_slice(name);
                 lower.make_ascii_lowercase();
-                self.by_name.get(std::str::from_utf8(lower).ok()?).copied()
+                self.by_name.get(&*lower).copied()
             }
-            None => self.by_name.get(std::str::from_utf8(&name.to_ascii_lowercase()).ok()?).copied(),
+            None => self.by_name.get(&*name.to_ascii_lowercase()).copied(),
         }
     }
 
     /// A subcommand of a container.
     pub fn find_sub(&self, parent: Known, name: &[u8]) -> Option<Known> {
-        let at = parent.command.subcommands.iter().position(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))?;
+        let at = parent
+            .command
+            .subcommands
+            .iter()
+            .position(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))?;
         Some(Known { command: &parent.command.subcommands[at], id: parent.id + 1 + at as u16 })
     }
 
@@ -89,5 +93,30 @@ impl Registry {
     /// The commands without their subcommands, in no order.
     pub fn commands(&self) -> impl Iterator<Item = Known> + '_ {
         self.by_name.values().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::TABLES;
+
+    #[test]
+    fn commands_are_found_by_the_names_they_were_given() {
+        let long = "b840fc02d524045429941cc15f59e41cb7be6c52b840fc02d524045429941cc15f59e41cb7be6c52";
+        let renames = [("GET", Some("fetch")), ("config", Some(long)), ("set", None)];
+        let renames: Vec<RenamedCommand> = renames
+            .iter()
+            .map(|(from, to)| RenamedCommand { from: (*from).into(), to: to.map(Into::into) })
+            .collect();
+        let registry = Registry::new(TABLES, &renames, ahash::RandomState::with_seeds(1, 2, 3, 4));
+        assert!(registry.find(b"get").is_none() && registry.find(b"SET").is_none());
+        let get = registry.find(b"Fetch").unwrap();
+        assert_eq!((get.command.name, registry.name(get.id)), ("get", "get"));
+        let config = registry.find(long.as_bytes()).unwrap();
+        let set = registry.find_sub(config, b"SET").unwrap();
+        assert_eq!((registry.name(set.id), registry.command(set.id).unwrap().arity), ("config|set", -4));
+        assert!(registry.find(b"\xff\xfe").is_none() && registry.find(b"").is_none());
+        assert_eq!(registry.name(u16::MAX), "NULL");
     }
 }

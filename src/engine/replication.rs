@@ -21,13 +21,13 @@ use super::{Engine, Now, allowlist};
 use crate::clock::{NTP64, NodeId, Origin, Stamp, ntp_span_ms, unix_ms_from_ntp};
 use crate::config::{Config, HostPort};
 use crate::link::backlog::Segment;
-use crate::link::batch::{Batch, Record, Register};
+use crate::link::batch::{Batch, Record, Records, Register};
 use crate::link::codec::Malformed;
 use crate::link::frame::{self, Frame, Globals, Hello, Member};
 use crate::link::mesh::{Address, Event, Fault, LinkId, Mesh, Timing, Verdict};
 use crate::link::outbox::Drained;
 use crate::store::delta::Change;
-use crate::store::shard::RANGES;
+use crate::store::shard::{KeyHash, RANGES};
 
 /// Between signs of life on a link.
 const HEARTBEAT_MS: u64 = 100;
@@ -67,7 +67,8 @@ pub fn is_follower(config: &Config) -> bool {
 }
 
 fn announcement(origin: Origin, config: &Config) -> Member {
-    let host = config.replica_announce_ip.clone().or_else(|| config.cluster_announce_ip.clone()).unwrap_or_default();
+    let host =
+        config.replica_announce_ip.clone().or_else(|| config.cluster_announce_ip.clone()).unwrap_or_default();
     let port = config.replica_announce_port.or(config.cluster_announce_port).unwrap_or(config.port);
     Member { origin, host, port, follower: is_follower(config) }
 }
@@ -247,7 +248,8 @@ impl Engine {
             }
             Frame::Pull { range, from, graves } => mesh.requested(id, range, from, graves)?,
             Frame::Chunk { range, from, to, graves } => {
-                let Some(theirs) = mesh.pull().filter(|pull| pull.link == id).and_then(|pull| pull.vector.clone())
+                let Some(theirs) =
+                    mesh.pull().filter(|pull| pull.link == id).and_then(|pull| pull.vector.clone())
                 else {
                     return Ok(Received::Taken);
                 };
@@ -300,6 +302,7 @@ impl Engine {
             Verdict::Merge { skip } => skip,
         };
         let malformed = |error: Malformed| Fault::Frame(error.into());
+        let limit = self.time_limit(now);
         let keeps = mesh.members().count() > 1;
         // What came before is not counted: it may be known only to a pull that has not ended.
         let fresh = segment.first + skip;
@@ -316,15 +319,16 @@ impl Engine {
                 skipped = batches.len() - rest.len();
             }
             if number >= fresh {
-                let newest = batch.newest().map_err(malformed)?;
-                if self.is_ahead(mesh, id, newest, now) {
+                let records = batch.read().map_err(malformed)?;
+                if records.newest > limit {
+                    self.is_ahead(mesh, id, Some(records.newest), now);
                     if number > fresh {
                         let taken = batches.len() - rest.len();
                         mesh.merged(origin, part(number, &batches[skipped..taken], NTP64(0)));
                     }
                     return Ok(Received::Held);
                 }
-                self.merge_batch(origin, &batch, now, thread).map_err(malformed)?;
+                self.merge_records(origin, records, now, thread).map_err(malformed)?;
             }
             rest = behind;
             number += 1;
@@ -332,7 +336,8 @@ impl Engine {
         if number != segment.first + segment.count {
             return Err(Fault::Unexpected("a Segment of another length than it says"));
         }
-        let watermark = if segment.watermark <= self.time_limit(now) { segment.watermark } else { NTP64(0) };
+        self.is_ahead(mesh, id, None, now);
+        let watermark = if segment.watermark <= limit { segment.watermark } else { NTP64(0) };
         mesh.merged(origin, part(number, &batches[skipped..], watermark));
         Ok(Received::Taken)
     }
@@ -354,17 +359,30 @@ impl Engine {
     ///
     /// # Errors
     /// If it is malformed; nothing is merged then.
-    pub fn merge_batch(&self, origin: Origin, batch: &Batch<'_>, now: Now, thread: usize) -> Result<(), Malformed> {
-        let mut records: SmallVec<[Record<'_>; 8]> = SmallVec::new();
+    pub fn merge_batch(
+        &self,
+        origin: Origin,
+        batch: &Batch<'_>,
+        now: Now,
+        thread: usize,
+    ) -> Result<(), Malformed> {
+        self.merge_records(origin, batch.read()?, now, thread)
+    }
+
+    fn merge_records(
+        &self,
+        origin: Origin,
+        batch: Records<'_>,
+        now: Now,
+        thread: usize,
+    ) -> Result<(), Malformed> {
         let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
-        let (mut whole, mut newest, mut foreign, mut unreadable) = (false, NTP64(0), false, false);
-        batch.each(|record| {
-            match &record {
-                Record::Time(time) => newest = newest.max(*time),
-                Record::Stamp(stamp) => newest = newest.max(stamp.time),
+        let (mut whole, mut foreign, mut unreadable) = (false, false, false);
+        for record in &batch.list {
+            match record {
                 Record::Key(space, key) => {
                     foreign |= *space >= self.databases();
-                    ranges.push(self.hash(key).range());
+                    ranges.push(KeyHash::range_of(key));
                 }
                 Record::Flush(space) => {
                     foreign |= *space >= self.databases();
@@ -375,32 +393,36 @@ impl Engine {
                     whole = true;
                 }
                 Record::Register(register, value) => unreadable |= !is_readable(*register, value),
-                Record::Change(_) | Record::Publish(..) | Record::ShardPublish(..) => {}
+                Record::Time(_) | Record::Stamp(_) | Record::Change(_) => {}
+                Record::Publish(..) | Record::ShardPublish(..) => {}
             }
-            records.push(record);
-        })?;
+        }
         if foreign {
-            return Err(crate::link::codec::malformed("a database this node does not have: raise `databases`"));
+            return Err(crate::link::codec::malformed(
+                "a database this node does not have: raise `databases`",
+            ));
         }
         if unreadable {
             return Err(crate::link::codec::malformed("a register's value is none"));
         }
         let locks = if whole { Locks::all(self) } else { Locks::of(self, &mut ranges) };
         // Before anyone can see the data: what is written after seeing it is stamped later.
-        self.clock.observe(newest);
+        self.clock.observe(batch.newest);
         let mut keys = Keyspace::new(self, locks, 0, now, thread);
         let (mut stamp, mut at) = (Stamp::new(batch.time, origin), (0, &[][..]));
         let mut garbage = Vec::new();
         let mut afterwards: SmallVec<[(Stamp, Record<'_>); 2]> = SmallVec::new();
         let mut events = self.notifies_anything().then(PeerEvents::default);
-        for record in records {
+        for record in batch.list {
             match record {
                 Record::Time(time) => stamp = Stamp::new(time, origin),
                 Record::Stamp(other) => stamp = other,
                 Record::Key(space, key) => at = (space, key),
                 Record::Change(change) => {
                     let stamp = match &change {
-                        Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+                        Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
+                            added.stamp()
+                        }
                         _ => stamp,
                     };
                     let existed = events.is_some() && keys.is_there(at.0, at.1);
@@ -520,6 +542,13 @@ impl Engine {
         mesh.wants_to_send(id) || self.outbox.is_filled()
     }
 
+    /// Appends batches a link has to send next, and nothing that takes long to gather.
+    pub fn link_poll_batches(&self, id: LinkId, now: Now, out: &mut Vec<u8>) {
+        let mut mesh = self.mesh.lock();
+        self.sequence(&mut mesh);
+        mesh.poll(id, now.unix_ms, out);
+    }
+
     /// Has a link's task woken when there is something to send.
     pub fn link_sleep(&self, id: LinkId, waker: &Waker) {
         let mut wakers = self.link_wakers.wakers.lock();
@@ -563,7 +592,7 @@ fn owner_of(value: &[u8]) -> Option<NodeId> {
 /// The newest time in a piece of a range.
 fn newest_time(records: &[u8]) -> Result<Option<NTP64>, Malformed> {
     match Batch::split(records)? {
-        Some((batch, _)) => batch.newest(),
+        Some((batch, _)) => batch.newest().map(Some),
         None => Ok(None),
     }
 }

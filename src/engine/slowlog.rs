@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::command::Command;
 use super::monitor::shown;
 use super::session::Session;
 use crate::resp::args::Args;
@@ -37,14 +38,22 @@ pub struct SlowLog {
 
 impl SlowLog {
     /// Adds an entry and forgets what is beyond `max`.
-    pub fn add(&mut self, session: &Session, name: &str, args: Args<'_>, us: u64, at_s: u64, max: u64) {
+    pub fn add(
+        &mut self,
+        session: &Session,
+        command: &Command,
+        args: Args<'_>,
+        us: u64,
+        at_s: u64,
+        max: u64,
+    ) {
         let id = self.next_id;
         self.next_id += 1;
         self.entries.push_front(Entry {
             id,
             at_s,
             us,
-            args: shortened(name, args),
+            args: shortened(command, args),
             addr: session.client.addr.clone(),
             name: session.client.name.lock().clone(),
         });
@@ -62,9 +71,9 @@ impl SlowLog {
     }
 }
 
-fn shortened(name: &str, args: Args<'_>) -> Vec<Vec<u8>> {
+fn shortened(command: &Command, args: Args<'_>) -> Vec<Vec<u8>> {
     let kept = if args.len() > ARGS_MAX { ARGS_MAX - 1 } else { args.len() };
-    let mut out: Vec<Vec<u8>> = shown(name, args.slice(..kept))
+    let mut out: Vec<Vec<u8>> = shown(command, args.slice(..kept))
         .into_iter()
         .map(|arg| match arg.len().checked_sub(ARG_BYTES_MAX) {
             None | Some(0) => arg.into_owned(),
@@ -84,16 +93,19 @@ fn shortened(name: &str, args: Args<'_>) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::testing::Fixture;
     use crate::resp::args::OwnedArgs;
 
     #[test]
     fn long_commands_are_shortened() {
+        let command = Fixture::new().engine.find(b"set").unwrap();
+        let shortened = |args| shortened(command, args);
         let many: OwnedArgs = (0..40).map(|n| n.to_string()).collect();
-        let args = shortened("mset", many.args());
+        let args = shortened(many.args());
         assert_eq!((args.len(), args[31].as_slice()), (32, &b"... (9 more arguments)"[..]));
         let long: OwnedArgs = ["x".repeat(130)].into_iter().collect();
-        assert_eq!(shortened("set", long.args())[0], ("x".repeat(128) + "... (2 more bytes)").into_bytes());
+        assert_eq!(shortened(long.args())[0], ("x".repeat(128) + "... (2 more bytes)").into_bytes());
         let whole: OwnedArgs = (0..32).map(|_| "x".repeat(128)).collect();
-        assert!(shortened("mset", whole.args()).iter().all(|arg| arg.len() == 128));
+        assert!(shortened(whole.args()).iter().all(|arg| arg.len() == 128));
     }
 }

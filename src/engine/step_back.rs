@@ -61,11 +61,13 @@ impl Engine {
         };
         cells.iter().for_each(|cell| cell.shard.each_stamp(&mut note));
         self.registers.all().iter().for_each(|(_, stamp, _)| note(*stamp));
+        self.databases.swaps().stamps().for_each(&mut note);
         exchange.times = times.into_iter().collect();
         for cell in &mut cells {
             cell.shard.restamp(&|stamp| exchange.stamp(stamp), self.shard_context());
         }
         self.registers.restamp(|stamp| exchange.stamp(stamp));
+        self.databases.restamp(|stamp| exchange.stamp(stamp));
         // What waits to be sequenced is in the ranges, which the partners will pull.
         slots.iter_mut().for_each(|slot| slot.bytes.clear());
         let last = NTP64(limit.0 + 1 + exchange.times.len() as u64);

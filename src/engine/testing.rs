@@ -18,7 +18,12 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// A server without partners.
     pub(crate) fn new() -> Self {
-        let origin = Origin::new(NodeId::new(1 << 24), 1);
+        Self::numbered(1)
+    }
+
+    /// A server without partners, of another identity than the others of the test.
+    pub(crate) fn numbered(node: u64) -> Self {
+        let origin = Origin::new(NodeId::new(node << 24), 1);
         let engine = Engine::new(origin, NTP64(0), 1, Seeds([1, 2, 3, 4]), Config::default(), TABLES);
         let now_ms = 1_700_000_000_000;
         let session = engine.connect("test:1".into(), "test:2".into(), now(now_ms), 0);
@@ -63,6 +68,22 @@ impl Fixture {
         let reply = self.run(command);
         std::mem::swap(&mut self.session, session);
         reply
+    }
+
+    /// What was written since this was last asked, as a partner gets it.
+    pub(crate) fn written(&self) -> Vec<u8> {
+        let mut drained = crate::link::outbox::Drained::default();
+        self.engine.outbox.drain(&self.engine.clock, &mut drained);
+        drained.bytes
+    }
+
+    /// Merges what a partner has written.
+    pub(crate) fn merge(&self, from: &Fixture, mut written: &[u8]) {
+        while let Some((batch, rest)) = crate::link::batch::Batch::split(written).expect("whole batches") {
+            let origin = from.engine.clock.origin();
+            self.engine.merge_batch(origin, &batch, now(self.now_ms), 0).expect("well-formed records");
+            written = rest;
+        }
     }
 
     /// Does upkeep until there is nothing left to do.

@@ -9,6 +9,7 @@
 //! Sequence numbers are not in the bytes: a segment says the number of its first batch, and batches count up.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::codec::{self, Malformed};
 use crate::clock::{NTP64, Origin, Stamp};
@@ -40,7 +41,10 @@ pub enum Record<'a> {
     /// A message for the subscribers of a channel.
     Publish(#[serde(borrow, with = "raw_bytes")] &'a [u8], #[serde(borrow, with = "raw_bytes")] &'a [u8]),
     /// A message for the subscribers of a shard channel.
-    ShardPublish(#[serde(borrow, with = "raw_bytes")] &'a [u8], #[serde(borrow, with = "raw_bytes")] &'a [u8]),
+    ShardPublish(
+        #[serde(borrow, with = "raw_bytes")] &'a [u8],
+        #[serde(borrow, with = "raw_bytes")] &'a [u8],
+    ),
 }
 
 /// The cluster-wide registers: one value for all nodes, the latest stamp wins.
@@ -58,7 +62,7 @@ pub struct BatchWriter {
     start: usize,
     origin: Origin,
     stamp: Option<Stamp>,
-    key: Option<(u32, Vec<u8>)>,
+    key: Option<(u32, SmallVec<[u8; 32]>)>,
 }
 
 impl BatchWriter {
@@ -81,7 +85,7 @@ impl BatchWriter {
                 codec::encode(&Record::Key(space, key), out);
             }
             None => {
-                self.key = Some((space, key.to_vec()));
+                self.key = Some((space, SmallVec::from_slice(key)));
                 codec::encode(&Record::Key(space, key), out);
             }
         }
@@ -129,6 +133,31 @@ enum ChangeRecord<'a> {
     Change(&'a Change<'a>),
 }
 
+impl Record<'_> {
+    /// The time it holds, its own sums' included; zero if none.
+    fn time(&self) -> NTP64 {
+        match self {
+            Record::Time(time) => *time,
+            Record::Stamp(stamp) => stamp.time,
+            Record::Change(Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added)) => {
+                added.last
+            }
+            _ => NTP64(0),
+        }
+    }
+}
+
+/// The records of a batch, most of which are a time, a key and a change.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Records<'a> {
+    /// The time of the batch's first stamp.
+    pub time: NTP64,
+    /// The newest time in it.
+    pub newest: NTP64,
+    /// In order.
+    pub list: SmallVec<[Record<'a>; 4]>,
+}
+
 /// One batch of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Batch<'a> {
@@ -168,20 +197,27 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// Reads all records at once.
+    ///
+    /// # Errors
+    /// If they are malformed.
+    pub fn read(&self) -> Result<Records<'a>, Malformed> {
+        let mut list = SmallVec::new();
+        let mut newest = self.time;
+        self.each(|record| {
+            newest = newest.max(record.time());
+            list.push(record);
+        })?;
+        Ok(Records { time: self.time, newest, list })
+    }
+
     /// The newest time of a stamp in it, its own sums included.
     ///
     /// # Errors
     /// If the records are malformed.
-    pub fn newest(&self) -> Result<Option<NTP64>, Malformed> {
+    pub fn newest(&self) -> Result<NTP64, Malformed> {
         let mut newest = self.time;
-        self.each(|record| match record {
-            Record::Time(time) => newest = newest.max(time),
-            Record::Stamp(stamp) => newest = newest.max(stamp.time),
-            Record::Change(Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added)) => {
-                newest = newest.max(added.last);
-            }
-            _ => {}
-        })?;
-        Ok(Some(newest))
+        self.each(|record| newest = newest.max(record.time()))?;
+        Ok(newest)
     }
 }

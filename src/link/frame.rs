@@ -3,9 +3,13 @@
 //! ```text
 //! offset  size  meaning
 //! 0       4     length of the body, little-endian
-//! 4       4     CRC-32 of the body
-//! 8       len   body: a [`Frame`] in the codec's form; behind a Segment or Chunk, its batches or records as they are
+//! 4       4     CRC-32 of these four bytes
+//! 8       4     CRC-32 of the body
+//! 12      len   body: a [`Frame`] in the codec's form; behind a Segment or Chunk, its batches or records as they are
 //! ```
+//! The length has a checksum of its own: a damaged one would have the receiver wait for megabytes that never come,
+//! while heartbeats trickle in and keep the link from looking silent.
+//!
 //! The first frame each side sends is a [`Hello`] of [`VERSION`]. A frame that is too long, has another checksum
 //! or does not decode ends the link; the next one starts from the vectors, so nothing is lost.
 
@@ -19,7 +23,7 @@ use crate::clock::{NTP64, NodeId, Origin, Stamp};
 /// Version of the protocol. Peers of another version are refused.
 pub const VERSION: u16 = 1;
 /// Bytes before the body.
-pub const HEADER_BYTES: usize = 8;
+pub const HEADER_BYTES: usize = 12;
 /// Most bytes of a body.
 pub const FRAME_BYTES_MAX: usize = BATCH_BYTES_MAX + (1 << 20);
 /// Most bytes of a body before the peer's Hello was taken.
@@ -36,6 +40,13 @@ pub struct Member {
     pub port: u16,
     /// It only follows, as a replica.
     pub follower: bool,
+}
+
+impl Member {
+    /// Where to dial it.
+    pub fn address(&self) -> (String, u16) {
+        (self.host.clone(), self.port)
+    }
 }
 
 /// Who a peer is and what it has.
@@ -199,18 +210,22 @@ pub fn write(frame: &Frame, tail: &[u8], out: &mut Vec<u8>) {
     codec::encode(frame, out);
     out.extend_from_slice(tail);
     let body = start + HEADER_BYTES;
-    let (length, checksum) = ((out.len() - body) as u32, crc32fast::hash(&out[body..]));
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-    out[start + 4..body].copy_from_slice(&checksum.to_le_bytes());
+    let (length, checksum) = (((out.len() - body) as u32).to_le_bytes(), crc32fast::hash(&out[body..]));
+    out[start..start + 4].copy_from_slice(&length);
+    out[start + 4..start + 8].copy_from_slice(&crc32fast::hash(&length).to_le_bytes());
+    out[start + 8..body].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// Length of the first frame in a buffer, header included; `None` while the header is incomplete.
 ///
 /// # Errors
-/// If the body would be longer than `body_bytes_max`.
+/// If the length is damaged, or the body would be longer than `body_bytes_max`.
 pub fn length(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, FrameError> {
-    let Some(header) = bytes.get(..4) else { return Ok(None) };
-    let body = u32::from_le_bytes(header.try_into().expect("four bytes")) as usize;
+    let (Some(length), Some(checksum)) = (bytes.get(..4), bytes.get(4..8)) else { return Ok(None) };
+    if crc32fast::hash(length).to_le_bytes() != checksum {
+        return Err(FrameError::Checksum);
+    }
+    let body = u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
     if body > body_bytes_max {
         return Err(FrameError::TooLong(body));
     }
@@ -223,7 +238,7 @@ pub fn length(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, Fram
 /// If it is damaged or no frame.
 pub fn read(bytes: &[u8]) -> Result<(Frame, &[u8]), FrameError> {
     let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(FrameError::Checksum)?;
-    if crc32fast::hash(body) != u32::from_le_bytes(header[4..].try_into().expect("four bytes")) {
+    if crc32fast::hash(body) != u32::from_le_bytes(header[8..].try_into().expect("four bytes")) {
         return Err(FrameError::Checksum);
     }
     let (frame, length) = codec::decode(body)?;
@@ -235,7 +250,12 @@ mod tests {
     use super::*;
 
     fn segment() -> Frame {
-        Frame::Segment { origin: Origin::new(NodeId::new(1 << 24), 2), first: 7, count: 1, watermark: NTP64(9) }
+        Frame::Segment {
+            origin: Origin::new(NodeId::new(1 << 24), 2),
+            first: 7,
+            count: 1,
+            watermark: NTP64(9),
+        }
     }
 
     #[test]
@@ -244,10 +264,11 @@ mod tests {
         write(&segment(), b"batches", &mut bytes);
         assert_eq!(length(&bytes, FRAME_BYTES_MAX), Ok(Some(bytes.len())));
         assert_eq!(read(&bytes), Ok((segment(), &b"batches"[..])));
-        for bit in HEADER_BYTES * 8..bytes.len() * 8 {
+        for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(read(&damaged), Err(FrameError::Checksum));
+            let seen = length(&damaged, FRAME_BYTES_MAX).and_then(|_| read(&damaged).map(|_| ()));
+            assert_eq!(seen, Err(FrameError::Checksum), "bit {bit}");
         }
     }
 
@@ -257,19 +278,21 @@ mod tests {
         write(&segment(), b"batches", &mut bytes);
         for end in 0..bytes.len() {
             match length(&bytes[..end], FRAME_BYTES_MAX) {
-                Ok(None) => assert!(end < 4),
+                Ok(None) => assert!(end < 8),
                 Ok(Some(length)) => assert!(length > end),
                 Err(error) => panic!("{error}"),
             }
             assert!(read(&bytes[..end]).is_err());
         }
-        assert_eq!(length(&u32::MAX.to_le_bytes(), HELLO_BYTES_MAX), Err(FrameError::TooLong(u32::MAX as usize)));
+        let most = u32::MAX.to_le_bytes();
+        let header = [most, crc32fast::hash(&most).to_le_bytes()].concat();
+        assert_eq!(length(&header, HELLO_BYTES_MAX), Err(FrameError::TooLong(u32::MAX as usize)));
     }
 
     #[test]
     fn the_bytes_of_a_frame_are_those_drawn() {
         let mut bytes = Vec::new();
         write(&Frame::Gap, b"", &mut bytes);
-        assert_eq!(bytes, [1, 0, 0, 0, 0x02, 0x1b, 0x68, 0xa2, 5]);
+        assert_eq!(bytes, [1, 0, 0, 0, 0x79, 0xb8, 0xf8, 0x99, 0x02, 0x1b, 0x68, 0xa2, 5]);
     }
 }

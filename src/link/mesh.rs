@@ -49,6 +49,8 @@ pub struct Timing {
 
 /// First and last pause between two attempts to dial an address.
 const BACKOFF_MS: (u64, u64) = (50, 1000);
+/// Two ticks further apart than this: the wall clock was set, or the process stood still.
+const STEP_MS_MIN: u64 = 1000;
 /// How often a peer is told again that it must pull.
 const GAP_REPEAT_MS: u64 = 500;
 /// Most bytes put on a link before the other links and the pulls get their turn.
@@ -135,6 +137,8 @@ pub struct MemberState {
     pub floor: NTP64,
     /// The newest report, which may not count yet.
     reported: Floor,
+    /// It was away for so long that tombstones may have gone which it has not seen.
+    estranged: bool,
 }
 
 /// One link.
@@ -246,6 +250,8 @@ pub struct Mesh {
     /// Bugs planted by tests.
     #[doc(hidden)]
     pub faults: Faults,
+    /// The time of the last [`Self::tick`].
+    ticked_at_ms: u64,
 }
 
 impl Mesh {
@@ -263,6 +269,7 @@ impl Mesh {
             events: Vec::new(),
             began_at_ms: None,
             faults: Faults::empty(),
+            ticked_at_ms: 0,
         }
     }
 
@@ -430,36 +437,41 @@ impl Mesh {
             members: self.members.values().map(|state| state.member.clone()).collect(),
             registers,
         });
-        self.links.insert(id, Link {
-            dialed,
-            seen_host,
-            peer: None,
-            vector: Vector::default(),
-            linked: BTreeSet::new(),
-            syncing: false,
-            leaving: false,
-            sent: BTreeMap::new(),
-            control: VecDeque::from([hello]),
-            requests: VecDeque::new(),
-            giving: false,
-            answers_due: 0,
-            gap_told_ms: None,
-            heard_at_ms: now_ms,
-            heartbeat_at_ms: now_ms,
-            verified_at_ms: 0,
-            differing_ranges: 0,
-            compared_at_ms: now_ms,
-            wants_pull: false,
-            skewed: false,
-            fault: None,
-        });
+        self.links.insert(
+            id,
+            Link {
+                dialed,
+                seen_host,
+                peer: None,
+                vector: Vector::default(),
+                linked: BTreeSet::new(),
+                syncing: false,
+                leaving: false,
+                sent: BTreeMap::new(),
+                control: VecDeque::from([hello]),
+                requests: VecDeque::new(),
+                giving: false,
+                answers_due: 0,
+                gap_told_ms: None,
+                heard_at_ms: now_ms,
+                heartbeat_at_ms: now_ms,
+                verified_at_ms: 0,
+                differing_ranges: 0,
+                compared_at_ms: now_ms,
+                wants_pull: false,
+                skewed: false,
+                fault: None,
+            },
+        );
     }
 
     /// Bytes came over a link, whether they make a frame or not.
     pub fn heard(&mut self, id: LinkId, now_ms: u64) {
         if let Some(link) = self.links.get_mut(&id) {
             link.heard_at_ms = now_ms;
-            if let Some(node) = link.node() && let Some(state) = self.members.get_mut(&node) {
+            if let Some(node) = link.node()
+                && let Some(state) = self.members.get_mut(&node)
+            {
                 state.seen_at_ms = now_ms;
             }
         }
@@ -470,21 +482,28 @@ impl Mesh {
         let Some(link) = self.links.remove(&id) else { return };
         if let Some(address) = &link.dialed {
             match (&fault, link.peer.is_some()) {
-                (Fault::Itself, _) => self.dial(address.clone()).own = true,
+                (Fault::Itself, _) => {
+                    self.dial(address.clone()).own = true;
+                    // Who was said to live there was this node, before its disk was wiped.
+                    self.members.retain(|_, state| state.member.address() != *address);
+                }
                 (_, true) => {
                     let dial = self.dial(address.clone());
                     (dial.busy, dial.pause_ms, dial.next_at_ms) = (false, BACKOFF_MS.0, now_ms);
                 }
                 (_, false) => self.dial_failed(address, now_ms),
             }
-            if !self.dials.get(address).is_some_and(|dial| dial.configured || dial.node.is_some() || dial.own) {
+            if !self.dials.get(address).is_some_and(|dial| dial.configured || dial.node.is_some() || dial.own)
+            {
                 self.dials.remove(address);
             }
         }
         if self.pull.as_ref().is_some_and(|pull| pull.link == id) {
             self.abandon_pull();
         }
-        if let Some(node) = link.node() && self.link_to(node).is_none() {
+        if let Some(node) = link.node()
+            && self.link_to(node).is_none()
+        {
             self.events.push(Event::Down(node, fault));
         }
     }
@@ -539,11 +558,19 @@ impl Mesh {
         }
         // Another node at its address is gone: its disk was wiped, or it moved.
         let gone = |state: &MemberState| {
-            (&state.member.host, state.member.port) == (&peer.host, peer.port) && state.member.origin.node() != node
+            state.member.address() == peer.address() && state.member.origin.node() != node
         };
         self.members.retain(|_, state| !gone(state));
         self.met(peer, now_ms);
         hello.members.into_iter().for_each(|member| self.met(member, now_ms));
+        // Of its partners one may have forgotten a deletion already that another still holds against what it brings:
+        // only comparing with each of them ends alike everywhere.
+        if let Some(state) = self.members.get_mut(&node)
+            && std::mem::take(&mut state.estranged)
+            && let Some(link) = self.links.get_mut(&id)
+        {
+            link.wants_pull = true;
+        }
         self.tell_members();
         self.events.push(Event::Up(node));
         Ok(())
@@ -560,7 +587,7 @@ impl Mesh {
 
     fn met(&mut self, member: Member, now_ms: u64) {
         let node = member.origin.node();
-        if node == self.own.origin.node() {
+        if node == self.own.origin.node() || self.is_gone(&member) {
             return;
         }
         let unknown = Floor { origin: member.origin, floor: NTP64(0), at: NTP64(0), of: Vec::new() };
@@ -573,6 +600,7 @@ impl Mesh {
             seen_at_ms: now_ms,
             floor: NTP64(0),
             reported: unknown.clone(),
+            estranged: false,
         });
         if member.origin > state.member.origin {
             // A new life has merged nothing yet.
@@ -585,6 +613,17 @@ impl Mesh {
             let dial = self.dial((member.host, member.port));
             dial.node.get_or_insert(node);
         }
+    }
+
+    /// Whether another node lives where this member is said to: its disk was wiped, and word of it comes late.
+    fn is_gone(&self, member: &Member) -> bool {
+        let node = member.origin.node();
+        self.dials.get(&member.address()).is_some_and(|dial| dial.own)
+            || self.links.values().filter(|link| link.fault.is_none()).any(|link| {
+                link.peer
+                    .as_ref()
+                    .is_some_and(|peer| peer.origin.node() != node && peer.address() == member.address())
+            })
     }
 
     fn tell_members(&mut self) {
@@ -612,7 +651,8 @@ impl Mesh {
                 link.sent.remove(&origin);
             }
         }
-        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit) {
+        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit)
+        {
             self.vector.promise(origin, progress);
         }
         for floor in heartbeat.floors {
@@ -675,6 +715,7 @@ impl Mesh {
 
     /// Closes silent links. To be called at least every heartbeat.
     pub fn tick(&mut self, now_ms: u64) {
+        self.follow_clock(now_ms);
         self.began_at_ms.get_or_insert(now_ms);
         let timeout_ms = self.timing.timeout_ms;
         for link in self.links.values_mut() {
@@ -683,6 +724,37 @@ impl Mesh {
                 link.fault = Some(Fault::Silent(silent_ms));
             }
         }
+        let absence_ms = self.timing.absence_ms;
+        for state in self.members.values_mut() {
+            state.estranged |= now_ms.saturating_sub(state.seen_at_ms) > absence_ms;
+        }
+    }
+
+    /// Times here are those of the wall clock, which may be set while the node runs. Then they move with it: else
+    /// a clock set back stops heartbeats and dialing, and one set forward makes every link look silent.
+    fn follow_clock(&mut self, now_ms: u64) {
+        let before_ms = std::mem::replace(&mut self.ticked_at_ms, now_ms);
+        let is_set = now_ms < before_ms || now_ms > before_ms + STEP_MS_MIN;
+        if before_ms == 0 || !is_set {
+            return;
+        }
+        let moved = |at_ms: &mut u64| {
+            // Those noted since the step are right already.
+            if now_ms < before_ms && *at_ms > now_ms {
+                *at_ms = at_ms.saturating_sub(before_ms - now_ms);
+            } else if now_ms > before_ms && *at_ms <= before_ms {
+                *at_ms += now_ms - before_ms;
+            }
+        };
+        for link in self.links.values_mut() {
+            moved(&mut link.heard_at_ms);
+            moved(&mut link.heartbeat_at_ms);
+            moved(&mut link.compared_at_ms);
+            link.gap_told_ms.as_mut().map(moved);
+        }
+        self.began_at_ms.as_mut().map(moved);
+        self.members.values_mut().for_each(|state| moved(&mut state.seen_at_ms));
+        self.dials.values_mut().for_each(|dial| moved(&mut dial.next_at_ms));
     }
 
     // Sequence and vectors.
@@ -713,9 +785,13 @@ impl Mesh {
         let of_own = |vector: &Vector| {
             vector.iter().any(|(origin, progress)| origin.node() == node && progress.watermark > limit)
         };
-        let of_others = self.vector.iter().any(|(origin, progress)| origin.node() != node && progress.watermark > limit);
+        let of_others =
+            self.vector.iter().any(|(origin, progress)| origin.node() != node && progress.watermark > limit);
         !of_others
-            && self.members.keys().all(|member| self.link_to(*member).is_some_and(|(_, link)| !of_own(&link.vector)))
+            && self
+                .members
+                .keys()
+                .all(|member| self.link_to(*member).is_some_and(|(_, link)| !of_own(&link.vector)))
     }
 
     /// This node's batches so far are void: what it holds is to be pulled. Its promise falls to `watermark`; the links end.
@@ -738,7 +814,9 @@ impl Mesh {
             return Ok(Verdict::Merge { skip: 0 });
         }
         let mut have = self.vector.of(origin).sequence;
-        if let Some(pull) = &self.pull && pull.vector.is_some() {
+        if let Some(pull) = &self.pull
+            && pull.vector.is_some()
+        {
             have = have.max(pull.shadow.of(origin).sequence);
         }
         match first.checked_add(count).ok_or(Fault::Unexpected("a sequence number"))? {
@@ -795,7 +873,8 @@ impl Mesh {
         // An earlier life of a node writes nothing any more, but others may still pass on what it wrote.
         for link in self.links.values().filter(|link| link.peer.is_some()) {
             for (origin, there) in link.vector.iter() {
-                let lives = self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin);
+                let lives =
+                    self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin);
                 let here = self.vector.of(origin);
                 if !lives && origin != self.own.origin && there.sequence > here.sequence {
                     floor = floor.min(here.watermark);
@@ -827,7 +906,8 @@ impl Mesh {
     /// Whether a member's floor takes every other member into account that this node knows of: one it has not heard of may
     /// have written what this node has merged and the member has not.
     fn knows_all(&self, reported: &Floor, now_ms: u64) -> bool {
-        let others = self.members.values().filter(|state| !state.member.follower && !self.is_absent(state, now_ms));
+        let others =
+            self.members.values().filter(|state| !state.member.follower && !self.is_absent(state, now_ms));
         std::iter::once(self.own.origin)
             .chain(others.map(|state| state.member.origin))
             .all(|origin| origin == reported.origin || reported.of.contains(&origin))
@@ -994,7 +1074,10 @@ impl Mesh {
 
     /// Notes that a segment was taken which this node's vector may not tell of.
     pub fn taken(&mut self, id: LinkId, origin: Origin, last: u64) {
-        if origin != self.own.origin && self.vector.of(origin).sequence < last && let Some(pull) = &mut self.pull {
+        if origin != self.own.origin
+            && self.vector.of(origin).sequence < last
+            && let Some(pull) = &mut self.pull
+        {
             pull.owed.insert(id);
         }
     }
@@ -1086,7 +1169,9 @@ impl Mesh {
     fn ask_for_more(&mut self) {
         let Some(pull) = &mut self.pull else { return };
         let Some(link) = self.links.get_mut(&pull.link) else { return };
-        while pull.asked < PULL_WINDOW && let Some((range, from, graves)) = pull.todo.pop_front() {
+        while pull.asked < PULL_WINDOW
+            && let Some((range, from, graves)) = pull.todo.pop_front()
+        {
             pull.asked += 1;
             link.control.push_back(Frame::Pull { range, from, graves });
         }
@@ -1123,7 +1208,11 @@ impl Link {
     /// Whether the peer has exactly what this node has, as far as it said.
     fn holds_all_of(&self, vector: &Vector) -> bool {
         let sequences = |vector: &Vector| -> Vec<(Origin, u64)> {
-            vector.iter().map(|(origin, progress)| (origin, progress.sequence)).filter(|(_, n)| *n > 0).collect()
+            vector
+                .iter()
+                .map(|(origin, progress)| (origin, progress.sequence))
+                .filter(|(_, n)| *n > 0)
+                .collect()
         };
         sequences(&self.vector) == sequences(vector)
     }
@@ -1199,7 +1288,11 @@ mod tests {
         mesh.begin_pull(2, Vec::new(), 0);
         assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[7], &[]));
         take(&mut mesh, 3, third, 3, 4);
-        assert_eq!(mesh.vector().of(third).sequence, 2, "batches 3 to 5 were not merged: the pull was to bring them");
+        assert_eq!(
+            mesh.vector().of(third).sequence,
+            2,
+            "batches 3 to 5 were not merged: the pull was to bring them"
+        );
         mesh.closed(2, Fault::Closed, 0);
         assert_eq!(mesh.link(3).unwrap().fault, Some(Fault::PullLost));
     }
@@ -1224,7 +1317,8 @@ mod tests {
         take(&mut mesh, 3, member(3).origin, 1, 40);
         assert_eq!(mesh.floor(0), NTP64(40));
         let floors = Vec::new();
-        let heartbeat = Heartbeat { vector: vector(&[(4, 1, 1)]), floors, linked: Vec::new(), syncing: false };
+        let heartbeat =
+            Heartbeat { vector: vector(&[(4, 1, 1)]), floors, linked: Vec::new(), syncing: false };
         mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
         assert_eq!(mesh.floor(0), NTP64(0), "node 4 is no member, but what it wrote is still to come");
     }
@@ -1241,9 +1335,15 @@ mod tests {
         let second = Origin::new(member(2).origin.node(), 2);
         mesh.told_of(vec![Member { origin: second, ..member(2) }], 0);
         mesh.heartbeat(3, report(member(2).origin), NTP64(u64::MAX)).unwrap();
-        assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(0));
+        assert_eq!(
+            mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor,
+            NTP64(0)
+        );
         mesh.heartbeat(3, report(second), NTP64(u64::MAX)).unwrap();
-        assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(30));
+        assert_eq!(
+            mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor,
+            NTP64(30)
+        );
     }
 
     #[test]
@@ -1255,7 +1355,8 @@ mod tests {
         let mut report = |node: u64, at: u64, of: &[u64]| {
             let of = of.iter().map(|node| member(*node).origin).collect();
             let floors = vec![Floor { origin: member(node).origin, floor: NTP64(30), at: NTP64(at), of }];
-            let heartbeat = Heartbeat { vector: Vector::default(), floors, linked: Vec::new(), syncing: false };
+            let heartbeat =
+                Heartbeat { vector: Vector::default(), floors, linked: Vec::new(), syncing: false };
             mesh.heartbeat(node, heartbeat, NTP64(u64::MAX)).unwrap();
             mesh.stable(0)
         };
@@ -1272,7 +1373,12 @@ mod tests {
         mesh.begin_pull(2, Vec::new(), 0);
         assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[], &[]));
         // Node 2 lost the link to node 3, and lacks what the backlog does not hold.
-        let heartbeat = Heartbeat { vector: vector(&[(3, 2, 2)]), floors: Vec::new(), linked: Vec::new(), syncing: false };
+        let heartbeat = Heartbeat {
+            vector: vector(&[(3, 2, 2)]),
+            floors: Vec::new(),
+            linked: Vec::new(),
+            syncing: false,
+        };
         mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
         let mut out = Vec::new();
         mesh.poll(2, 0, &mut out);

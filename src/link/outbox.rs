@@ -22,7 +22,11 @@ pub struct Slot {
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct PaddedSlot(Mutex<Slot>);
+struct PaddedSlot {
+    slot: Mutex<Slot>,
+    /// Something was put into it since its thread last asked.
+    filled: AtomicBool,
+}
 
 /// One slot per thread.
 #[derive(Debug)]
@@ -44,24 +48,34 @@ pub struct Drained {
 impl Outbox {
     /// An outbox for so many threads.
     pub fn new(threads: usize) -> Self {
-        Outbox { slots: (0..threads.max(1)).map(|_| PaddedSlot::default()).collect(), filled: AtomicBool::new(false) }
+        Outbox {
+            slots: (0..threads.max(1)).map(|_| PaddedSlot::default()).collect(),
+            filled: AtomicBool::new(false),
+        }
     }
 
     /// The slot of a thread. Held until the batch is written.
     pub fn slot(&self, thread: usize) -> MutexGuard<'_, Slot> {
-        self.slots[thread % self.slots.len()].0.lock()
+        self.slots[thread % self.slots.len()].slot.lock()
     }
 
     /// Locks every slot, unless one is in use.
     pub fn try_lock_all(&self) -> Option<Vec<MutexGuard<'_, Slot>>> {
-        self.slots.iter().map(|slot| slot.0.try_lock()).collect()
+        self.slots.iter().map(|slot| slot.slot.try_lock()).collect()
     }
 
-    /// Notes that a batch was put into a slot.
-    pub fn fill(&self) {
+    /// Notes that a batch was put into the slot of a thread.
+    pub fn fill(&self, thread: usize) {
+        self.slots[thread % self.slots.len()].filled.store(true, Ordering::Relaxed);
         if !self.filled.load(Ordering::Relaxed) {
             self.filled.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// Whether a batch was put into the slot of a thread since the thread last asked; it may be drained by now.
+    pub fn take_filled(&self, thread: usize) -> bool {
+        let filled = &self.slots[thread % self.slots.len()].filled;
+        filled.load(Ordering::Relaxed) && filled.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a batch was put into a slot since the last drain.
@@ -76,12 +90,13 @@ impl Outbox {
         let watermark = clock.last();
         let mut runs: Vec<Vec<u8>> = Vec::new();
         for slot in &self.slots {
-            let mut slot = slot.0.lock();
+            let mut slot = slot.slot.lock();
             if slot.bytes.is_empty() {
                 continue;
             }
             let mut run = std::mem::take(&mut slot.bytes);
-            let due: usize = lengths(&run).take_while(|(time, _)| *time <= watermark).map(|(_, length)| length).sum();
+            let due: usize =
+                lengths(&run).take_while(|(time, _)| *time <= watermark).map(|(_, length)| length).sum();
             slot.bytes.extend_from_slice(&run[due..]);
             run.truncate(due);
             if !run.is_empty() {
@@ -96,7 +111,9 @@ impl Outbox {
         let mut cursors = vec![0; runs.len()];
         let head = |run: &[u8], at: usize| lengths(&run[at..]).next();
         while let Some((index, length)) = (0..runs.len())
-            .filter_map(|index| head(&runs[index], cursors[index]).map(|(time, length)| (time, index, length)))
+            .filter_map(|index| {
+                head(&runs[index], cursors[index]).map(|(time, length)| (time, index, length))
+            })
             .min()
             .map(|(_, index, length)| (index, length))
         {

@@ -87,6 +87,14 @@ impl<'a> Reply<'a> {
         self.line(b'-', message);
     }
 
+    /// An error whose text may be no UTF-8, like [`Reply::error`].
+    pub fn error_bytes(&mut self, message: &[u8]) {
+        self.out.push(b'-');
+        let start = self.out.len();
+        self.out.extend_from_slice(message);
+        self.end_line(start);
+    }
+
     /// A byte string.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
@@ -279,6 +287,11 @@ impl<'a> Reply<'a> {
         self.out.push(kind);
         let start = self.out.len();
         write!(self.out, "{text}").expect("writing to memory does not fail, nor does any Display of ours");
+        self.end_line(start);
+    }
+
+    /// Makes what was written since `start` a line.
+    fn end_line(&mut self, start: usize) {
         while let [text @ .., b'\r' | b'\n'] = &self.out[start..] {
             let end = start + text.len();
             self.out.truncate(end);

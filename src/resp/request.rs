@@ -234,6 +234,13 @@ impl Parser {
                     return Ok(Progress::Complete { consumed: self.at });
                 }
                 Stage::MultibulkLen => {
+                    if let Some((count @ 1.., end)) = self.short_header(buf, b'*')
+                        && count <= limits.args_max
+                    {
+                        (self.at, self.searched, self.args_left) = (end, end, count);
+                        self.stage = Stage::BulkLen;
+                        continue;
+                    }
                     let Some(line) = self.header(buf, limits, ProtocolError::MultibulkLine)? else {
                         return MORE;
                     };
@@ -245,6 +252,13 @@ impl Parser {
                     self.stage = Stage::BulkLen;
                 }
                 Stage::BulkLen => {
+                    if let Some((len, end)) = self.short_header(buf, b'$')
+                        && len <= limits.bulk_len_max
+                    {
+                        (self.at, self.searched) = (end, end);
+                        self.stage = Stage::Bulk { len };
+                        continue;
+                    }
                     let Some(line) = self.header(buf, limits, ProtocolError::BulkLine)? else {
                         return MORE;
                     };
@@ -270,6 +284,19 @@ impl Parser {
                     self.stage = Stage::BulkLen;
                 }
             }
+        }
+    }
+
+    /// The number of a whole header of one or two digits, and its end: nearly every header is one.
+    #[inline]
+    fn short_header(&self, buf: &[u8], kind: u8) -> Option<(usize, usize)> {
+        let digit = |byte: u8| usize::from(byte - b'0');
+        match *buf.get(self.at..)? {
+            [first, n @ b'0'..=b'9', b'\r', _, ..] if first == kind => Some((digit(n), self.at + 4)),
+            [first, ten @ b'1'..=b'9', one @ b'0'..=b'9', b'\r', _, ..] if first == kind => {
+                Some((10 * digit(ten) + digit(one), self.at + 5))
+            }
+            _ => None,
         }
     }
 

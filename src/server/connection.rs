@@ -105,8 +105,9 @@ pub async fn serve(shell: Arc<Shell>, incoming: Incoming, thread: usize) {
         (Ok(End::Link), Stream::Tcp(stream)) => {
             session.client.set(ClientFlags::LINK);
             shell.links.fetch_add(1, SeqCst);
-            let seen_host = stream.peer_addr().map_or(String::new(), |peer| peer.ip().to_canonical().to_string());
-            super::peer::run(engine.clone(), stream, id, None, seen_host, input, thread).await;
+            let seen_host =
+                stream.peer_addr().map_or(String::new(), |peer| peer.ip().to_canonical().to_string());
+            super::peer::run(&shell, stream, id, None, seen_host, input, thread).await;
             shell.links.fetch_sub(1, SeqCst);
         }
         (Ok(_), mut stream) => {
@@ -127,7 +128,8 @@ fn named(incoming: Incoming) -> io::Result<(Stream, String, String)> {
             Ok((Stream::Tcp(TcpStream::from_std(stream)?), peer.to_string(), local.to_string()))
         }
         Incoming::Unix(stream) => {
-            let path = stream.local_addr()?.as_pathname().map(|path| path.display().to_string()).unwrap_or_default();
+            let path =
+                stream.local_addr()?.as_pathname().map(|path| path.display().to_string()).unwrap_or_default();
             let name = format!("{path}:0");
             Ok((Stream::Unix(UnixStream::from_std(stream)?), name.clone(), name))
         }
@@ -163,7 +165,7 @@ impl Connection<'_> {
                     let until = now().unix_ms.saturating_add(ms);
                     self.idle(stream, session, Some(until), || false).await?;
                 }
-                self.engine.wake_links();
+                self.send_writes().await;
                 if self.is_reply_too_long(session) {
                     return Ok(End::Closed);
                 }
@@ -194,9 +196,19 @@ impl Connection<'_> {
                     }
                 }
             }
-            if last || session.client.flags().intersects(ClientFlags::KILLED | ClientFlags::CLOSE_AFTER_REPLY) {
+            if last || session.client.flags().intersects(ClientFlags::KILLED | ClientFlags::CLOSE_AFTER_REPLY)
+            {
                 return Ok(End::Closed);
             }
+        }
+    }
+
+    /// Has what was written leave before it is acknowledged. Connections of this thread that are ready run first, so
+    /// that the writes of all go out together.
+    async fn send_writes(&self) {
+        if self.engine.outbox.take_filled(self.thread) {
+            tokio::task::yield_now().await;
+            self.shell.link_sockets.send(self.engine);
         }
     }
 
@@ -261,7 +273,9 @@ impl Connection<'_> {
                 None => waiting.await?,
             };
             match woken {
-                Wake::Read if self.is_query_too_long(session) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Wake::Read if self.is_query_too_long(session) => {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
                 Wake::Read | Wake::Ready => {}
                 Wake::Pushed => self.flush(stream, session).await?,
                 Wake::Last | Wake::Closed => return Err(io::ErrorKind::ConnectionAborted.into()),
@@ -311,7 +325,8 @@ impl Connection<'_> {
         let now = now();
         if let Err(error) = self.shell.identity.cover(&self.engine.clock, now.ntp) {
             tracing::warn!("The node's clock cannot be written: {error}");
-            let text = "MISCONF The data directory cannot be written, so no command runs. Please check the logs.";
+            let text =
+                "MISCONF The data directory cannot be written, so no command runs. Please check the logs.";
             Reply::new(&mut self.output, session.protocol).error(text);
             return Some(Flow::Close);
         }

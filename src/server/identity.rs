@@ -155,7 +155,8 @@ impl Identity {
     }
 
     fn write(&self, clock: NTP64) -> io::Result<()> {
-        let record = Record { node: self.origin.node(), incarnation: self.origin.incarnation(), clock: clock.0 };
+        let record =
+            Record { node: self.origin.node(), incarnation: self.origin.incarnation(), clock: clock.0 };
         let new = self.file.with_extension("node.new");
         let mut file = File::create(&new)?;
         file.write_all(record.text().as_bytes())?;

@@ -37,6 +37,11 @@ pub enum Listener {
     Unix(Arc<UnixListener>),
 }
 
+/// A port is taken, or an address is not this machine's: the log says which.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not listening")]
+pub struct NotListening;
+
 /// The sockets that follow `bind` and `port`.
 pub struct Listening {
     open: Vec<Arc<TcpListener>>,
@@ -50,23 +55,23 @@ impl Listening {
     ///
     /// # Errors
     /// If one of them cannot be; the reason is in the log.
-    pub fn open(config: &Config, changes: UnboundedSender<Vec<Listener>>) -> Result<Self, ()> {
+    pub fn open(config: &Config, changes: UnboundedSender<Vec<Listener>>) -> Result<Self, NotListening> {
         let open = open(config)?;
         let listening = Listening { open, backlog: config.tcp_backlog, changes };
         listening.announce();
         Ok(listening)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.open.len()
+    /// Whether there is none: `port 0` or an empty `bind`.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
     }
 
     /// Opens others instead. If they cannot be opened, the old ones go on.
     ///
     /// # Errors
     /// The reason is in the log.
-    pub fn replace(&mut self, config: &Config) -> Result<(), ()> {
+    pub fn replace(&mut self, config: &Config) -> Result<(), NotListening> {
         // Old and new addresses may overlap: the old sockets stop listening first, which frees their ports at once.
         for listener in &self.open {
             let _ = SockRef::from(listener.as_ref()).shutdown(std::net::Shutdown::Both);
@@ -77,13 +82,13 @@ impl Listening {
                 self.announce();
                 Ok(())
             }
-            Err(()) => {
+            Err(NotListening) => {
                 for listener in &self.open {
                     if let Err(error) = SockRef::from(listener.as_ref()).listen(backlog(self.backlog)) {
                         tracing::warn!("Listening again on {:?} failed: {error}", listener.local_addr());
                     }
                 }
-                Err(())
+                Err(NotListening)
             }
         }
     }
@@ -94,14 +99,15 @@ impl Listening {
     }
 }
 
-fn open(config: &Config) -> Result<Vec<Arc<TcpListener>>, ()> {
+fn open(config: &Config) -> Result<Vec<Arc<TcpListener>>, NotListening> {
     if config.port == 0 {
         return Ok(Vec::new());
     }
     let mut open = Vec::new();
     for bind in &config.bind {
-        let result = addresses(&bind.host, config.port)
-            .and_then(|all| all.iter().map(|address| listen(*address, config.tcp_backlog)).collect::<io::Result<Vec<_>>>());
+        let result = addresses(&bind.host, config.port).and_then(|all| {
+            all.iter().map(|address| listen(*address, config.tcp_backlog)).collect::<io::Result<Vec<_>>>()
+        });
         match result {
             Ok(listeners) => open.extend(listeners.into_iter().map(Arc::new)),
             Err(error) if bind.optional && is_absent(&error) => {}
@@ -113,7 +119,7 @@ fn open(config: &Config) -> Result<Vec<Arc<TcpListener>>, ()> {
                     reason(&error)
                 );
                 tracing::warn!("Failed listening on port {} (TCP), aborting.", config.port);
-                return Err(());
+                return Err(NotListening);
             }
         }
     }
@@ -190,7 +196,8 @@ async fn accept_tcp(shell: &Shell, listener: &TcpListener) -> io::Result<()> {
     let mut next_thread = 0;
     loop {
         let accepted = listener.accept().await;
-        let accepted = accepted.and_then(|(stream, from)| Ok((Incoming::Tcp(stream.into_std()?), Some(from.ip()))));
+        let accepted =
+            accepted.and_then(|(stream, from)| Ok((Incoming::Tcp(stream.into_std()?), Some(from.ip()))));
         take(shell, accepted, &mut next_thread).await;
     }
 }
@@ -237,7 +244,9 @@ fn admit(shell: &Shell, incoming: Incoming, from: Option<IpAddr>, next_thread: &
     let reserved = if local { 0 } else { u64::from(config.maxclients_reserved).min(clients_max) };
     let refusal = match admission {
         Admission::Refused => Some(""),
-        Admission::Full | Admission::LinkOnly | Admission::Protected if connected >= clients_max - reserved => {
+        Admission::Full | Admission::LinkOnly | Admission::Protected
+            if connected >= clients_max - reserved =>
+        {
             Some("-ERR max number of clients reached\r\n")
         }
         Admission::Protected => Some(PROTECTED),

@@ -40,7 +40,8 @@ pub fn start(file: Option<PathBuf>, level: LogLevel) -> io::Result<Severity> {
     let output = Output(file);
     output.open()?;
     let (filter, handle) = reload::Layer::new(targets(level));
-    let lines = tracing_subscriber::fmt::layer().event_format(Line { pid: std::process::id() }).with_writer(output);
+    let lines =
+        tracing_subscriber::fmt::layer().event_format(Line { pid: std::process::id() }).with_writer(output);
     // A second server in one process keeps the first one's logger.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     Ok(Severity(handle))
@@ -126,7 +127,8 @@ where
 
 /// `DD Mon YYYY HH:MM:SS.mmm` in UTC. Reference: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
 fn date(unix_ms: u64) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     // Days since 1 March of the year 0, so that the leap day ends a year.
     let shifted = days + 719_468;

@@ -1,8 +1,12 @@
 //! Links on sockets: dialing peers, upgrading accepted connections, moving frames.
 //!
-//! All links live on thread 0. A link's task writes what [`Engine::link_poll`] gives it, hands whole frames to
+//! A link lives on one thread. Its task writes what [`Engine::link_poll`] gives it, hands whole frames to
 //! [`Engine::link_receive`], and sleeps until the socket, the outbox or the next heartbeat wakes it. It holds at most
 //! one burst of output and one incoming frame.
+//!
+//! A reply never overtakes its write: before a connection acknowledges, [`LinkSockets::send`] gives what was written to
+//! the kernel, on the thread that wrote. So a node that is killed has sent all that it has acknowledged, unless a link
+//! was down or its peer too slow to take it: nobody waits for that.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,10 +15,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
+use super::shell::Shell;
 use super::time::now;
 use crate::engine::Engine;
 use crate::engine::replication::Received;
@@ -28,19 +34,22 @@ const TICK: Duration = Duration::from_millis(20);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 64 * 1024;
+/// An output buffer that has grown beyond this is given back when empty.
+const OUTPUT_BYTES_KEPT: usize = 4 * 1024 * 1024;
 /// Rounds before other tasks of the thread get their turn.
 const ROUNDS_MAX: usize = 16;
 
 /// Keeps the clock, the stable time and the links going, and dials whoever is not linked.
-pub async fn supervise(engine: Arc<Engine>, thread: usize) {
+pub async fn supervise(shell: Arc<Shell>, thread: usize) {
+    let engine = &shell.engine;
     let mut tick = ticking(TICK);
     loop {
         tick.tick().await;
         let now = now();
         engine.link_tick(now);
-        report(&engine);
+        report(engine);
         for address in engine.mesh.lock().dials_due(now.unix_ms) {
-            tokio::spawn(dial(engine.clone(), address, thread));
+            tokio::spawn(dial(shell.clone(), address, thread));
         }
     }
 }
@@ -63,24 +72,30 @@ fn report(engine: &Engine) {
                 tracing::info!("Resync from node {node} started: {ranges} ranges differ");
             }
             Event::PullProgress(node, done, total) => {
-                tracing::info!("Resync from node {node}: {}% ({done} of {total} ranges)", done * 100 / total.max(1));
+                tracing::info!(
+                    "Resync from node {node}: {}% ({done} of {total} ranges)",
+                    done * 100 / total.max(1)
+                );
             }
             Event::PullDone(node) => tracing::info!("Resync from node {node} is complete"),
             Event::Skewed(node, ms) => tracing::warn!(
                 "Clock skew: node {node} is {ms} ms ahead; its changes are held until the clocks agree within \
                  max-clock-drift. Check time synchronisation on both hosts"
             ),
-            Event::Unskewed(node) => tracing::info!("Clock skew of node {node} is over: its changes are taken"),
+            Event::Unskewed(node) => {
+                tracing::info!("Clock skew of node {node} is over: its changes are taken")
+            }
         }
     }
 }
 
-async fn dial(engine: Arc<Engine>, address: Address, thread: usize) {
-    match connect(&engine, &address).await {
+async fn dial(shell: Arc<Shell>, address: Address, thread: usize) {
+    let engine = &shell.engine;
+    match connect(engine, &address).await {
         Ok(stream) => {
             let id = engine.next_id();
             let seen_host = stream.peer_addr().map_or(String::new(), |peer| peer.ip().to_string());
-            run(engine, stream, id, Some(address), seen_host, BytesMut::new(), thread).await;
+            run(&shell, stream, id, Some(address), seen_host, BytesMut::new(), thread).await;
         }
         Err(error) => {
             tracing::debug!("Dialing {}:{} failed: {error}", address.0, address.1);
@@ -92,7 +107,8 @@ async fn dial(engine: Arc<Engine>, address: Address, thread: usize) {
 /// Connects, authenticates like a client, and asks for the upgrade. Names are resolved anew each time.
 async fn connect(engine: &Engine, (host, port): &Address) -> io::Result<TcpStream> {
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let mut stream = timeout(DIAL_TIMEOUT, TcpStream::connect((host.as_str(), *port))).await.map_err(late)??;
+    let mut stream =
+        timeout(DIAL_TIMEOUT, TcpStream::connect((host.as_str(), *port))).await.map_err(late)??;
     stream.set_nodelay(true)?;
     let (user, password) = {
         let config = engine.config.read();
@@ -134,9 +150,78 @@ async fn read_line(stream: &mut TcpStream) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
 }
 
+/// The sockets of all links, for whoever has written something.
+#[derive(Default)]
+pub struct LinkSockets(RwLock<Vec<Arc<LinkSocket>>>);
+
+impl LinkSockets {
+    /// Gives what was written to the kernel, as far as the sockets take it now; the links' tasks send the rest.
+    pub fn send(&self, engine: &Engine) {
+        let mut left = false;
+        for socket in self.0.read().iter() {
+            left |= socket.send(engine);
+        }
+        if left {
+            engine.wake_all_links();
+        }
+    }
+}
+
+/// The socket of a link, and what it has not taken yet.
+struct LinkSocket {
+    id: LinkId,
+    stream: TcpStream,
+    output: Mutex<Output>,
+}
+
+/// Frames on their way out. Locked from before they are taken from the mesh, so that they leave in order.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    /// How much the socket has taken.
+    written: usize,
+}
+
+impl LinkSocket {
+    /// Sends batches until there are no more. True if it left some for the link's task: the socket is full, or broken.
+    fn send(&self, engine: &Engine) -> bool {
+        let mut output = self.output.lock();
+        // What is there already is in the task's care.
+        let busy = !output.bytes.is_empty();
+        while output.bytes.is_empty() {
+            engine.link_poll_batches(self.id, now(), &mut output.bytes);
+            if output.bytes.is_empty() || self.write(&mut output).is_err() {
+                break;
+            }
+        }
+        !busy && !output.bytes.is_empty()
+    }
+
+    /// Writes what the socket takes. Returns whether that was anything.
+    fn write(&self, output: &mut MutexGuard<'_, Output>) -> io::Result<bool> {
+        let mut moved = false;
+        while output.written < output.bytes.len() {
+            match self.stream.try_write(&output.bytes[output.written..]) {
+                Ok(count) => {
+                    output.written += count;
+                    moved = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
+                Err(error) => return Err(error),
+            }
+        }
+        output.written = 0;
+        output.bytes.clear();
+        if output.bytes.capacity() > OUTPUT_BYTES_KEPT {
+            output.bytes = Vec::new();
+        }
+        Ok(moved)
+    }
+}
+
 /// Runs a link to its end. `input` is what the peer sent behind its request to upgrade.
 pub async fn run(
-    engine: Arc<Engine>,
+    shell: &Shell,
     stream: TcpStream,
     id: LinkId,
     dialed: Option<Address>,
@@ -144,22 +229,22 @@ pub async fn run(
     input: BytesMut,
     thread: usize,
 ) {
+    let engine = &shell.engine;
     engine.link_open(id, dialed, seen_host, now());
-    let mut wire =
-        Wire { engine: &engine, stream, id, thread, input, output: Vec::new(), written: 0, held: false, tick: ticking(TICK) };
+    let socket = Arc::new(LinkSocket { id, stream, output: Mutex::default() });
+    shell.link_sockets.0.write().push(socket.clone());
+    let mut wire = Wire { engine, socket, id, thread, input, held: false, tick: ticking(TICK) };
     let fault = poll_fn(|cx| wire.poll(cx)).await;
+    shell.link_sockets.0.write().retain(|socket| socket.id != id);
     engine.link_closed(id, fault, now());
 }
 
 struct Wire<'e> {
     engine: &'e Engine,
-    stream: TcpStream,
+    socket: Arc<LinkSocket>,
     id: LinkId,
     thread: usize,
     input: BytesMut,
-    output: Vec<u8>,
-    /// How much of the output the socket has taken.
-    written: usize,
     /// The next frame is from the future: nothing is read until its time has come.
     held: bool,
     tick: Interval,
@@ -177,7 +262,7 @@ impl Wire<'_> {
                 Err(fault) => return Poll::Ready(fault),
             }
             if !progress {
-                if self.output.is_empty() {
+                if self.socket.output.lock().bytes.is_empty() {
                     self.engine.link_sleep(self.id, cx.waker());
                 }
                 return Poll::Pending;
@@ -190,29 +275,16 @@ impl Wire<'_> {
     /// One round of reading, merging and writing. Returns whether anything moved.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         let mut moved = self.read(cx)?;
-        if self.output.is_empty() {
-            moved |= self.engine.link_poll(self.id, now(), &mut self.output);
+        let mut output = self.socket.output.lock();
+        if output.bytes.is_empty() {
+            moved |= self.engine.link_poll(self.id, now(), &mut output.bytes);
         }
-        while self.written < self.output.len() {
-            match self.stream.poll_write_ready(cx) {
+        while !output.bytes.is_empty() {
+            match self.socket.stream.poll_write_ready(cx) {
                 Poll::Pending => break,
                 Poll::Ready(ready) => ready.map_err(|_| Fault::Closed)?,
             }
-            match self.stream.try_write(&self.output[self.written..]) {
-                Ok(count) => {
-                    self.written += count;
-                    moved = true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(_) => return Err(Fault::Closed),
-            }
-        }
-        if self.written == self.output.len() {
-            self.written = 0;
-            self.output.clear();
-            if self.output.capacity() > 4 * 1024 * 1024 {
-                self.output = Vec::new();
-            }
+            moved |= self.socket.write(&mut output).map_err(|_| Fault::Closed)?;
         }
         Ok(moved)
     }
@@ -222,12 +294,12 @@ impl Wire<'_> {
         if self.held {
             return Ok(moved);
         }
-        match self.stream.poll_read_ready(cx) {
+        match self.socket.stream.poll_read_ready(cx) {
             Poll::Pending => return Ok(moved),
             Poll::Ready(ready) => ready.map_err(|_| Fault::Closed)?,
         }
         self.input.reserve(READ_BYTES);
-        match self.stream.try_read_buf(&mut self.input) {
+        match self.socket.stream.try_read_buf(&mut self.input) {
             Ok(0) => return Err(Fault::Closed),
             Ok(_) => {
                 self.engine.link_heard(self.id, now());

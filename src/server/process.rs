@@ -77,7 +77,9 @@ pub fn allow_clients(clients: u64) -> u64 {
         return clients;
     }
     let highest = held.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    for (current, maximum) in [(wanted, held.maximum.map(|maximum| maximum.max(wanted))), (highest, held.maximum)] {
+    for (current, maximum) in
+        [(wanted, held.maximum.map(|maximum| maximum.max(wanted))), (highest, held.maximum)]
+    {
         if setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum }).is_ok() {
             return (current - RESERVED_FILES.min(current)).min(clients);
         }

@@ -1,7 +1,8 @@
 //! What the tasks of the shell share: the engine, the identity, the way in, and the way out.
 //!
 //! A stop has two steps. [`Shell::stop`] ends accepting and has every connection run what it has read, answer it and
-//! close; what is still there after [`LINGER`] is cut. Then the identity's clock is written exactly.
+//! close; what is still there after [`LINGER`] is cut. Then the partners get what they lack: every thread stays until
+//! that is done, because links live on any of them. Then the identity's clock is written exactly.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use super::identity::Identity;
 use super::listener::{Incoming, Listening};
 use super::log::Severity;
+use super::peer::LinkSockets;
 use super::process;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -35,12 +37,16 @@ pub struct Shell {
     pub connected: AtomicUsize,
     /// How many of them have become links.
     pub links: AtomicUsize,
+    /// Where what was written goes out to the peers.
+    pub link_sockets: LinkSockets,
     /// `maxclients`, or what the system allows of it.
     pub clients_max: AtomicU64,
     /// Where each thread takes its connections from.
     pub threads: Vec<UnboundedSender<Incoming>>,
     /// Told that the server stops.
     pub stopping: watch::Sender<bool>,
+    /// Told that the partners have what they are going to get.
+    pub handed_over: watch::Sender<bool>,
     /// Some connection was told to close already.
     closing: AtomicBool,
 }
@@ -54,9 +60,11 @@ impl Shell {
             identity,
             connected: AtomicUsize::new(0),
             links: AtomicUsize::new(0),
+            link_sockets: LinkSockets::default(),
             clients_max,
             threads,
             stopping: watch::Sender::new(false),
+            handed_over: watch::Sender::new(false),
             closing: AtomicBool::new(false),
         }
     }
@@ -114,7 +122,7 @@ impl Host for ShellHost {
             } else {
                 "Failed to bind to specified addresses."
             };
-            self.listening.lock().replace(config).map_err(|()| reason.to_owned())?;
+            self.listening.lock().replace(config).map_err(|_| reason.to_owned())?;
         }
         if changes("maxclients") {
             let wanted = u64::from(config.maxclients);

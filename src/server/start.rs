@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::identity::{Identity, IdentityError};
-use super::listener::{self, Incoming, Listener, Listening};
+use super::listener::{self, Incoming, Listener, Listening, NotListening};
 use super::shell::{LINGER, Shell, ShellHost};
 use super::{connection, log, peer, process, ticker, time};
 use crate::command::TABLES;
@@ -35,9 +35,9 @@ pub enum StartError {
     /// `dir` is no directory to work in.
     #[error("Can't chdir to '{0}': {1}")]
     Dir(PathBuf, io::Error),
-    /// A port is taken, an address is not this machine's; the log has said which.
-    #[error("not listening")]
-    Listen,
+    /// See [`NotListening`].
+    #[error(transparent)]
+    Listen(#[from] NotListening),
     /// Neither a port nor a Unix socket.
     #[error("Configured to not listen anywhere, exiting.")]
     Nowhere,
@@ -57,7 +57,7 @@ pub fn run(config: Config, config_file: Option<PathBuf>) -> Result<(), StartErro
     announce(&config, config_file.as_deref());
     let result = serve(config, config_file, severity);
     if let Err(error) = &result
-        && !matches!(error, StartError::Listen)
+        && !matches!(error, StartError::Listen(_))
     {
         tracing::warn!("{error}");
     }
@@ -65,10 +65,17 @@ pub fn run(config: Config, config_file: Option<PathBuf>) -> Result<(), StartErro
 }
 
 fn announce(config: &Config, config_file: Option<&Path>) {
-    tracing::warn!("Meldis {} is starting, bits={}, PID: {}", env!("CARGO_PKG_VERSION"), usize::BITS, std::process::id());
+    tracing::warn!(
+        "Meldis {} is starting, bits={}, PID: {}",
+        env!("CARGO_PKG_VERSION"),
+        usize::BITS,
+        std::process::id()
+    );
     match config_file {
         Some(_) => tracing::warn!("Configuration loaded"),
-        None => tracing::warn!("Warning: no config file specified, using the default config and the command line."),
+        None => tracing::warn!(
+            "Warning: no config file specified, using the default config and the command line."
+        ),
     }
     for notice in config.notices() {
         tracing::warn!("{notice}");
@@ -84,14 +91,14 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
     let (listeners, listening_changes) = unbounded_channel();
-    let listening = Listening::open(&config, listeners).map_err(|()| StartError::Listen)?;
+    let listening = Listening::open(&config, listeners)?;
     let unix = match &config.unixsocket {
         Some(path) => Some(listener::open_unix(path, config.unixsocketperm).inspect_err(|error| {
             tracing::warn!("Failed opening Unix socket: bind: {error}");
         })?),
         None => None,
     };
-    if listening.len() == 0 && unix.is_none() {
+    if listening.is_empty() && unix.is_none() {
         return Err(StartError::Nowhere);
     }
     let (port, pidfile, unixsocket) = (config.port, config.pidfile.clone(), config.unixsocket.clone());
@@ -103,7 +110,9 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     let shell = Arc::new(Shell::new(engine, identity, senders));
     let allowed = process::allow_clients(clients);
     if allowed < clients {
-        tracing::warn!("The system allows {allowed} clients at once, not the {clients} of maxclients: see ulimit -n.");
+        tracing::warn!(
+            "The system allows {allowed} clients at once, not the {clients} of maxclients: see ulimit -n."
+        );
         shell.clients_max.store(allowed, SeqCst);
     }
     let host =
@@ -125,12 +134,14 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
             let runtime = Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(take_connections(shell.clone(), receiver, thread));
             finish(&runtime, &shell);
+            // Its links go on until then: without their tasks the partners' acknowledgements would be read by nobody.
+            let _ = runtime.block_on(shell.handed_over.subscribe().wait_for(|done| *done));
             Ok(())
         };
         running.push(std::thread::Builder::new().name(format!("server-{thread}")).spawn(work)?);
     }
     runtime.block_on(async {
-        tokio::spawn(peer::supervise(shell.engine.clone(), 0));
+        tokio::spawn(peer::supervise(shell.clone(), 0));
         tokio::spawn(ticker::run(shell.clone()));
         tokio::spawn(watch_signals(shell.clone()));
         tokio::spawn(keep_listening(shell.clone(), listening_changes, unix));
@@ -141,6 +152,7 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     });
     finish(&runtime, &shell);
     runtime.block_on(hand_over(&shell));
+    shell.handed_over.send_replace(true);
     for thread in running {
         thread.join().map_err(|_| io::Error::other("a server thread panicked"))??;
     }
@@ -181,7 +193,11 @@ async fn take_connections(shell: Arc<Shell>, mut incoming: UnboundedReceiver<Inc
 }
 
 /// Accepts from the sockets there are at any time. Ends when the server stops.
-async fn keep_listening(shell: Arc<Shell>, mut changes: UnboundedReceiver<Vec<Listener>>, unix: Option<Listener>) {
+async fn keep_listening(
+    shell: Arc<Shell>,
+    mut changes: UnboundedReceiver<Vec<Listener>>,
+    unix: Option<Listener>,
+) {
     let mut stopping = shell.stopping.subscribe();
     let unix = unix.map(|unix| tokio::spawn(listener::accept(shell.clone(), unix)));
     let mut accepting: Vec<JoinHandle<()>> = Vec::new();
@@ -267,6 +283,8 @@ async fn hand_over(shell: &Shell) {
         }
     };
     if tokio::time::timeout(Duration::from_secs(timeout_s), handed).await.is_err() {
-        tracing::warn!("A partner does not have all writes of this node after {timeout_s} s (shutdown-timeout)");
+        tracing::warn!(
+            "A partner does not have all writes of this node after {timeout_s} s (shutdown-timeout)"
+        );
     }
 }

@@ -75,10 +75,8 @@ fn refresh_facts(engine: &Engine, before: Counted) -> Counted {
 
 /// `timeout`: closes who has sent nothing for so long. Who waits, listens or watches is not idle.
 fn close_idle(engine: &Engine, client: &Client, now: Now) {
-    const BUSY: ClientFlags = ClientFlags::BLOCKED
-        .union(ClientFlags::PUBSUB)
-        .union(ClientFlags::MONITOR)
-        .union(ClientFlags::LINK);
+    const BUSY: ClientFlags =
+        ClientFlags::BLOCKED.union(ClientFlags::PUBSUB).union(ClientFlags::MONITOR).union(ClientFlags::LINK);
     let limit_s = engine.limits.idle_s.load(Relaxed);
     let idle_ms = now.unix_ms.saturating_sub(client.active_at_ms.load(Relaxed));
     if limit_s != 0 && idle_ms > limit_s.saturating_mul(1000) && !client.flags().intersects(BUSY) {

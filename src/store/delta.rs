@@ -150,6 +150,7 @@ impl Step {
 pub struct Pos {
     root: Step,
     /// Further steps of an item that LINSERT placed. Boxed: nearly all items have none.
+    #[expect(clippy::box_collection, reason = "one word in every item instead of three")]
     path: Option<Box<Vec<Step>>>,
 }
 

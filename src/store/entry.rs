@@ -14,19 +14,16 @@
 //! Nothing in the body is stamped before `clear`; no element is stamped before its tombstone.
 
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 
 use super::counter::TextCounter;
 use super::delta::{Added, Amount, Change, Element, ElementRef, Kind};
 use super::digest;
 use super::hash::{FieldRegisters, Hash};
+use super::key::Key;
 use super::list::List;
 use super::set::Set;
 use super::zset::Zset;
 use crate::clock::{NTP64, Origin, Stamp};
-
-/// A key. Short ones need no allocation of their own.
-pub type Key = SmallVec<[u8; 24]>;
 
 /// What a merge needs to know besides the delta.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +163,7 @@ pub enum State {
     Object(Box<Object>),
 }
 
-/// A key and what is stored of it.
+/// A key and what is stored of it. Its size counts for every key; a test holds it.
 #[derive(Clone, Debug)]
 pub struct Entry {
     key: Key,
@@ -219,12 +216,13 @@ impl Value<'_> {
 impl Entry {
     /// A key of which nothing was ever stored.
     pub fn blank(key: &[u8]) -> Self {
-        Entry { key: Key::from_slice(key), used_at: 0, in_grave: false, state: State::Cleared(Stamp::NEVER) }
+        Entry { key: Key::new(key), used_at: 0, in_grave: false, state: State::Cleared(Stamp::NEVER) }
     }
 
     /// The key.
+    #[inline]
     pub fn key(&self) -> &[u8] {
-        &self.key
+        self.key.bytes()
     }
 
     /// Whether nothing is stored: the entry may be dropped.
@@ -243,7 +241,12 @@ impl Entry {
                 Body::Set(set) if !set.is_empty() => Some(Value::Set(set)),
                 Body::Zset(zset) if !zset.is_empty() => Some(Value::Zset(zset)),
                 Body::Hash(hash) if !hash.is_empty() => Some(Value::Hash(hash)),
-                Body::None | Body::String(_) | Body::List(_) | Body::Set(_) | Body::Zset(_) | Body::Hash(_) => None,
+                Body::None
+                | Body::String(_)
+                | Body::List(_)
+                | Body::Set(_)
+                | Body::Zset(_)
+                | Body::Hash(_) => None,
             },
         }
     }
@@ -400,7 +403,14 @@ impl Entry {
     }
 
     /// Remembers a single amount after its register was merged; see [`super::counter`].
-    pub fn remember(&mut self, element: Option<&[u8]>, own: Origin, time: NTP64, amount: Amount, stable: NTP64) {
+    pub fn remember(
+        &mut self,
+        element: Option<&[u8]>,
+        own: Origin,
+        time: NTP64,
+        amount: Amount,
+        stable: NTP64,
+    ) {
         if let State::Object(object) = &mut self.state {
             match (&mut object.body, element) {
                 (Body::String(text), None) => text.remember(own, time, amount, stable),
@@ -416,7 +426,10 @@ impl Entry {
         let State::Object(object) = &self.state else { return };
         match &object.body {
             Body::String(text) => {
-                text.sums().iter().filter(|added| added.origin == own).for_each(|added| each(Change::Sum(*added)));
+                text.sums()
+                    .iter()
+                    .filter(|added| added.origin == own)
+                    .for_each(|added| each(Change::Sum(*added)));
             }
             Body::Hash(hash) => hash.iter().for_each(|(name, _)| {
                 if let Some(added) = hash.own_sum(name, own) {
@@ -455,7 +468,7 @@ impl Entry {
 
     /// The same with other stamps, in the same order.
     pub fn restamped(&self, exchange: &impl Fn(Stamp) -> Stamp, cx: MergeContext<'_>) -> Entry {
-        let mut entry = Entry::blank(&self.key);
+        let mut entry = Entry::blank(self.key());
         entry.used_at = self.used_at;
         self.registers(|stamp, change| {
             entry.merge(exchange(stamp), &change.restamped(exchange), cx);
@@ -468,7 +481,13 @@ impl Entry {
     pub fn holds(&self, change: &Change<'_>) -> bool {
         match (&self.state, change) {
             (_, Change::Clear | Change::Kind(_) | Change::Expire(None, _)) => true,
-            (_, Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) | Change::ItemRemove(_)) => true,
+            (
+                _,
+                Change::FieldRemove(_)
+                | Change::MemberRemove(_)
+                | Change::ScoreRemove(_)
+                | Change::ItemRemove(_),
+            ) => true,
             (State::Cleared(_), _) => false,
             (State::Plain(..), change) => matches!(change, Change::Assign(_) | Change::Value(_)),
             (State::Object(object), Change::Expire(Some(_), _)) => {
@@ -478,10 +497,14 @@ impl Entry {
                 (Body::String(text), Change::Assign(_) | Change::Value(_)) => text.base().is_some(),
                 (Body::String(text), Change::Sum(added)) => text.sums().has(added.origin),
                 (Body::Hash(hash), Change::Field(name, _)) => hash.has_base(name),
-                (Body::Hash(hash), Change::FieldSum(name, added)) => hash.own_sum(name, added.origin).is_some(),
+                (Body::Hash(hash), Change::FieldSum(name, added)) => {
+                    hash.own_sum(name, added.origin).is_some()
+                }
                 (Body::Set(set), Change::Member(member)) => set.contains(member),
                 (Body::Zset(zset), Change::Score(member, _)) => zset.has_base(member),
-                (Body::Zset(zset), Change::ScoreSum(member, added)) => zset.own_sum(member, added.origin).is_some(),
+                (Body::Zset(zset), Change::ScoreSum(member, added)) => {
+                    zset.own_sum(member, added.origin).is_some()
+                }
                 (Body::List(list), Change::Item(pos, _) | Change::ItemValue(pos, _)) => list.has(pos),
                 _ => false,
             },
@@ -492,7 +515,9 @@ impl Entry {
     /// the deletion.
     pub fn forget(&mut self, change: &Change<'_>) {
         match (&mut self.state, change) {
-            (State::Plain(..), Change::Assign(_) | Change::Value(_)) => self.state = State::Cleared(Stamp::NEVER),
+            (State::Plain(..), Change::Assign(_) | Change::Value(_)) => {
+                self.state = State::Cleared(Stamp::NEVER)
+            }
             (State::Cleared(_) | State::Plain(..), _) => {}
             (State::Object(object), Change::Expire(Some(_), _)) => {
                 object.expiry = None;
@@ -507,7 +532,9 @@ impl Entry {
                     set.remove(member, Stamp::new(NTP64(u64::MAX), Origin::NONE));
                 }
                 (Body::Zset(zset), Change::Score(member, _)) => zset.forget(member, None),
-                (Body::Zset(zset), Change::ScoreSum(member, added)) => zset.forget(member, Some(added.origin)),
+                (Body::Zset(zset), Change::ScoreSum(member, added)) => {
+                    zset.forget(member, Some(added.origin))
+                }
                 (Body::List(list), Change::Item(pos, _) | Change::ItemValue(pos, _)) => {
                     list.remove(pos);
                 }
@@ -520,7 +547,7 @@ impl Entry {
     /// Panics if an invariant of the module's head does not hold. Walks the whole value.
     pub fn check_invariants(&self, hasher: &ahash::RandomState) {
         let State::Object(object) = &self.state else { return };
-        let mut copy = Entry::blank(&self.key);
+        let mut copy = Entry::blank(self.key());
         let own = Origin::NONE;
         let cx = MergeContext { own, flush: Stamp::NEVER, keep_tombstones: true, hasher };
         self.registers(|stamp, change| {
@@ -590,7 +617,14 @@ fn plain_value<'a>(change: &Change<'a>, cx: MergeContext<'_>) -> Option<&'a [u8]
 
 impl Object {
     fn cleared(clear: Stamp) -> Self {
-        Object { clear, written: Stamp::NEVER, expiry: None, body: Body::None, tombstones: None, buried: false }
+        Object {
+            clear,
+            written: Stamp::NEVER,
+            expiry: None,
+            body: Body::None,
+            tombstones: None,
+            buried: false,
+        }
     }
 
     fn live_expiry(&self) -> Option<&Expiry> {
@@ -613,7 +647,9 @@ impl Object {
         let kind = self.body.kind().map_or(0, |kind| if kind == Kind::String { 0 } else { kind as u64 + 1 });
         let mut digest = digest::mix(hash, self.body.digest().wrapping_add(kind));
         let mut volatile = false;
-        if let Some(expiry) = self.live_expiry() && let Some(at_ms) = expiry.at_ms {
+        if let Some(expiry) = self.live_expiry()
+            && let Some(at_ms) = expiry.at_ms
+        {
             volatile = true;
             digest = digest.wrapping_add(digest::mix(hash ^ at_ms, digest::term(1, expiry.stamp)));
         }
@@ -640,10 +676,12 @@ impl Object {
                 Body::String(text) => text.merge_base(value, stamp, cx.own).into(),
                 _ => Merged::NOTHING,
             }),
-            Change::Sum(added) => self.write(Kind::String, added.stamp(), None, cx, |body, clear| match body {
-                Body::String(text) => Merged::changed_if(text.merge_sum(*added, clear)),
-                _ => Merged::NOTHING,
-            }),
+            Change::Sum(added) => {
+                self.write(Kind::String, added.stamp(), None, cx, |body, clear| match body {
+                    Body::String(text) => Merged::changed_if(text.merge_sum(*added, clear)),
+                    _ => Merged::NOTHING,
+                })
+            }
             Change::Field(name, value) => {
                 self.write(Kind::Hash, stamp, Some(ElementRef::Field(name)), cx, |body, _| match body {
                     Body::Hash(hash) => hash.merge(name, value, stamp, cx.own).into(),
@@ -691,12 +729,10 @@ impl Object {
                     _ => Merged::NOTHING,
                 })
             }
-            Change::FieldRemove(name) => {
-                self.remove(ElementRef::Field(name), stamp, cx, |body| match body {
-                    Body::Hash(hash) => hash.remove(name, stamp, cx.own),
-                    _ => (false, false),
-                })
-            }
+            Change::FieldRemove(name) => self.remove(ElementRef::Field(name), stamp, cx, |body| match body {
+                Body::Hash(hash) => hash.remove(name, stamp, cx.own),
+                _ => (false, false),
+            }),
             Change::MemberRemove(member) => {
                 self.remove(ElementRef::Member(member), stamp, cx, |body| match body {
                     Body::Set(set) => (set.remove(member, stamp), false),
@@ -868,7 +904,9 @@ impl Object {
                 self.body = Body::None;
                 self.written = Stamp::NEVER;
                 self.expiry = None;
-            } else if settled && (expiry.at_ms.is_none() || self.live_expiry().is_none() || !self.body.is_alive()) {
+            } else if settled
+                && (expiry.at_ms.is_none() || self.live_expiry().is_none() || !self.body.is_alive())
+            {
                 self.expiry = None;
             }
         }
@@ -907,7 +945,9 @@ impl Object {
         if self.clear != Stamp::NEVER {
             each(self.clear, Change::Clear);
         }
-        if let Some(kind) = self.body.kind() && self.written != Stamp::NEVER {
+        if let Some(kind) = self.body.kind()
+            && self.written != Stamp::NEVER
+        {
             each(self.written, Change::Kind(kind));
         }
         match &self.body {
@@ -936,7 +976,10 @@ impl Object {
                     if let Some((stamp, value)) = counter.base() {
                         each(stamp, Change::Field(name, value));
                     }
-                    counter.sums().iter().for_each(|added| each(added.stamp(), Change::FieldSum(name, *added)));
+                    counter
+                        .sums()
+                        .iter()
+                        .for_each(|added| each(added.stamp(), Change::FieldSum(name, *added)));
                 }
             }),
         }

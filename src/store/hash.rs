@@ -160,10 +160,18 @@ impl Hash {
     }
 
     /// See [`Sums::after_adding`](super::counter::Sums::after_adding).
-    pub(super) fn after_adding(&self, name: &[u8], amount: Amount, stamp: Stamp, clear: Stamp) -> Option<Added> {
+    pub(super) fn after_adding(
+        &self,
+        name: &[u8],
+        amount: Amount,
+        stamp: Stamp,
+        clear: Stamp,
+    ) -> Option<Added> {
         match self.fields.get(name) {
             Some(Field::Counter(counter)) => counter.after_adding(amount, stamp, clear),
-            Some(Field::Plain(base, _)) => TextCounter::default().after_adding(amount, stamp, clear.max(*base)),
+            Some(Field::Plain(base, _)) => {
+                TextCounter::default().after_adding(amount, stamp, clear.max(*base))
+            }
             None => TextCounter::default().after_adding(amount, stamp, clear),
         }
     }

@@ -6,7 +6,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`delta`] | deltas as data, list positions |
-//! | [`entry`] | one key and its `merge` |
+//! | [`entry`], [`key`] | one key and its `merge` |
 //! | [`counter`] | numbers that are added to: base and sums |
 //! | [`hash`], [`list`], [`set`], [`zset`] (with [`ranked`]) | elements by type |
 //! | [`shard`] | a range of the keyspace: table, expiry, collection, scan |
@@ -17,6 +17,7 @@ pub mod delta;
 pub mod digest;
 pub mod entry;
 pub mod hash;
+pub mod key;
 pub mod list;
 pub mod ranked;
 pub mod set;

@@ -21,6 +21,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::delta::Change;
 use super::digest;
@@ -49,6 +50,11 @@ impl KeyHash {
     /// The range the key lies in.
     pub fn range(&self) -> usize {
         range_of(self.order)
+    }
+
+    /// The range a key lies in, by one hash.
+    pub fn range_of(key: &[u8]) -> usize {
+        range_of(digest::hash(key))
     }
 }
 
@@ -105,7 +111,8 @@ struct Grave {
 /// One range of all keyspaces.
 #[derive(Debug, Default)]
 pub struct Shard {
-    spaces: Vec<Space>,
+    /// The first one inline: nearly all data is there, and each command looks at it.
+    spaces: SmallVec<[Space; 1]>,
     expiring: BinaryHeap<Reverse<(u64, u32, u64)>>,
     graves: VecDeque<Grave>,
 }
@@ -197,7 +204,10 @@ impl Shard {
                 *live -= 1;
                 *volatile -= usize::from(before.volatile);
                 *digest = digest.wrapping_sub(before.digest);
-                self.graves.push_back(Grave { time: Stamp::instant(at_ms).time, space: index, hash });
+                if !entry.in_grave {
+                    entry.in_grave = true;
+                    self.graves.push_back(Grave { time: Stamp::instant(at_ms).time, space: index, hash });
+                }
             }
             return (None, before.live);
         }
@@ -208,6 +218,7 @@ impl Shard {
     }
 
     /// Applies one delta to a key. `used_at` as in [`Entry`].
+    #[expect(clippy::too_many_arguments, reason = "one call per delta: a struct would only rename them")]
     pub fn merge(
         &mut self,
         space: u32,
@@ -226,7 +237,8 @@ impl Shard {
             keep_tombstones: cx.keep_tombstones,
             hasher: cx.hasher,
         };
-        let slot = space.table.entry(hash.slot, |entry| entry.key() == key, |entry| cx.hasher.hash_one(entry.key()));
+        let slot =
+            space.table.entry(hash.slot, |entry| entry.key() == key, |entry| cx.hasher.hash_one(entry.key()));
         let (before, merged, mut occupied) = match slot {
             hashbrown::hash_table::Entry::Occupied(mut occupied) => {
                 let entry = occupied.get_mut();
@@ -253,7 +265,9 @@ impl Shard {
         }
         space.reweigh(before.0, after.0);
         // A buried key that comes back has no heap entry left, even if it expires when it did.
-        if (before.1, before.2) != (after.1, after.2) && let Some(at_ms) = after.1 {
+        if (before.1, before.2) != (after.1, after.2)
+            && let Some(at_ms) = after.1
+        {
             self.expiring.push(Reverse((at_ms, index, hash.slot)));
             self.rebuild_expiring_if_stale();
         }
@@ -301,11 +315,8 @@ impl Shard {
             hasher: cx.hasher,
         };
         // Entries that outlive the flush were written by nodes that had not seen it: few, if any.
-        let mut kept = HashTable::new();
-        let survivors: Vec<Box<Entry>> = space
-            .table
-            .extract_if(|entry| entry.newest() >= stamp)
-            .collect();
+        let mut kept: HashTable<Box<Entry>> = HashTable::new();
+        let survivors: Vec<Box<Entry>> = space.table.extract_if(|entry| entry.newest() >= stamp).collect();
         let dropped = std::mem::take(&mut space.table);
         (space.live, space.volatile, space.digest) = (0, 0, 0);
         for mut entry in survivors {
@@ -319,7 +330,7 @@ impl Shard {
             if entry.in_grave {
                 self.graves.push_back(Grave { time: stamp.time, space: index, hash });
             }
-            kept.insert_unique(hash.slot, entry, |entry: &Box<Entry>| cx.hasher.hash_one(entry.key()));
+            kept.insert_unique(hash.slot, entry, |entry| cx.hasher.hash_one(entry.key()));
         }
         space.table = kept;
         Flushed(vec![dropped])
@@ -370,7 +381,9 @@ impl Shard {
             let Some(space) = self.spaces.get_mut(grave.space as usize) else { continue };
             let mut change = (Weight::default(), Weight::default());
             let mut again = false;
-            let found = space.table.find_entry(grave.hash.slot, |entry| digest::hash(entry.key()) == grave.hash.order);
+            let found = space
+                .table
+                .find_entry(grave.hash.slot, |entry| digest::hash(entry.key()) == grave.hash.order);
             if let Ok(mut occupied) = found {
                 let entry = occupied.get_mut();
                 let before = entry.weight(grave.hash.order);
@@ -400,7 +413,13 @@ impl Shard {
 
     /// The next `count` or more entries whose unkeyed hash is at least `from`, in that order, of those that
     /// `include` takes; and the hash to go on from, `None` at the end of the range.
-    pub fn scan(&self, space: u32, from: u64, count: usize, include: impl Fn(&Entry) -> bool) -> (Vec<&Entry>, Option<u64>) {
+    pub fn scan(
+        &self,
+        space: u32,
+        from: u64,
+        count: usize,
+        include: impl Fn(&Entry) -> bool,
+    ) -> (Vec<&Entry>, Option<u64>) {
         let mut found: Vec<(u64, &Entry)> = self
             .entries(space)
             .map(|entry| (digest::hash(entry.key()), entry))
@@ -479,13 +498,16 @@ impl Shard {
         let spaces = &self.spaces;
         self.expiring.retain(|Reverse((at_ms, index, slot))| {
             spaces.get(*index as usize).is_some_and(|space| {
-                space.table.iter_hash(*slot).any(|entry| entry.expires_at_ms() == Some(*at_ms) && !entry.is_buried())
+                space
+                    .table
+                    .iter_hash(*slot)
+                    .any(|entry| entry.expires_at_ms() == Some(*at_ms) && !entry.is_buried())
             })
         });
     }
 }
 
-fn space_mut(spaces: &mut Vec<Space>, index: u32) -> &mut Space {
+fn space_mut(spaces: &mut SmallVec<[Space; 1]>, index: u32) -> &mut Space {
     let index = index as usize;
     while spaces.len() <= index {
         spaces.push(Space::new());

@@ -39,7 +39,8 @@ pub(crate) const GROUP: Group = Group {
         (4, Encoding, "OBJECT ENCODING key"),
         (1, Shape, "!OBJECT REFCOUNT key"),
         (1, Exact, "OBJECT FREQ key"),
-        (1, Seconds, "!OBJECT IDLETIME key"),
+        // Redis tells of a small integer when any key that holds it was last used.
+        (1, Shape, "!OBJECT IDLETIME key"),
         (1, Exact, "!OBJECT (NOSUCH key|ENCODING)"),
         (1, Exact, "!OBJECT"),
         (2, Exact, "DBSIZE"),

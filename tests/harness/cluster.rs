@@ -13,7 +13,7 @@ use super::place::Port;
 use super::proxy::{BOTH, Direction, Proxy};
 use super::server::{Program, Server};
 use super::value::Value;
-use super::{PATIENCE, show_bytes};
+use super::{PATIENCE, show_bytes, until};
 
 /// How a node is told of its partners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +254,20 @@ impl Cluster {
         self.lanes(from, to).iter().map(|(proxy, direction)| proxy.bytes(*direction)).sum()
     }
 
+    /// Waits until the links of all running nodes are up, whatever the nodes hold: for tests under load.
+    #[track_caller]
+    pub fn linked(&self) {
+        let nodes: Vec<&Server> = self.nodes.iter().filter(|node| node.running().is_some()).collect();
+        for node in &nodes {
+            let mut client = node.client();
+            let up = || {
+                let info = check_links(&client.ok(&["INFO", "replication"]).text());
+                info.is_ok() && check_peers(&client.ok(&["MELD", "PEERS"]), nodes.len() - 1).is_ok()
+            };
+            until("all links are up", up);
+        }
+    }
+
     /// Waits until the links of all running nodes are up and their digests equal, twice in a row.
     ///
     /// # Panics
@@ -287,7 +301,8 @@ pub fn settle_servers(nodes: &[&Server], patience: Duration) {
                 Err(why) => why,
                 Ok(_) => "the digests are equal but still changing".to_owned(),
             };
-            panic!("the nodes did not settle in {patience:?}: {why}\n{}", differing_keys(nodes));
+            let (keys, links) = (differing_keys(nodes), shown_links(nodes));
+            panic!("the nodes did not settle in {patience:?}: {why}\n{keys}\n{links}");
         }
         before = view.ok();
         std::thread::sleep(Duration::from_millis(5));
@@ -333,26 +348,45 @@ fn look(node: &Server, partners: usize, client: &mut Option<Client>) -> Result<V
         Ok(reply) => Ok(reply),
         Err(error) => Err(format!("{}: {error}", args.join(" "))),
     };
-    check_links(&ask(&["INFO", "replication"])?.text(), node.program(), partners)?;
+    check_links(&ask(&["INFO", "replication"])?.text())?;
+    if node.program() == Program::Meldis {
+        check_peers(&ask(&["MELD", "PEERS"])?, partners)?;
+    }
     match node.program() {
         Program::Meldis => Ok(vec![ask(&["MELD", "DIGEST"])?, ask(&["DEBUG", "DIGEST"])?]),
         Program::Redis => Ok(vec![ask(&["DEBUG", "DIGEST"])?]),
     }
 }
 
-fn check_links(info: &str, program: Program, partners: usize) -> Result<(), String> {
-    let links: Vec<&str> = info.lines().filter(|line| line.contains("_link_status:")).collect();
-    if let Some(down) = links.iter().find(|line| !line.trim_end().ends_with(":up")) {
-        return Err(format!("INFO replication says {}", down.trim_end()));
+/// The links a node was configured to have, in KeyDB's words.
+fn check_links(info: &str) -> Result<(), String> {
+    let says = |name: &str, good: &str| {
+        let line = info.lines().find(|line| line.contains(name) && !line.trim_end().ends_with(good));
+        line.map_or(Ok(()), |line| Err(format!("INFO replication says {}", line.trim_end())))
+    };
+    says("_link_status:", ":up")?;
+    says("_sync_in_progress:", ":0")
+}
+
+/// The links it has, by whomever they were dialed.
+fn check_peers(peers: &Value, partners: usize) -> Result<(), String> {
+    let up = peers.items().into_iter().filter(|peer| {
+        let texts = peer.texts();
+        texts.chunks(2).any(|pair| pair[0] == "link" && pair[1] == "up")
+    });
+    match up.count() {
+        up if up < partners => Err(format!("MELD PEERS shows {up} links of {partners}")),
+        _ => Ok(()),
     }
-    let links = links.iter().filter(|line| !line.starts_with("master_global_")).count();
-    if program == Program::Meldis && links < partners {
-        return Err(format!("INFO replication shows {links} links of {partners}"));
-    }
-    match info.lines().find(|line| line.contains("_sync_in_progress:") && !line.trim_end().ends_with(":0")) {
-        Some(syncing) => Err(format!("INFO replication says {}", syncing.trim_end())),
-        None => Ok(()),
-    }
+}
+
+/// What each node says of its partners.
+fn shown_links(nodes: &[&Server]) -> String {
+    let shown = |(index, node): (usize, &&Server)| {
+        let peers = node.try_client().and_then(|mut client| client.try_cmd(&["MELD", "PEERS"]));
+        format!("node {index}: {}", peers.map_or_else(|error| error.to_string(), |peers| peers.to_string()))
+    };
+    nodes.iter().enumerate().map(shown).collect::<Vec<_>>().join("\n")
 }
 
 const KEYS_SHOWN: usize = 20;
@@ -383,7 +417,7 @@ fn listing(node: &Server) -> BTreeMap<(usize, Vec<u8>), String> {
     let mut found = BTreeMap::new();
     let Ok(mut client) = node.try_client() else { return found };
     for db in 0..16 {
-        if client.try_cmd(&["SELECT", &db.to_string()]).map_or(true, |reply| reply.is_error()) {
+        if db > 0 && client.try_cmd(&["SELECT", &db.to_string()]).map_or(true, |reply| reply.is_error()) {
             break;
         }
         let mut cursor = b"0".to_vec();
@@ -411,6 +445,22 @@ fn describe(client: &mut Client, key: &[u8]) -> String {
     };
     let digest = ask(&[b"DEBUG", b"DIGEST-VALUE", key]);
     let (kind, expires) = (ask(&[b"TYPE", key]), ask(&[b"PEXPIRETIME", key]));
+    let stamp = ask(&[b"MELD", b"STAMP", key]);
+    // In no order: that of hashes and sets may differ.
+    let mut ask = |args: &[&[u8]]| match client.try_cmd(args) {
+        Ok(Value::Array(items)) => {
+            let mut texts: Vec<String> = match kind.as_str() {
+                "hash" => items.chunks(2).map(|pair| format!("{} {}", pair[0], pair[1])).collect(),
+                _ => items.iter().map(Value::to_string).collect(),
+            };
+            if matches!(kind.as_str(), "hash" | "set") {
+                texts.sort();
+            }
+            format!("[{}]", texts.join(" "))
+        }
+        Ok(reply) => reply.to_string(),
+        Err(error) => error.to_string(),
+    };
     let value = match kind.as_str() {
         "string" => ask(&[b"GET", key]),
         "list" => ask(&[b"LRANGE", key, b"0", b"20"]),
@@ -421,7 +471,7 @@ fn describe(client: &mut Client, key: &[u8]) -> String {
         _ => String::new(),
     };
     let value: String = value.chars().take(400).collect();
-    format!("{kind} {value} expires {expires} digest {digest}")
+    format!("{kind} {value} expires {expires} digest {digest} stamp {stamp}")
 }
 
 fn node_args(options: &Options, doors: &[u16], index: usize) -> Vec<String> {

@@ -46,6 +46,7 @@ pub struct Server {
     port: Port,
     folder: TempDir,
     args: Vec<String>,
+    envs: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -84,7 +85,7 @@ impl Server {
         let folder = TempDir::new();
         fs::create_dir_all(folder.path().join("data")).expect("the data directory");
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Server { program, port, folder, args, child: None }
+        Server { program, port, folder, args, envs: Vec::new(), child: None }
     }
 
     /// Starts the process and waits until it answers PING.
@@ -121,7 +122,7 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("the log file");
         let mut command = Command::new(self.program.path());
         command.args(["--port", &self.port().to_string(), "--dir", &self.data_dir().to_string_lossy()]);
-        command.args(&self.args).env("LC_ALL", "C").stdin(Stdio::null());
+        command.args(&self.args).env("LC_ALL", "C").envs(self.envs.clone()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("the log file")).stderr(log);
         self.child =
             Some(command.spawn().unwrap_or_else(|error| panic!("start {}: {error}", self.program.path())));
@@ -204,6 +205,11 @@ impl Server {
     /// Adds directives for the next start.
     pub fn add_args(&mut self, args: &[&str]) {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+    }
+
+    /// Sets the environment of the next start, besides what the test itself runs in.
+    pub fn set_envs(&mut self, envs: &[(&str, &str)]) {
+        self.envs = envs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
     }
 
     /// SIGKILL: as a crash. The directory stays.

@@ -17,7 +17,9 @@ pub fn seen(world: &World, node: usize) -> Everything {
         let cell = engine.cell(range).lock();
         for space in 0..cell.shard.spaces() {
             let entries = cell.shard.entries(space);
-            all.extend(entries.filter_map(|entry| Some(((space, entry.key().to_vec()), Seen::of(entry, now_ms)?))));
+            all.extend(
+                entries.filter_map(|entry| Some(((space, entry.key().to_vec()), Seen::of(entry, now_ms)?))),
+            );
         }
     }
     all
@@ -31,10 +33,18 @@ fn show(key: &(u32, Vec<u8>), value: Option<&SeenKey>) -> String {
         Some((seen, expiry)) => {
             text += &match seen {
                 Seen::String(value) => format!("string {}", lossy(value)),
-                Seen::List(items) => format!("list {:?}", items.iter().map(|item| lossy(item)).collect::<Vec<_>>()),
-                Seen::Set(members) => format!("set {:?}", members.iter().map(|m| lossy(m)).collect::<Vec<_>>()),
-                Seen::Zset(scores) => format!("zset {:?}", scores.iter().map(|(m, s)| (lossy(m), s)).collect::<Vec<_>>()),
-                Seen::Hash(fields) => format!("hash {:?}", fields.iter().map(|(f, v)| (lossy(f), lossy(v))).collect::<Vec<_>>()),
+                Seen::List(items) => {
+                    format!("list {:?}", items.iter().map(|item| lossy(item)).collect::<Vec<_>>())
+                }
+                Seen::Set(members) => {
+                    format!("set {:?}", members.iter().map(|m| lossy(m)).collect::<Vec<_>>())
+                }
+                Seen::Zset(scores) => {
+                    format!("zset {:?}", scores.iter().map(|(m, s)| (lossy(m), s)).collect::<Vec<_>>())
+                }
+                Seen::Hash(fields) => {
+                    format!("hash {:?}", fields.iter().map(|(f, v)| (lossy(f), lossy(v))).collect::<Vec<_>>())
+                }
             };
             text += &format!(" expiry {expiry:?}");
         }
@@ -73,7 +83,12 @@ pub fn nodes_equal(world: &World) -> Result<Everything, String> {
         let differ = differences(&first, &other);
         if let Some(key) = differ.first() {
             let mut text = format!("n{} and n{node} differ in {} keys:\n", up[0], differ.len());
-            text += &format!("  n{}: {}\n  n{node}: {}\n", up[0], show(key, first.get(key)), show(key, other.get(key)));
+            text += &format!(
+                "  n{}: {}\n  n{node}: {}\n",
+                up[0],
+                show(key, first.get(key)),
+                show(key, other.get(key))
+            );
             up.iter().for_each(|node| text += &registers(world, *node, key));
             return Err(text);
         }
@@ -89,7 +104,9 @@ pub fn nodes_equal(world: &World) -> Result<Everything, String> {
             for node in &up {
                 let cell = world.engine(*node).cell(ranges[0].into()).lock();
                 let keys: Vec<_> = (0..cell.shard.spaces())
-                    .flat_map(|space| cell.shard.entries(space).map(move |entry| (space, entry.key().to_vec())))
+                    .flat_map(|space| {
+                        cell.shard.entries(space).map(move |entry| (space, entry.key().to_vec()))
+                    })
                     .collect();
                 drop(cell);
                 for key in keys {
@@ -125,7 +142,11 @@ pub fn equals_model(world: &World, everything: &Everything) -> Result<(), String
         None => Ok(()),
         Some(key) => {
             let mut text = format!("the nodes differ from the model, {} keys:\n", differ.len());
-            text += &format!("  nodes: {}\n  model: {}\n", show(key, everything.get(key)), show(key, model.get(key)));
+            text += &format!(
+                "  nodes: {}\n  model: {}\n",
+                show(key, everything.get(key)),
+                show(key, model.get(key))
+            );
             text += &registers(world, node, key);
             text += &world.history.of(key);
             Err(text)

@@ -12,6 +12,9 @@ use crate::model::{Model, Step};
 /// One number of one origin: keyspace, key, field or member.
 type Register = (Origin, u32, Vec<u8>, Option<Vec<u8>>);
 
+/// Who added to what: the key, and its field or member.
+type Counted = (Origin, Vec<u8>, Option<Vec<u8>>);
+
 /// See the module's head.
 #[derive(Default)]
 pub struct History {
@@ -19,7 +22,7 @@ pub struct History {
     /// A node gave stamps back: what was captured is not what stands.
     pub restated: bool,
     /// What clients added, in order, whatever the keyspace. Sums say totals only.
-    amounts: BTreeMap<(Origin, Vec<u8>, Option<Vec<u8>>), VecDeque<Amount>>,
+    amounts: BTreeMap<Counted, VecDeque<Amount>>,
 }
 
 /// Effects in stamp order, and what cannot be judged.

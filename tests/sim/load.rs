@@ -165,7 +165,8 @@ impl Load {
     pub fn run(&self, world: &mut World, node: usize) {
         let session = world.random.below(SESSIONS);
         if world.random.chance(self.transactions) {
-            let lines: Vec<_> = (0..2 + world.random.below(3)).map(|_| self.line(&mut world.random)).collect();
+            let lines: Vec<_> =
+                (0..2 + world.random.below(3)).map(|_| self.line(&mut world.random)).collect();
             world.command(node, session, &[b"MULTI".to_vec()]);
             lines.iter().for_each(|line| drop(world.command(node, session, line)));
             let reply = world.command(node, session, &[b"EXEC".to_vec()]);

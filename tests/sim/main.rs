@@ -24,8 +24,10 @@ const SEEDS: u64 = 200;
 
 #[test]
 fn nodes_are_equal_after_every_storm() {
-    let only = std::env::var("MELDIS_SEED").ok().map(|seed| seed.parse::<u64>().expect("MELDIS_SEED is a number"));
-    let count = std::env::var("MELDIS_SEEDS").map_or(SEEDS, |count| count.parse().expect("MELDIS_SEEDS is a number"));
+    let only =
+        std::env::var("MELDIS_SEED").ok().map(|seed| seed.parse::<u64>().expect("MELDIS_SEED is a number"));
+    let count =
+        std::env::var("MELDIS_SEEDS").map_or(SEEDS, |count| count.parse().expect("MELDIS_SEEDS is a number"));
     let seeds: Vec<u64> = only.map_or_else(|| (1..=count).collect(), |seed| vec![seed]);
     let failed = storm::weather_all(&seeds, Faults::empty(), usize::MAX);
     for (seed, report) in &failed {

@@ -125,7 +125,9 @@ impl Slot {
             Data::Set(members) if members.is_empty() => return None,
             Data::Set(members) => Seen::Set(members.clone()),
             Data::Zset(scores) if scores.is_empty() => return None,
-            Data::Zset(scores) => Seen::Zset(scores.iter().map(|(m, score)| (m.clone(), format!("{score}"))).collect()),
+            Data::Zset(scores) => {
+                Seen::Zset(scores.iter().map(|(m, score)| (m.clone(), format!("{score}"))).collect())
+            }
             Data::Hash(fields) if fields.is_empty() => return None,
             Data::Hash(fields) => Seen::Hash(fields.clone()),
         };

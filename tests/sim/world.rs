@@ -48,7 +48,14 @@ pub struct Plan {
 impl Plan {
     /// A quiet network of nodes with roomy backlogs.
     pub fn calm(nodes: usize) -> Plan {
-        Plan { nodes, backlog_bytes: 1 << 20, absence_s: 86_400, full_mesh: true, delay_us: 500, piece_bytes: 65_536 }
+        Plan {
+            nodes,
+            backlog_bytes: 1 << 20,
+            absence_s: 86_400,
+            full_mesh: true,
+            delay_us: 500,
+            piece_bytes: 65_536,
+        }
     }
 }
 
@@ -201,7 +208,8 @@ impl World {
         let origin = Origin::new(at.id, at.incarnation);
         let mut engine = Engine::new(origin, at.floor, 1, seeds, config, TABLES);
         engine.plant(self.faults);
-        at.sessions = (0..SESSIONS).map(|n| engine.connect(format!("c{n}:1"), "s:1".into(), now, 0)).collect();
+        at.sessions =
+            (0..SESSIONS).map(|n| engine.connect(format!("c{n}:1"), "s:1".into(), now, 0)).collect();
         at.engine = Some(engine);
         (at.captured, at.clock, at.ticked_us, at.back_at_us) = (0, NTP64(0), self.now_us, None);
         if self.trace {
@@ -262,7 +270,8 @@ impl World {
             }
         }
         self.finish_dialing();
-        let mut ends: Vec<(usize, usize)> = (0..self.connections.len()).flat_map(|at| [(at, 0), (at, 1)]).collect();
+        let mut ends: Vec<(usize, usize)> =
+            (0..self.connections.len()).flat_map(|at| [(at, 0), (at, 1)]).collect();
         for at in (1..ends.len()).rev() {
             ends.swap(at, self.random.below(at + 1));
         }
@@ -304,7 +313,8 @@ impl World {
         for connection in &mut self.connections {
             for from in 0..2 {
                 let (a, b) = connection.ends.split_at_mut(1);
-                let (sender, receiver) = if from == 0 { (&mut a[0], &mut b[0]) } else { (&mut b[0], &mut a[0]) };
+                let (sender, receiver) =
+                    if from == 0 { (&mut a[0], &mut b[0]) } else { (&mut b[0], &mut a[0]) };
                 if self.paths[sender.node][receiver.node].stalled_until_us > now_us {
                     continue;
                 }
@@ -352,7 +362,8 @@ impl World {
     fn finish_dialing(&mut self) {
         let now_us = self.now_us;
         let due: Vec<Dialing> = {
-            let (due, later) = std::mem::take(&mut self.dialing).into_iter().partition(|dialing| dialing.at_us <= now_us);
+            let (due, later) =
+                std::mem::take(&mut self.dialing).into_iter().partition(|dialing| dialing.at_us <= now_us);
             self.dialing = later;
             due
         };
@@ -527,7 +538,11 @@ impl World {
         }
         let sequences = |node: usize| -> BTreeMap<Origin, u64> {
             let mesh = self.engine(node).mesh.lock();
-            mesh.vector().iter().map(|(origin, progress)| (origin, progress.sequence)).filter(|(_, n)| *n > 0).collect()
+            mesh.vector()
+                .iter()
+                .map(|(origin, progress)| (origin, progress.sequence))
+                .filter(|(_, n)| *n > 0)
+                .collect()
         };
         let first = sequences(up[0]);
         up.iter().all(|node| {
@@ -548,7 +563,10 @@ impl World {
             text += &format!(
                 "n{node} {} vector {:?} linked {:?} pull {:?} skewed {:?} now {} clock {}\n",
                 engine.clock.origin(),
-                mesh.vector().iter().map(|(origin, progress)| (origin, progress.sequence)).collect::<Vec<_>>(),
+                mesh.vector()
+                    .iter()
+                    .map(|(origin, progress)| (origin, progress.sequence))
+                    .collect::<Vec<_>>(),
                 mesh.linked().collect::<Vec<_>>(),
                 mesh.pull().map(|pull| (pull.link, pull.done, pull.total)),
                 mesh.links().filter(|(_, link)| link.skewed).count(),

@@ -1,0 +1,174 @@
+//! Wrong clocks, by libfaketime (Debian package `faketime`): one node's wall clock is off, its monotonic one is not.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::harness::{Options, Pair, Suite, TempDir, until};
+use crate::load::{Load, check_sums};
+use crate::seen::{lasting, link, logged};
+
+/// The wall clock of a process, so many seconds off the machine's.
+struct Clock {
+    folder: TempDir,
+}
+
+impl Clock {
+    fn at(seconds: i64) -> Clock {
+        let clock = Clock { folder: TempDir::new() };
+        clock.set(seconds);
+        clock
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("offset")
+    }
+
+    /// Steps it, also while the process runs: seen within a second.
+    fn set(&self, seconds: i64) {
+        let new = self.folder.path().join("new");
+        fs::write(&new, format!("{seconds:+}\n")).unwrap();
+        fs::rename(new, self.file()).unwrap();
+    }
+
+    /// Has the next start of a node live by this clock.
+    fn give_to(&self, pair: &mut Pair, node: usize) {
+        let file = self.file();
+        pair.node_mut(node).set_envs(&[
+            ("LD_PRELOAD", &library()),
+            ("FAKETIME_TIMESTAMP_FILE", &file.to_string_lossy()),
+            ("FAKETIME_CACHE_DURATION", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]);
+    }
+}
+
+fn library() -> String {
+    let found = fs::read_dir("/usr/lib").unwrap().flatten().find_map(|folder| {
+        let file = folder.path().join("faketime/libfaketimeMT.so.1");
+        file.exists().then(|| file.to_string_lossy().into_owned())
+    });
+    found.expect("libfaketimeMT.so.1 below /usr/lib: install the Debian package faketime")
+}
+
+/// A pair whose second node lives by this clock.
+fn pair_with(clock: &Clock, args: &[&str]) -> Pair {
+    let mut pair = Pair::prepare(Options::new(2).proxied().args(args));
+    clock.give_to(&mut pair, 1);
+    pair.launch(0);
+    pair.launch(1);
+    pair
+}
+
+#[test]
+fn stamps_still_rise_when_the_clock_is_set_back_across_a_restart() {
+    let mut suite = Suite::new("pair clocks: back across a restart");
+    for crash in [false, true] {
+        let clock = Clock::at(0);
+        // B takes what its partner writes ten seconds ahead of it.
+        let mut pair = pair_with(&clock, &["--max-clock-drift", "20000"]);
+        pair.settle();
+        let mut b = pair.client(1);
+        b.ok(&["SET", "k", "before"]);
+        b.ok(&["SET", "gone", "before"]);
+        b.ok(&["SADD", "s", "before"]);
+        pair.settle();
+        // Cut off, so that B cannot learn the time from its partner.
+        pair.cut();
+        clock.set(-10);
+        if crash {
+            pair.crash(1)
+        } else {
+            pair.restart(1)
+        }
+        let mut b = pair.client(1);
+        b.ok(&["SET", "k", "after"]);
+        b.ok(&["SET", "gone", "again"]);
+        b.ok(&["DEL", "gone"]);
+        pair.heal();
+        pair.settle();
+        for node in [0, 1] {
+            assert_eq!(pair.client(node).run("GET k"), "after", "node {node}, crash {crash}");
+            assert_eq!(pair.client(node).run("EXISTS gone"), 0, "node {node}, crash {crash}");
+            assert_eq!(pair.client(node).run("SMEMBERS s"), ["before"]);
+        }
+        suite.add(1);
+    }
+}
+
+#[test]
+fn a_clock_an_hour_ahead_is_held_shown_and_taken_when_allowed() {
+    let _suite = Suite::new("pair clocks: an hour ahead");
+    let clock = Clock::at(3600);
+    let pair = pair_with(&clock, &[]);
+    let [mut a, mut b] = pair.clients();
+    b.ok(&["SET", "k", "future"]);
+    b.ok(&["SET", "only-b", "1"]);
+    until("A shows the skew", || link(&mut a) == "clock_skew");
+    until("the log tells of it", || logged(pair.node(0), "Clock skew") > 0);
+    let loads = [Load::without_expiry(pair.node(0), 171), Load::without_expiry(pair.node(1), 172)];
+    a.ok(&["SET", "k", "present"]);
+    a.ok(&["SET", "only-a", "1"]);
+    until("A's writes reach B", || b.run("GET only-a") == "1");
+    assert_eq!(a.run("GET k"), "present");
+    assert!(a.run("GET only-b").is_null());
+    lasting(500);
+    assert_eq!(link(&mut a), "clock_skew");
+    let tallies = loads.map(Load::stop);
+    a.ok(&["CONFIG", "SET", "max-clock-drift", "7200000"]);
+    pair.settle();
+    assert_eq!(a.run("GET k"), "future");
+    assert_eq!(a.run("GET only-b"), "1");
+    // Having seen the future, A writes behind it.
+    a.ok(&["SET", "k", "latest"]);
+    pair.settle();
+    assert_eq!(b.run("GET k"), "latest");
+    check_sums(&mut [a, b], &tallies);
+}
+
+#[test]
+fn held_changes_are_taken_when_their_time_has_come() {
+    let _suite = Suite::new("pair clocks: back in time");
+    let clock = Clock::at(5);
+    let pair = pair_with(&clock, &["--max-clock-drift", "500"]);
+    let [mut a, mut b] = pair.clients();
+    let loads = [Load::without_expiry(pair.node(0), 173), Load::without_expiry(pair.node(1), 174)];
+    b.ok(&["SET", "k", "future"]);
+    until("A shows the skew", || link(&mut a) == "clock_skew");
+    a.ok(&["SET", "k", "present"]);
+    assert_eq!(a.run("GET k"), "present");
+    clock.set(0);
+    let tallies = loads.map(Load::stop);
+    b.ok(&["SET", "after", "1"]);
+    pair.settle();
+    assert_eq!(a.run("GET k"), "future");
+    assert_eq!(a.run("GET after"), "1");
+    assert_eq!(link(&mut a), "up");
+    check_sums(&mut [a, b], &tallies);
+}
+
+#[test]
+fn links_live_on_when_the_wall_clock_is_set_while_they_run() {
+    let mut suite = Suite::new("pair clocks: set at run time");
+    let clock = Clock::at(0);
+    // Nothing is held: what is seen here is the timers alone.
+    let pair = pair_with(&clock, &["--repl-timeout", "2", "--max-clock-drift", "7200000"]);
+    let [mut a, mut b] = pair.clients();
+    pair.settle();
+    for (round, offset) in [-3600, -3600, 0].into_iter().enumerate() {
+        clock.set(offset);
+        // The node reads it within a second; then a link without heartbeats would be silent for too long.
+        lasting(3500);
+        let key = format!("k{round}");
+        a.ok(&["SET", &key, "a"]);
+        until("A's write reaches B", || b.cmd(&["GET", &key]) == "a");
+        b.ok(&["SET", &key, "b"]);
+        until("B's write reaches A", || a.cmd(&["GET", &key]) == "b");
+        // Also the one that dials goes on by a clock that does not jump.
+        pair.flap();
+        pair.settle();
+        suite.add(1);
+    }
+    for node in [0, 1] {
+        assert_eq!(logged(pair.node(node), "nothing heard for"), 0, "{}", pair.node(node).log_tail());
+    }
+}

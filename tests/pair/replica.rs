@@ -1,0 +1,130 @@
+//! Replica mode: `replicaof` without `active-replica`.
+
+use crate::harness::{PATIENCE, Port, Program, Proxy, Server, Suite, settle_servers, until};
+use crate::load::{Load, check_sums};
+use crate::seen::{each_of, lasting, logged, resyncs, words};
+
+const DEBUG: &[&str] = &["--enable-debug-command", "yes"];
+
+fn replica_of(port: u16, more: &[&str]) -> Server {
+    let port = port.to_string();
+    let mut args = DEBUG.to_vec();
+    args.extend(["--replicaof", "127.0.0.1", &port]);
+    args.extend(more);
+    let mut server = Server::prepare(Program::Meldis, Port::free(), &args);
+    server.launch().unwrap();
+    server
+}
+
+#[test]
+fn a_replica_follows_refuses_writes_and_catches_up_by_itself() {
+    let mut suite = Suite::new("pair replica: follows");
+    let mut args = DEBUG.to_vec();
+    args.extend(["--repl-backlog-size", "1mb"]);
+    let primary = Server::start(&args);
+    let mut a = primary.client();
+    each_of(&mut a, 0..1000, |n| words(&format!("SET k{n} {n}")));
+    let proxy = Proxy::to(primary.port());
+    let replica = replica_of(proxy.port(), &[]);
+    let mut b = replica.client();
+    assert_eq!(b.run("SET k1 x"), "READONLY You can't write against a read only replica.");
+    assert!(b.run("DEL k1").text().starts_with("READONLY"));
+    settle_servers(&[&primary, &replica], PATIENCE);
+    assert_eq!(b.run("GET k999"), "999");
+    assert_eq!(b.info("replication", "role").unwrap(), "slave");
+    assert_eq!(b.info("replication", "master_link_status").unwrap(), "up");
+    assert_eq!(a.info("replication", "role").unwrap(), "master");
+
+    // Short cuts: from the backlog.
+    let load = Load::on(&primary, 301);
+    let before = resyncs(&replica);
+    for _ in 0..10 {
+        proxy.reset_connections();
+        lasting(50);
+        suite.add(1);
+    }
+    let tally = load.stop();
+    settle_servers(&[&primary, &replica], PATIENCE);
+    assert_eq!(resyncs(&replica), before, "{}", replica.log_tail());
+    // A long one, past the backlog: by itself, and deletions too.
+    proxy.cut();
+    let large = "x".repeat(100_000);
+    each_of(&mut a, 0..30, |n| vec!["SET".into(), format!("large{n}"), large.clone()]);
+    // Sequenced by now: what comes next pushes it out of the backlog.
+    lasting(100);
+    each_of(&mut a, 0..500, |n| words(&format!("DEL k{n}")));
+    proxy.heal();
+    settle_servers(&[&primary, &replica], PATIENCE);
+    assert!(resyncs(&replica) > before);
+    assert_eq!(b.run("EXISTS k0 k499 k500"), 1);
+    check_sums(&mut [a, b], &[tally]);
+}
+
+#[test]
+fn what_a_replica_held_before_goes_and_what_expires_there_expires() {
+    let _suite = Suite::new("pair replica: begins anew");
+    let primary = Server::start(DEBUG);
+    let mut a = primary.client();
+    a.ok(&["SET", "mine", "1"]);
+    a.ok(&["SET", "brief", "1", "PX", "300"]);
+    let other = Server::start(DEBUG);
+    let mut b = other.client();
+    b.ok(&["SET", "theirs", "1"]);
+    b.ok(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+    settle_servers(&[&primary, &other], PATIENCE);
+    assert_eq!(b.run("EXISTS mine theirs"), 1);
+    until("the key is gone on the replica", || b.run("GET brief").is_null());
+    assert!(b.run("SET x 1").text().starts_with("READONLY"));
+}
+
+#[test]
+fn a_promoted_replica_takes_writes_and_becomes_a_partner() {
+    let _suite = Suite::new("pair replica: promoted");
+    let active = [DEBUG, &["--active-replica", "yes", "--multi-master", "yes"]].concat();
+    let primary = Server::start(&active);
+    let mut a = primary.client();
+    each_of(&mut a, 0..200, |n| words(&format!("INCRBY n{n} 2")));
+    let replica = replica_of(primary.port(), &[]);
+    settle_servers(&[&primary, &replica], PATIENCE);
+    let mut b = replica.client();
+    assert_eq!(b.run("REPLICAOF NO ONE"), "OK");
+    assert_eq!(b.info("replication", "role").unwrap(), "master");
+    // Apart: both write, nothing crosses.
+    b.ok(&["INCRBY", "n7", "3"]);
+    b.ok(&["SET", "b", "1"]);
+    a.ok(&["INCRBY", "n7", "5"]);
+    lasting(400);
+    assert_eq!((a.run("GET n7"), b.run("GET n7")).0, "7");
+    assert_eq!(b.run("GET n7"), "5");
+    // Partners: both sides' writes count.
+    assert_eq!(a.cmd(&["REPLICAOF", "127.0.0.1", &replica.port().to_string()]), "OK");
+    settle_servers(&[&primary, &replica], PATIENCE);
+    for client in [&mut a, &mut b] {
+        assert_eq!(client.run("GET n7"), "10");
+        assert_eq!(client.run("GET n8"), "2");
+        assert_eq!(client.run("GET b"), "1");
+    }
+    b.ok(&["SET", "later", "1"]);
+    until("it stays a partner", || a.run("GET later") == "1");
+    settle_servers(&[&primary, &replica], PATIENCE);
+}
+
+#[test]
+fn a_replica_waits_for_a_primary_that_is_not_there_yet_and_outlives_it() {
+    let _suite = Suite::new("pair replica: waits");
+    let mut primary = Server::prepare(Program::Meldis, Port::free(), DEBUG);
+    let replica = replica_of(primary.port(), &[]);
+    let mut b = replica.client();
+    until("INFO shows that there is no primary", || {
+        b.info("replication", "master_link_status").is_some_and(|status| status == "down")
+    });
+    primary.launch().unwrap();
+    primary.client().ok(&["SET", "k", "1"]);
+    settle_servers(&[&primary, &replica], PATIENCE);
+    primary.stop();
+    until("the replica sees it go", || b.info("replication", "master_link_status").unwrap() == "down");
+    assert_eq!(b.run("GET k"), "1");
+    assert!(logged(&replica, "is down") > 0);
+    primary.launch().unwrap();
+    settle_servers(&[&primary, &replica], PATIENCE);
+}
