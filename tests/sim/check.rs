@@ -131,7 +131,8 @@ pub fn equals_model(world: &World, everything: &Everything) -> Result<(), String
     if world.history.restated {
         return Ok(());
     }
-    let replay = world.history.replay(world.engine(node).mesh.lock().vector());
+    let alive = world.up().into_iter().map(|node| world.engine(node).clock.origin()).collect();
+    let replay = world.history.replay(world.engine(node).mesh.lock().vector(), &alive);
     if replay.all_doubtful {
         return Ok(());
     }

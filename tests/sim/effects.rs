@@ -72,8 +72,8 @@ impl History {
         self.amounts.entry(register).or_default().push_back(amount);
     }
 
-    /// Replays what `vector` has on a single server.
-    pub fn replay(&self, vector: &Vector) -> Replay {
+    /// Replays what `vector` has on a single server. Origins that are not `alive` will write nothing more.
+    pub fn replay(&self, vector: &Vector, alive: &BTreeSet<Origin>) -> Replay {
         let mut amounts = self.amounts.clone();
         let mut last: BTreeMap<Register, Added> = BTreeMap::new();
         let mut effects: Vec<(Stamp, Step<'_>)> = Vec::new();
@@ -123,6 +123,20 @@ impl History {
             }
         }
         effects.sort_by_key(|(stamp, _)| *stamp);
+        // A sum that its origin did not live to split counts whole, whatever came in between.
+        for ((_, space, key, _), added) in last.iter().filter(|((origin, ..), _)| !alive.contains(origin)) {
+            let splits = |(stamp, step): &(Stamp, Step<'_>)| {
+                let here = match step {
+                    Step::Change(at, name, _) => at == space && *name == key.as_slice(),
+                    Step::Flush(at) => at == space,
+                    Step::Add(..) => false,
+                };
+                here && *stamp > added.since && *stamp < added.stamp()
+            };
+            if effects.iter().any(splits) {
+                replay.doubtful.insert((*space, key.clone()));
+            }
+        }
         replay.effects = effects.len();
         for (stamp, step) in effects {
             replay.model.apply(stamp, &step);
