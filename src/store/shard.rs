@@ -256,6 +256,11 @@ impl Shard {
             }
         };
         let entry = occupied.get_mut();
+        eprintln!(
+            "TRACE merge {} {stamp} {change:?} changed {} -> {entry:?}",
+            String::from_utf8_lossy(key),
+            merged.changed
+        );
         entry.used_at = used_at;
         let after = (entry.weight(hash.order), entry.expires_at_ms(), entry.is_buried());
         let collectable = cx.keep_tombstones && !entry.in_grave && entry.has_collectable();
@@ -283,7 +288,9 @@ impl Shard {
         let Ok(mut occupied) = space.table.find_entry(hash.slot, |entry| entry.key() == key) else { return };
         let entry = occupied.get_mut();
         let before = entry.weight(hash.order);
+        let old = format!("{entry:?}");
         change(entry);
+        eprintln!("TRACE update {} {old} -> {entry:?}", String::from_utf8_lossy(key));
         let after = entry.weight(hash.order);
         if entry.is_blank() {
             drop(occupied.remove());
@@ -387,7 +394,13 @@ impl Shard {
             if let Ok(mut occupied) = found {
                 let entry = occupied.get_mut();
                 let before = entry.weight(grave.hash.order);
+                let old = format!("{entry:?}");
                 again = entry.collect(stable, now_ms);
+                eprintln!(
+                    "TRACE collect {} stable {} {old} -> {entry:?}",
+                    String::from_utf8_lossy(entry.key()),
+                    stable.0
+                );
                 entry.in_grave = again;
                 change = (before, entry.weight(grave.hash.order));
                 if entry.is_blank() {
