@@ -25,7 +25,7 @@ use smallvec::SmallVec;
 
 use super::delta::Change;
 use super::digest;
-use super::entry::{Entry, MergeContext, Merged, Value, Weight};
+use super::entry::{Entry, Expiry, MergeContext, Merged, Value, Weight};
 use crate::clock::{NTP64, Origin, Stamp};
 
 /// Number of ranges the keyspace is cut into. A part of the link protocol.
@@ -370,8 +370,15 @@ impl Shard {
         self.expiring.peek().map(|Reverse((at_ms, _, _))| *at_ms)
     }
 
-    /// Forgets what no outstanding write can contest any more; visits at most `budget` graves.
-    pub fn collect(&mut self, stable: NTP64, now_ms: u64, budget: usize) {
+    /// Forgets what no outstanding write can contest any more; visits at most `budget` graves. Calls back with keys whose
+    /// expiry has killed them for good: see [`Entry::settled_death`].
+    pub fn collect(
+        &mut self,
+        stable: NTP64,
+        now_ms: u64,
+        budget: usize,
+        mut died: impl FnMut(u32, &[u8], Expiry),
+    ) {
         for _ in 0..budget {
             match self.graves.front() {
                 Some(grave) if grave.time <= stable => {}
@@ -387,7 +394,10 @@ impl Shard {
             if let Ok(mut occupied) = found {
                 let entry = occupied.get_mut();
                 let before = entry.weight(grave.hash.order);
-                again = entry.collect(stable, now_ms);
+                again = entry.collect(stable);
+                if let Some(expiry) = entry.settled_death(stable, now_ms) {
+                    died(grave.space, entry.key(), expiry);
+                }
                 entry.in_grave = again;
                 change = (before, entry.weight(grave.hash.order));
                 if entry.is_blank() {
