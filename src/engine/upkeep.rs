@@ -21,6 +21,9 @@ impl Engine {
     pub fn tick(&self, now: Now, thread: usize) -> bool {
         self.databases.settle(self.stable());
         let (stable, expires) = (self.collectable(), self.active_expire.load(Ordering::Relaxed));
+        if self.upkeep_ms.swap(now.unix_ms, Ordering::Relaxed) > now.unix_ms {
+            (0..RANGES).for_each(|range| self.cell(range).lock().shard.exhume(now.unix_ms, &self.hasher));
+        }
         let linked: Vec<NodeId> = self.mesh.lock().linked().collect();
         let (mut burials, mut visits) = (TICK_BUDGET, TICK_BUDGET);
         for _ in 0..RANGES {

@@ -329,6 +329,13 @@ impl Entry {
         }
     }
 
+    /// Takes it back into the count: the clock was set back to before its expiry.
+    pub fn exhume(&mut self) {
+        if let State::Object(object) = &mut self.state {
+            object.buried = false;
+        }
+    }
+
     /// Whether it is out of the count.
     pub fn is_buried(&self) -> bool {
         matches!(&self.state, State::Object(object) if object.is_buried())

@@ -365,6 +365,23 @@ impl Shard {
         true
     }
 
+    /// Takes buried keys that are not past their expiry back into the count, after the clock was set back. Walks everything.
+    pub fn exhume(&mut self, now_ms: u64, hasher: &ahash::RandomState) {
+        for (index, space) in (0..).zip(&mut self.spaces) {
+            let (mut live, mut digest) = (0, 0u64);
+            for entry in space.table.iter_mut().filter(|entry| entry.is_buried()) {
+                if let Some(at_ms) = entry.expires_at_ms().filter(|at_ms| *at_ms > now_ms) {
+                    entry.exhume();
+                    let hash = KeyHash::new(entry.key(), hasher);
+                    (live, digest) = (live + 1, digest.wrapping_add(entry.weight(hash.order).digest));
+                    self.expiring.push(Reverse((at_ms, index, hash.slot)));
+                }
+            }
+            (space.live, space.volatile) = (space.live + live, space.volatile + live);
+            space.digest = space.digest.wrapping_add(digest);
+        }
+    }
+
     /// When the next key may expire, in Unix milliseconds.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         self.expiring.peek().map(|Reverse((at_ms, _, _))| *at_ms)
@@ -529,9 +546,28 @@ fn space_mut(spaces: &mut SmallVec<[Space; 1]>, index: u32) -> &mut Space {
 mod tests {
     use super::*;
     use crate::clock::NodeId;
+    use crate::store::delta::Kind;
 
     fn stamp(time: u64, node: u64) -> Stamp {
         Stamp::new(NTP64(time), Origin::new(NodeId::new(node << 24), 1))
+    }
+
+    #[test]
+    fn a_key_buried_by_a_clock_ahead_is_back_when_the_clock_is_set_right() {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let cx = ShardContext { own: stamp(0, 9).origin, keep_tombstones: true, hasher: &hasher };
+        let mut shard = Shard::default();
+        let hash = KeyHash::new(b"k", &hasher);
+        shard.merge(0, b"k", hash, stamp(1, 1), &Change::Assign(b"v"), 0, cx);
+        shard.merge(0, b"k", hash, stamp(2, 1), &Change::Expire(Some(5000), Kind::String), 0, cx);
+        let digest = shard.digest(0);
+        assert!(!shard.bury_due(9000, 10, |_, _| {}));
+        assert_eq!((shard.live(0), shard.digest(0)), (0, 0));
+        shard.exhume(4000, &hasher);
+        assert_eq!((shard.live(0), shard.volatile(0), shard.digest(0)), (1, 1, digest));
+        shard.check_invariants(&hasher);
+        shard.bury_due(9000, 10, |_, _| {});
+        assert_eq!(shard.live(0), 0);
     }
 
     #[test]
