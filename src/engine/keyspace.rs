@@ -404,6 +404,9 @@ impl<'e> Keyspace<'e> {
         if !changed && !matches!(change, Change::Clear) {
             // The register was written by this very command, as by HSET with a field twice: take the next stamp.
             self.stamp = None;
+            if !is_removal(change) {
+                self.settle_expiry(key, hash, change);
+            }
             changed = self.merge(key, hash, None, change);
         }
         self.dirty += u64::from(changed);
@@ -824,19 +827,40 @@ impl<'e> Keyspace<'e> {
         let shard = &self.locks.cell(hash.range()).shard;
         let Some(entry) = shard.get(self.space, key, hash) else { return };
         let Some(expiry) = entry.expiry() else { return };
-        match entry.expires_at_ms() {
-            Some(at_ms) if at_ms <= self.now.unix_ms && entry.value().is_some() => {
-                let dead_as_of = Stamp::instant(at_ms).max(entry.stamp().next());
-                if !entry.is_buried() {
+        let (exists, is_buried) = (entry.value().is_some(), entry.is_buried());
+        match (entry.expires_at_ms(), expiry.dead_as_of()) {
+            (Some(at_ms), dead_as_of) if at_ms <= self.now.unix_ms && exists => {
+                if !is_buried {
                     Stats::add(&self.engine.stats(self.thread).expired_keys, 1);
                     self.notify(EventClass::EXPIRED, "expired", key);
                 }
-                self.merge(key, hash, Some(dead_as_of), &Change::Clear);
+                self.merge(key, hash, dead_as_of, &Change::Clear);
             }
-            _ if entry.value().is_none() && expiry.at_ms.is_some() && !is_removal(change) => {
+            // The stamp has run ahead of the clock: without this the write would make the expiry void.
+            (Some(at_ms), Some(dead_as_of)) if exists && dead_as_of <= self.stamp() => {
+                self.merge(key, hash, None, &Change::Expire(Some(at_ms), expiry.kind));
+            }
+            _ if !exists && expiry.at_ms.is_some() && !is_removal(change) => {
                 self.merge(key, hash, None, &Change::Expire(None, expiry.kind));
             }
             _ => {}
+        }
+    }
+
+    /// Clears a key of a keyspace that its expiry has killed for good.
+    pub(super) fn clear_dead(&mut self, space: u32, key: &[u8]) {
+        let hash = self.engine.hash(key);
+        let cx = self.engine.shard_context();
+        let (stable, now_ms) = (self.engine.stable(), self.now.unix_ms);
+        let entry = self.locks.cell(hash.range()).shard.get(space, key, hash);
+        let died =
+            entry.and_then(|entry| Some((entry.settled_death(stable, now_ms)?.dead_as_of()?, entry.used_at)));
+        let Some((dead_as_of, used_at)) = died else { return };
+        self.stamp();
+        let cell = self.locks.cell_mut(hash.range());
+        cell.shard.merge(space, key, hash, dead_as_of, &Change::Clear, used_at, cx);
+        if let Some((slot, batch, _)) = &mut self.batch {
+            batch.change(space, key, dead_as_of, &Change::Clear, &mut slot.bytes);
         }
     }
 

@@ -286,6 +286,8 @@ pub struct Engine {
     active_expire: AtomicBool,
     /// The range [`Self::tick`] goes on from.
     upkeep_range: AtomicUsize,
+    /// When it last ran, in Unix milliseconds.
+    upkeep_ms: AtomicU64,
 }
 
 impl Engine {
@@ -342,6 +344,7 @@ impl Engine {
             faults: Faults::empty(),
             active_expire: AtomicBool::new(true),
             upkeep_range: AtomicUsize::new(0),
+            upkeep_ms: AtomicU64::new(0),
         }
     }
 

@@ -6,9 +6,11 @@
 
 use std::sync::atomic::Ordering;
 
+use super::keyspace::{Keyspace, Locks};
 use super::notify::{Event, EventClass};
 use super::stats::Stats;
 use super::{Cell, Engine, Now};
+use crate::clock::{NodeId, Origin};
 use crate::store::shard::RANGES;
 
 /// Most keys buried in one tick, and most graves visited: about a millisecond each.
@@ -19,6 +21,10 @@ impl Engine {
     pub fn tick(&self, now: Now, thread: usize) -> bool {
         self.databases.settle(self.stable());
         let (stable, expires) = (self.collectable(), self.active_expire.load(Ordering::Relaxed));
+        if self.upkeep_ms.swap(now.unix_ms, Ordering::Relaxed) > now.unix_ms {
+            (0..RANGES).for_each(|range| self.cell(range).lock().shard.exhume(now.unix_ms, &self.hasher));
+        }
+        let linked: Vec<NodeId> = self.mesh.lock().linked().collect();
         let (mut burials, mut visits) = (TICK_BUDGET, TICK_BUDGET);
         for _ in 0..RANGES {
             let range = self.upkeep_range.load(Ordering::Relaxed) % RANGES;
@@ -31,9 +37,15 @@ impl Engine {
                 more = burials == 0;
             }
             let graves = cell.shard.graves();
-            cell.shard.collect(stable, now.unix_ms, visits);
+            let mut died: Vec<(u32, Vec<u8>)> = Vec::new();
+            cell.shard.collect(stable, now.unix_ms, visits, |space, key, expiry| {
+                if self.clears(expiry.stamp.origin, &linked) {
+                    died.push((space, key.to_vec()));
+                }
+            });
             visits = visits.saturating_sub(graves - cell.shard.graves().min(graves));
             drop(cell);
+            died.iter().for_each(|(space, key)| self.clear_dead(*space, key, now, thread));
             self.publish_events(&events);
             if more || visits == 0 {
                 return true;
@@ -41,6 +53,20 @@ impl Engine {
             self.upkeep_range.store(range + 1, Ordering::Relaxed);
         }
         false
+    }
+
+    /// Whether this node clears keys killed by an expiry of that origin: its own, and those of nodes that cannot do it
+    /// themselves. One node is enough, but several may.
+    fn clears(&self, origin: Origin, linked: &[NodeId]) -> bool {
+        origin.node() == self.clock.origin().node() || !linked.contains(&origin.node())
+    }
+
+    /// Clears a key that is dead for good, on all nodes.
+    fn clear_dead(&self, space: u32, key: &[u8], now: Now, thread: usize) {
+        let range = self.hash(key).range();
+        let mut keys = Keyspace::new(self, Locks::One(range, self.cell(range).lock()), 0, now, thread);
+        keys.clear_dead(space, key);
+        self.conclude(keys, thread);
     }
 
     /// Has keys expire in the background, or only when they are asked for.

@@ -77,6 +77,13 @@ pub struct Expiry {
     pub kind: Kind,
 }
 
+impl Expiry {
+    /// As of when the key is dead once it has expired: a clear then kills it, expiry included.
+    pub fn dead_as_of(&self) -> Option<Stamp> {
+        self.at_ms.map(|at_ms| Stamp::instant(at_ms).max(self.stamp.next()))
+    }
+}
+
 /// The value of a key that is not plain.
 #[derive(Clone, Debug)]
 pub enum Body {
@@ -334,6 +341,13 @@ impl Entry {
         }
     }
 
+    /// Takes it back into the count: the clock was set back to before its expiry.
+    pub fn exhume(&mut self) {
+        if let State::Rare(Rare::Object(object)) = &mut self.state {
+            object.buried = false;
+        }
+    }
+
     /// Whether it is out of the count.
     pub fn is_buried(&self) -> bool {
         matches!(&self.state, State::Rare(Rare::Object(object)) if object.is_buried())
@@ -370,9 +384,18 @@ impl Entry {
         merged
     }
 
-    /// Forgets what no outstanding write can contest: tombstones and dead data stamped at or below `stable`.
-    /// Returns whether anything collectable is left.
-    pub fn collect(&mut self, stable: NTP64, now_ms: u64) -> bool {
+    /// The expiry that killed the key, once no other can come in its place. What it killed is to be cleared by a delta: a
+    /// node that just forgot it could write to the key anew, and others would count its write to the old value.
+    pub fn settled_death(&self, stable: NTP64, now_ms: u64) -> Option<Expiry> {
+        let State::Rare(Rare::Object(object)) = &self.state else { return None };
+        let expiry = *object.live_expiry().filter(|_| object.body.is_alive())?;
+        let settled = expiry.dead_as_of()?.time <= stable && object.stamp_max().time <= stable;
+        (settled && expiry.at_ms? <= now_ms).then_some(expiry)
+    }
+
+    /// Forgets what no outstanding write can contest: tombstones stamped at or below `stable`, and registers without
+    /// effect. Returns whether anything collectable is left.
+    pub fn collect(&mut self, stable: NTP64) -> bool {
         match &mut self.state {
             State::Rare(Rare::Cleared(stamp)) => {
                 if stamp.time <= stable {
@@ -381,7 +404,7 @@ impl Entry {
                 return !self.is_blank();
             }
             State::Plain(..) => return false,
-            State::Rare(Rare::Object(object)) => object.collect(stable, now_ms),
+            State::Rare(Rare::Object(object)) => object.collect(stable),
         }
         self.simplify(true);
         match &mut self.state {
@@ -639,9 +662,14 @@ impl Object {
         }
     }
 
+    /// The expiry, if it is that of the value: one set on a value of another type is not, and one that fired unheeded is
+    /// void: somebody who had not seen it wrote to the key after that instant.
     fn live_expiry(&self) -> Option<&Expiry> {
         let kind = self.body.kind()?;
-        self.expiry.as_ref().filter(|expiry| expiry.kind == kind || expiry.stamp > self.written)
+        self.expiry.as_ref().filter(|expiry| {
+            let of_value = expiry.kind == kind || expiry.stamp > self.written;
+            of_value && expiry.dead_as_of().is_none_or(|death| self.written < death)
+        })
     }
 
     fn is_buried(&self) -> bool {
@@ -902,7 +930,7 @@ impl Object {
         }
     }
 
-    fn collect(&mut self, stable: NTP64, now_ms: u64) {
+    fn collect(&mut self, stable: NTP64) {
         if let Some(tombstones) = &mut self.tombstones {
             tombstones.retain(|_, removed| removed.time > stable);
             if tombstones.is_empty() {
@@ -910,15 +938,13 @@ impl Object {
             }
         }
         if let Some(expiry) = self.expiry {
-            let settled = expiry.stamp.time <= stable;
-            let fired = expiry.at_ms.is_some_and(|at| at <= now_ms && Stamp::instant(at).time <= stable);
-            if fired && self.live_expiry().is_some() && self.stamp_max().time <= stable {
-                self.body = Body::None;
-                self.written = Stamp::NEVER;
-                self.expiry = None;
-            } else if settled
-                && (expiry.at_ms.is_none() || self.live_expiry().is_none() || !self.body.is_alive())
-            {
+            let is_over = match expiry.dead_as_of() {
+                None => true,
+                Some(_) if self.body.is_alive() => self.live_expiry().is_none(),
+                // Should the emptied key come back before that instant, it counts again.
+                Some(death) => death.time <= stable,
+            };
+            if is_over && expiry.stamp.time <= stable {
                 self.expiry = None;
             }
         }

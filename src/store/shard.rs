@@ -25,7 +25,7 @@ use smallvec::SmallVec;
 
 use super::delta::Change;
 use super::digest;
-use super::entry::{Entry, MergeContext, Merged, Value, Weight};
+use super::entry::{Entry, Expiry, MergeContext, Merged, Value, Weight};
 use crate::clock::{NTP64, Origin, Stamp};
 
 /// Number of ranges the keyspace is cut into. A part of the link protocol.
@@ -256,11 +256,6 @@ impl Shard {
             }
         };
         let entry = occupied.get_mut();
-        eprintln!(
-            "TRACE merge {} {stamp} {change:?} changed {} -> {entry:?}",
-            String::from_utf8_lossy(key),
-            merged.changed
-        );
         entry.used_at = used_at;
         let after = (entry.weight(hash.order), entry.expires_at_ms(), entry.is_buried());
         let collectable = cx.keep_tombstones && !entry.in_grave && entry.has_collectable();
@@ -288,9 +283,7 @@ impl Shard {
         let Ok(mut occupied) = space.table.find_entry(hash.slot, |entry| entry.key() == key) else { return };
         let entry = occupied.get_mut();
         let before = entry.weight(hash.order);
-        let old = format!("{entry:?}");
         change(entry);
-        eprintln!("TRACE update {} {old} -> {entry:?}", String::from_utf8_lossy(key));
         let after = entry.weight(hash.order);
         if entry.is_blank() {
             drop(occupied.remove());
@@ -372,13 +365,37 @@ impl Shard {
         true
     }
 
+    /// Takes buried keys that are not past their expiry back into the count, after the clock was set back. Walks everything.
+    pub fn exhume(&mut self, now_ms: u64, hasher: &ahash::RandomState) {
+        for (index, space) in (0..).zip(&mut self.spaces) {
+            let (mut live, mut digest) = (0, 0u64);
+            for entry in space.table.iter_mut().filter(|entry| entry.is_buried()) {
+                if let Some(at_ms) = entry.expires_at_ms().filter(|at_ms| *at_ms > now_ms) {
+                    entry.exhume();
+                    let hash = KeyHash::new(entry.key(), hasher);
+                    (live, digest) = (live + 1, digest.wrapping_add(entry.weight(hash.order).digest));
+                    self.expiring.push(Reverse((at_ms, index, hash.slot)));
+                }
+            }
+            (space.live, space.volatile) = (space.live + live, space.volatile + live);
+            space.digest = space.digest.wrapping_add(digest);
+        }
+    }
+
     /// When the next key may expire, in Unix milliseconds.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         self.expiring.peek().map(|Reverse((at_ms, _, _))| *at_ms)
     }
 
-    /// Forgets what no outstanding write can contest any more; visits at most `budget` graves.
-    pub fn collect(&mut self, stable: NTP64, now_ms: u64, budget: usize) {
+    /// Forgets what no outstanding write can contest any more; visits at most `budget` graves. Calls back with keys whose
+    /// expiry has killed them for good: see [`Entry::settled_death`].
+    pub fn collect(
+        &mut self,
+        stable: NTP64,
+        now_ms: u64,
+        budget: usize,
+        mut died: impl FnMut(u32, &[u8], Expiry),
+    ) {
         for _ in 0..budget {
             match self.graves.front() {
                 Some(grave) if grave.time <= stable => {}
@@ -394,13 +411,10 @@ impl Shard {
             if let Ok(mut occupied) = found {
                 let entry = occupied.get_mut();
                 let before = entry.weight(grave.hash.order);
-                let old = format!("{entry:?}");
-                again = entry.collect(stable, now_ms);
-                eprintln!(
-                    "TRACE collect {} stable {} {old} -> {entry:?}",
-                    String::from_utf8_lossy(entry.key()),
-                    stable.0
-                );
+                again = entry.collect(stable);
+                if let Some(expiry) = entry.settled_death(stable, now_ms) {
+                    died(grave.space, entry.key(), expiry);
+                }
                 entry.in_grave = again;
                 change = (before, entry.weight(grave.hash.order));
                 if entry.is_blank() {
@@ -532,9 +546,28 @@ fn space_mut(spaces: &mut SmallVec<[Space; 1]>, index: u32) -> &mut Space {
 mod tests {
     use super::*;
     use crate::clock::NodeId;
+    use crate::store::delta::Kind;
 
     fn stamp(time: u64, node: u64) -> Stamp {
         Stamp::new(NTP64(time), Origin::new(NodeId::new(node << 24), 1))
+    }
+
+    #[test]
+    fn a_key_buried_by_a_clock_ahead_is_back_when_the_clock_is_set_right() {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let cx = ShardContext { own: stamp(0, 9).origin, keep_tombstones: true, hasher: &hasher };
+        let mut shard = Shard::default();
+        let hash = KeyHash::new(b"k", &hasher);
+        shard.merge(0, b"k", hash, stamp(1, 1), &Change::Assign(b"v"), 0, cx);
+        shard.merge(0, b"k", hash, stamp(2, 1), &Change::Expire(Some(5000), Kind::String), 0, cx);
+        let digest = shard.digest(0);
+        assert!(!shard.bury_due(9000, 10, |_, _| {}));
+        assert_eq!((shard.live(0), shard.digest(0)), (0, 0));
+        shard.exhume(4000, &hasher);
+        assert_eq!((shard.live(0), shard.volatile(0), shard.digest(0)), (1, 1, digest));
+        shard.check_invariants(&hasher);
+        shard.bury_due(9000, 10, |_, _| {});
+        assert_eq!(shard.live(0), 0);
     }
 
     #[test]

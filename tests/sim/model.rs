@@ -104,7 +104,8 @@ impl Slot {
     fn live_expiry(&self) -> Option<u64> {
         let (stamp, at_ms, kind) = self.expiry?;
         let counts = Some(kind) == self.kind() || stamp > self.written;
-        at_ms.filter(|_| counts)
+        // One that fired before somebody wrote who had not seen it is void.
+        at_ms.filter(|at_ms| counts && self.written < Stamp::instant(*at_ms).max(stamp.next()))
     }
 
     fn seen(&self, now_ms: u64) -> Option<SeenKey> {
