@@ -368,17 +368,16 @@ impl Shard {
     /// Takes buried keys that are not past their expiry back into the count, after the clock was set back. Walks everything.
     pub fn exhume(&mut self, now_ms: u64, hasher: &ahash::RandomState) {
         for (index, space) in (0..).zip(&mut self.spaces) {
-            let (mut live, mut digest) = (0, 0u64);
+            let mut weights = Vec::new();
             for entry in space.table.iter_mut().filter(|entry| entry.is_buried()) {
                 if let Some(at_ms) = entry.expires_at_ms().filter(|at_ms| *at_ms > now_ms) {
                     entry.exhume();
                     let hash = KeyHash::new(entry.key(), hasher);
-                    (live, digest) = (live + 1, digest.wrapping_add(entry.weight(hash.order).digest));
+                    weights.push(entry.weight(hash.order));
                     self.expiring.push(Reverse((at_ms, index, hash.slot)));
                 }
             }
-            (space.live, space.volatile) = (space.live + live, space.volatile + live);
-            space.digest = space.digest.wrapping_add(digest);
+            weights.into_iter().for_each(|weight| space.reweigh(Weight::default(), weight));
         }
     }
 
