@@ -32,7 +32,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// How long a wait may take before it is a failure. Generous: the machine is shared and slow.
-pub const PATIENCE: Duration = Duration::from_secs(9);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Polls `condition` until it holds.
 ///
