@@ -12,7 +12,7 @@ use crate::engine::error::Error;
 use crate::link::frame::VERSION;
 use crate::resp::number;
 
-const REPLICAOF_FLAGS: Flags = Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::STALE);
+const REPLICAOF_FLAGS: Flags = Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::STALE).union(Flags::NO_MULTI);
 
 /// The table.
 pub const COMMANDS: &[Command] = &[
@@ -46,7 +46,9 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-const OPERATOR: Flags = Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE);
+/// Not inside MULTI: the mesh is locked before ranges are, never after.
+const OPERATOR: Flags =
+    Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE).union(Flags::NO_MULTI);
 
 /// MELD LINK.
 pub const LINK: Command = Command {

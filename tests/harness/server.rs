@@ -38,7 +38,7 @@ impl Program {
 }
 
 /// Lines of the log shown when a test fails.
-const LOG_TAIL_LINES: usize = 40;
+const LOG_TAIL_LINES: usize = 4000000;
 
 /// A running server. Dropping it kills the process and removes the directory.
 pub struct Server {
