@@ -40,7 +40,7 @@ fn forecast(random: &mut Random) -> (Plan, Weather) {
         faults: *random.pick(&[0, 2, 10]),
         crashes: random.chance(50),
         skew_ms: *random.pick(&[0, 5, 300, 3000, 20_000]),
-        expiries: random.chance(60) && std::env::var("NOTTL").is_err(),
+        expiries: random.chance(60),
         flushes: random.chance(20),
         steps: *random.pick(&[60, 200, 400]),
         rounds: 2,
