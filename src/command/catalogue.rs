@@ -322,7 +322,7 @@ fn document(reply: &mut Reply<'_>, name: &str, command: &Command) {
 fn list(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     let names: Vec<&str> = match args.len() {
-        2 => sorted(c).iter().map(|known| known.command.name).collect(),
+        2 => by_id(c, |_, _| true),
         5 if is(&args[2], "filterby") && is(&args[3], "module") => Vec::new(),
         5 if is(&args[2], "filterby") && is(&args[3], "aclcat") => {
             let category = String::from_utf8_lossy(&args[4]).to_lowercase();
