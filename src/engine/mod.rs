@@ -6,8 +6,8 @@
 //! draws random bits, waits, or touches network or disk: time and thread come in with each call.
 //!
 //! # Locks
-//! A thread holds at most: its slot of the outbox, then ranges in rising order. The sequencer takes slots but
-//! no ranges. Where a waiter stands is locked inside ranges. Registries (clients, channels) are leaves.
+//! A thread holds at most: ranges in rising order, and its own slot of the outbox from its first write to the end of
+//! the batch. Whoever sequences holds the mesh, then slots, never ranges; nobody asks for the mesh under a range. Where a waiter stands is locked inside ranges. Registries (clients, channels) are leaves.
 //!
 //! # Cost of a command
 //! Lookup by name, one or two hashes of the key, one uncontended lock per range, the command's own work.

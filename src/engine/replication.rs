@@ -5,7 +5,7 @@
 //! [`Engine::link_receive`], [`Engine::link_poll`], [`Engine::link_closed`] and [`Engine::link_tick`].
 //!
 //! Locks: the mesh is locked first, then slots and ranges; no command holds a slot or a range when it asks for
-//! the mesh.
+//! the mesh, which is why those that ask are kept out of MULTI.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
