@@ -53,6 +53,8 @@ pub enum Unblock {
     Timeout,
     /// With an error.
     Error,
+    /// Because this node follows a primary now, and takes no writes.
+    Follows,
 }
 
 /// A client blocked in a command.
@@ -254,6 +256,9 @@ impl Engine {
             Standing::Unblocked(Unblock::Error) => {
                 reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
             }
+            Standing::Unblocked(Unblock::Follows) => reply.error(
+                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            ),
             Standing::Waiting | Standing::Unblocked(Unblock::Timeout) | Standing::Over => reply.null_array(),
         }
     }
