@@ -48,9 +48,9 @@ impl Engine {
         if self.clock.last() <= limit || !mesh.all_linked_below(limit) {
             return false;
         }
-        // A thread may hold its slot and wait for a range: then this is not the moment.
-        let Some(mut slots) = self.outbox.try_lock_all() else { return false };
+        // Ranges first, as commands do. A thread may hold its slot and wait for a range: then this is not the moment.
         let Locks::All(mut cells) = Locks::all(self) else { return false };
+        let Some(mut slots) = self.outbox.try_lock_all() else { return false };
         let own = self.clock.origin();
         let mut exchange = Exchange { own, limit, times: Vec::new() };
         let mut times: BTreeSet<NTP64> = BTreeSet::new();
