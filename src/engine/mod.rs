@@ -516,7 +516,7 @@ impl Engine {
         if self.monitors.any() && command.name != "exec" {
             self.monitors.tell(session, command, args, now.unix_us());
         }
-        let locks = self.lock_for(session, command, args);
+        let locks = self.lock_in_turn(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
         keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
         let (outcome, garbage) = self.call(session, command, args, &mut keys, out, Blocking::Allowed);
