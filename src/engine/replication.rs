@@ -28,6 +28,7 @@ use crate::link::codec::Malformed;
 use crate::link::frame::{self, Frame, Globals, Hello, Member};
 use crate::link::mesh::{Address, Event, Fault, LinkId, Mesh, Timing, Verdict};
 use crate::link::outbox::Drained;
+use crate::link::vector::Vector;
 use crate::store::delta::Change;
 use crate::store::shard::KeyHash;
 
@@ -369,7 +370,7 @@ impl Engine {
                     }
                     return Ok(Received::Held);
                 }
-                self.merge_records(origin, records, now, thread).map_err(malformed)?;
+                self.merge_records(origin, records, mesh.vector(), now, thread).map_err(malformed)?;
             }
             rest = behind;
             number += 1;
@@ -407,13 +408,15 @@ impl Engine {
         now: Now,
         thread: usize,
     ) -> Result<(), Malformed> {
-        self.merge_records(origin, batch.read()?, now, thread)
+        self.merge_records(origin, batch.read()?, &Vector::default(), now, thread)
     }
 
+    /// `own` is what this node had before.
     fn merge_records(
         &self,
         origin: Origin,
         batch: Records<'_>,
+        own: &Vector,
         now: Now,
         thread: usize,
     ) -> Result<(), Malformed> {
@@ -460,6 +463,14 @@ impl Engine {
                 Record::Stamp(other) => stamp = other,
                 Record::Key(space, key) => at = (space, key),
                 Record::Change(change) => {
+                    // The author of an LSET may not have seen that the item was removed, which its tombstone told, if it is
+                    // not collected yet. An item that was here and is not is not placed again.
+                    if let Change::ItemValue(pos, _) = &change
+                        && own.covers(pos.stamp())
+                        && !keys.holds(at.0, at.1, &change)
+                    {
+                        continue;
+                    }
                     let stamp = match &change {
                         Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
                             added.stamp()
@@ -646,8 +657,7 @@ fn newest_time(records: &[u8]) -> Result<Option<NTP64>, Malformed> {
 mod tests {
     use super::*;
     use crate::engine::testing::Fixture;
-    use crate::link::frame::VERSION;
-    use crate::link::vector::Vector;
+    use crate::link::frame::{Cursor, VERSION};
 
     const NOW: Now = Now { unix_ms: 1_700_000_000_000, ntp: NTP64(1_700_000_000 << 32) };
 
@@ -689,6 +699,47 @@ mod tests {
         assert_eq!(here.engine.mesh.lock().vector(), &Vector::default());
         assert_eq!(here.engine.space_of(0), 0);
         assert_eq!(greet(&here, 6, "primary", VERSION, primary), Ok(()));
+    }
+
+    /// Takes a batch of a peer over a link that is up.
+    fn receive(here: &Fixture, id: LinkId, origin: Origin, first: u64, batch: &[u8]) {
+        let watermark = Batch::split(batch).unwrap().unwrap().0.newest().unwrap();
+        let mut bytes = Vec::new();
+        frame::write(&Frame::Segment { origin, first, count: 1, watermark }, batch, &mut bytes);
+        assert_eq!(here.engine.link_receive(id, &bytes, NOW, 0), Ok(Received::Taken));
+    }
+
+    #[test]
+    fn an_lset_does_not_bring_back_an_item_whose_tombstone_is_gone() {
+        let (mut here, mut there) = (Fixture::replicating(), Fixture::numbered(2));
+        there.engine.start_replicating();
+        let peer = there.engine.clock.origin();
+        assert_eq!(greet(&here, 1, "peer", VERSION, peer), Ok(()));
+        there.check("RPUSH l a b", ":2");
+        receive(&here, 1, peer, 1, &there.written());
+        here.check("LPOP l", "$1 a");
+        here.engine.set_stable(here.engine.clock.last());
+        here.tick();
+        // Its author was away for long, and has not seen the removal.
+        there.check("LSET l 0 late", "+OK");
+        receive(&here, 1, peer, 2, &there.written());
+        there.check("LSET l 1 B", "+OK");
+        receive(&here, 1, peer, 3, &there.written());
+        here.check("LRANGE l 0 -1", "*1 $1 B");
+        here.check("LPOP l", "$1 B");
+        here.engine.set_stable(here.engine.clock.last());
+        here.tick();
+        there.check("LSET l 1 late", "+OK");
+        receive(&here, 1, peer, 4, &there.written());
+        here.check("EXISTS l", ":0");
+        // Nor does a range of that node.
+        let range = here.engine.hash(b"l").range();
+        let piece = there.engine.read_range(range, Cursor::default(), false);
+        let own = here.engine.mesh.lock().vector().clone();
+        let places = (Cursor::default(), piece.to);
+        let vectors = (&own, &Vector::default());
+        here.engine.merge_range(range, places, false, &piece.records, vectors, (NOW, 0)).unwrap();
+        here.check("EXISTS l", ":0");
     }
 
     #[test]
