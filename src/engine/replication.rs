@@ -701,6 +701,48 @@ mod tests {
         assert_eq!(greet(&here, 6, "primary", VERSION, primary), Ok(()));
     }
 
+    /// STR-4, and what is like it for the other types.
+    #[test]
+    fn of_two_writes_at_the_same_time_the_node_decides_alike_on_both() {
+        let (mut a, mut b) = (Fixture::replicating(), Fixture::numbered(2));
+        b.engine.start_replicating();
+        a.run("HSET h g 0 i 0");
+        a.run("RPUSH l x");
+        b.merge(&a, &a.written());
+        for (on_a, on_b) in [
+            ("SET k a", "SET k b"),
+            ("HSET h f a", "HSET h f b"),
+            ("ZADD z 1 m", "ZADD z 2 m"),
+            ("HDEL h g", "HSET h g b"),
+            ("HSET h i a", "HDEL h i"),
+            ("LSET l 0 a", "LSET l 0 b"),
+            ("RPUSH l a", "RPUSH l b"),
+            ("INCR n", "INCR n"),
+            ("SET type a", "HSET type f b"),
+            ("SET gone a", "SET gone b"),
+            ("DEL gone", "DEL gone"),
+            ("PEXPIRE k 5000", "PEXPIRE k 9000"),
+        ] {
+            a.run(on_a);
+            b.run(on_b);
+            assert_eq!(a.engine.clock.last(), b.engine.clock.last(), "{on_a} and {on_b} are stamped alike");
+        }
+        let (of_a, of_b) = (a.written(), b.written());
+        a.merge(&b, &of_b);
+        b.merge(&a, &of_a);
+        for node in [&mut a, &mut b] {
+            node.check("GET k", "$1 b");
+            node.check("PTTL k", ":9000");
+            node.check("HMGET h f g i", "*3 $1 b $1 b $-1");
+            node.check("ZSCORE z m", "$1 2");
+            node.check("LRANGE l 0 -1", "*3 $1 b $1 a $1 b");
+            node.check("GET n", "$1 2");
+            node.check("TYPE type", "+hash");
+            node.check("EXISTS gone", ":0");
+        }
+        assert_eq!(a.run("MELD DIGEST"), b.run("MELD DIGEST"));
+    }
+
     /// Takes a batch of a peer over a link that is up.
     fn receive(here: &Fixture, id: LinkId, origin: Origin, first: u64, batch: &[u8]) {
         let watermark = Batch::split(batch).unwrap().unwrap().0.newest().unwrap();
