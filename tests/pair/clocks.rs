@@ -111,6 +111,7 @@ fn a_clock_an_hour_ahead_is_held_shown_and_taken_when_allowed() {
     until("A's writes reach B", || b.run("GET only-a") == "1");
     assert_eq!(a.run("GET k"), "present");
     assert!(a.run("GET only-b").is_null());
+    // Time for what must not happen: the link stays held, and is not given up.
     lasting(500);
     assert_eq!(link(&mut a), "clock_skew");
     let tallies = loads.map(Load::stop);
