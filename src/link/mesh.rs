@@ -21,6 +21,8 @@
 //! node knows of. Heard through others it counts only once this node has merged that member's own stream up to the moment it said so:
 //! otherwise a write stamped above a tombstone, but made before its author knew of the removal, could arrive behind it.
 
+mod recall;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::backlog::{Backlog, Segment};
@@ -29,6 +31,7 @@ use super::frame::{self, Cursor, Floor, Frame, Heartbeat, Hello, Member, VERSION
 use super::vector::{Progress, Vector};
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
 use crate::faults::Faults;
+use recall::Recall;
 
 /// Number of a link on this node; never used twice.
 pub type LinkId = u64;
@@ -172,6 +175,8 @@ pub struct Link {
     /// When the last byte came.
     pub heard_at_ms: u64,
     heartbeat_at_ms: u64,
+    /// The newest time the peer has taken from others, as its last heartbeat on this link said.
+    taken: Option<NTP64>,
     /// When the peer's ranges were last found equal to those here, in Unix milliseconds; zero for never.
     pub verified_at_ms: u64,
     /// How many ranges differed when they were last compared.
@@ -245,6 +250,9 @@ pub struct Mesh {
     dials: BTreeMap<Address, Dial>,
     pull: Option<Pull>,
     events: Vec<Event>,
+    /// The newest time that came from others, in data or in a promise.
+    taken: NTP64,
+    recall: Recall,
     /// When the node started, as far as the mesh knows.
     began_at_ms: Option<u64>,
     /// Bugs planted by tests.
@@ -267,6 +275,8 @@ impl Mesh {
             dials: BTreeMap::new(),
             pull: None,
             events: Vec::new(),
+            taken: NTP64(0),
+            recall: Recall::Idle { not_before_ms: 0 },
             began_at_ms: None,
             faults: Faults::empty(),
             ticked_at_ms: 0,
@@ -455,6 +465,7 @@ impl Mesh {
                 gap_told_ms: None,
                 heard_at_ms: now_ms,
                 heartbeat_at_ms: now_ms,
+                taken: None,
                 verified_at_ms: 0,
                 differing_ranges: 0,
                 compared_at_ms: now_ms,
@@ -646,6 +657,7 @@ impl Mesh {
             link.linked.difference(&heartbeat.linked.iter().copied().collect()).copied().collect();
         link.linked = heartbeat.linked.into_iter().collect();
         link.syncing = heartbeat.syncing;
+        link.taken = Some(heartbeat.taken);
         for origin in link.sent.keys().copied().collect::<Vec<_>>() {
             if lost.contains(&origin.node()) {
                 link.sent.remove(&origin);
@@ -653,6 +665,9 @@ impl Mesh {
         }
         for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit)
         {
+            if origin.node() != self.own.origin.node() {
+                self.taken = self.taken.max(progress.watermark);
+            }
             self.vector.promise(origin, progress);
         }
         for floor in heartbeat.floors {
@@ -778,28 +793,13 @@ impl Mesh {
         self.vector.advance(self.own.origin, Progress { sequence: have.sequence + 1, watermark });
     }
 
-    /// Whether every member is linked, and none has taken anything that a life of this node stamped beyond `limit`,
-    /// nor this node anything of theirs.
-    pub fn all_linked_below(&self, limit: NTP64) -> bool {
-        let node = self.own.origin.node();
-        let of_own = |vector: &Vector| {
-            vector.iter().any(|(origin, progress)| origin.node() == node && progress.watermark > limit)
-        };
-        let of_others =
-            self.vector.iter().any(|(origin, progress)| origin.node() != node && progress.watermark > limit);
-        !of_others
-            && self
-                .members
-                .keys()
-                .all(|member| self.link_to(*member).is_some_and(|(_, link)| !of_own(&link.vector)))
-    }
-
     /// This node's batches so far are void: what it holds is to be pulled. Its promise falls to `watermark`; the links end.
     pub fn restate_own(&mut self, watermark: NTP64) {
         let own = self.own.origin;
         let sequence = self.vector.of(own).sequence + 1;
         self.vector.set(own, Progress { sequence, watermark });
         self.backlog.drop_origin(own);
+        self.recall = Recall::Idle { not_before_ms: 0 };
         self.links.values_mut().for_each(|link| {
             link.fault.get_or_insert(Fault::ClockSetRight);
         });
@@ -832,6 +832,7 @@ impl Mesh {
             return;
         }
         let progress = Progress { sequence: segment.last(), watermark: segment.watermark };
+        self.took(segment.watermark);
         if let Some(pull) = &mut self.pull
             && pull.vector.is_some()
             && segment.first <= pull.shadow.of(origin).sequence + 1
@@ -858,9 +859,7 @@ impl Mesh {
 
     /// The time up to which this node has merged every write of every member.
     pub fn floor(&self, now_ms: u64) -> NTP64 {
-        let unmet = self.dials.values().any(|dial| dial.configured && !dial.own && dial.node.is_none());
-        let began_at_ms = self.began_at_ms.unwrap_or(now_ms);
-        if unmet && now_ms.saturating_sub(began_at_ms) <= self.timing.absence_ms {
+        if self.is_partner_unmet(now_ms) {
             // Whoever is there may hold writes older than anything here. Told to others, it holds them back as well.
             return NTP64(0);
         }
@@ -913,6 +912,13 @@ impl Mesh {
             .all(|origin| origin == reported.origin || reported.of.contains(&origin))
     }
 
+    /// Whether a configured partner was not met yet, nor given up.
+    fn is_partner_unmet(&self, now_ms: u64) -> bool {
+        let began_at_ms = self.began_at_ms.unwrap_or(now_ms);
+        now_ms.saturating_sub(began_at_ms) <= self.timing.absence_ms
+            && self.dials.values().any(|dial| dial.configured && !dial.own && dial.node.is_none())
+    }
+
     fn is_absent(&self, state: &MemberState, now_ms: u64) -> bool {
         now_ms.saturating_sub(state.seen_at_ms) > self.timing.absence_ms
     }
@@ -937,6 +943,9 @@ impl Mesh {
             link.heartbeat_at_ms = now_ms;
             let heartbeat = self.own_heartbeat(now_ms);
             frame::write(&Frame::Heartbeat(heartbeat), &[], out);
+        }
+        if self.is_recalling() {
+            return;
         }
         let origins: Vec<(Origin, u64)> = std::iter::once(self.own.origin)
             .chain(self.vector.iter().map(|(origin, _)| origin).filter(|origin| *origin != self.own.origin))
@@ -988,13 +997,15 @@ impl Mesh {
         let Some(peer) = &link.peer else { return !link.control.is_empty() };
         !link.control.is_empty()
             || !link.requests.is_empty()
-            || self.vector.iter().any(|(origin, progress)| {
-                let after = link.vector.of(origin).sequence.max(link.sent.get(&origin).copied().unwrap_or(0));
-                after < progress.sequence
-                    && origin != peer.origin
-                    && !self.arrives_by_itself(link, origin)
-                    && self.backlog.has(origin, after + 1)
-            })
+            || !self.is_recalling()
+                && self.vector.iter().any(|(origin, progress)| {
+                    let after =
+                        link.vector.of(origin).sequence.max(link.sent.get(&origin).copied().unwrap_or(0));
+                    after < progress.sequence
+                        && origin != peer.origin
+                        && !self.arrives_by_itself(link, origin)
+                        && self.backlog.has(origin, after + 1)
+                })
     }
 
     fn own_heartbeat(&self, now_ms: u64) -> Heartbeat {
@@ -1010,6 +1021,7 @@ impl Mesh {
             floors: std::iter::once(own).chain(others).collect(),
             linked: self.linked().collect(),
             syncing: self.is_syncing(),
+            taken: self.taken,
         }
     }
 
@@ -1317,8 +1329,13 @@ mod tests {
         take(&mut mesh, 3, member(3).origin, 1, 40);
         assert_eq!(mesh.floor(0), NTP64(40));
         let floors = Vec::new();
-        let heartbeat =
-            Heartbeat { vector: vector(&[(4, 1, 1)]), floors, linked: Vec::new(), syncing: false };
+        let heartbeat = Heartbeat {
+            vector: vector(&[(4, 1, 1)]),
+            floors,
+            linked: Vec::new(),
+            syncing: false,
+            taken: NTP64(0),
+        };
         mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
         assert_eq!(mesh.floor(0), NTP64(0), "node 4 is no member, but what it wrote is still to come");
     }
@@ -1331,6 +1348,7 @@ mod tests {
             floors: vec![Floor { origin, floor: NTP64(30), at: NTP64(0), of: Vec::new() }],
             linked: Vec::new(),
             syncing: false,
+            taken: NTP64(0),
         };
         let second = Origin::new(member(2).origin.node(), 2);
         mesh.told_of(vec![Member { origin: second, ..member(2) }], 0);
@@ -1355,8 +1373,13 @@ mod tests {
         let mut report = |node: u64, at: u64, of: &[u64]| {
             let of = of.iter().map(|node| member(*node).origin).collect();
             let floors = vec![Floor { origin: member(node).origin, floor: NTP64(30), at: NTP64(at), of }];
-            let heartbeat =
-                Heartbeat { vector: Vector::default(), floors, linked: Vec::new(), syncing: false };
+            let heartbeat = Heartbeat {
+                vector: Vector::default(),
+                floors,
+                linked: Vec::new(),
+                syncing: false,
+                taken: NTP64(0),
+            };
             mesh.heartbeat(node, heartbeat, NTP64(u64::MAX)).unwrap();
             mesh.stable(0)
         };
@@ -1378,6 +1401,7 @@ mod tests {
             floors: Vec::new(),
             linked: Vec::new(),
             syncing: false,
+            taken: NTP64(0),
         };
         mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
         let mut out = Vec::new();
