@@ -947,7 +947,10 @@ impl Object {
             }
         }
         if !self.body.is_alive() && self.written.time <= stable {
-            // The type's claim outlives its elements only while an older write of another type can arrive.
+            // The type's claim outlives its elements only while an older write of another type can arrive. The next write
+            // of another type would take with it the expiry set before.
+            let kind = self.body.kind();
+            self.expiry = self.expiry.filter(|expiry| expiry.stamp > self.written || Some(expiry.kind) == kind);
             self.clear = self.clear.max(self.written);
             self.body = Body::None;
             self.written = Stamp::NEVER;
