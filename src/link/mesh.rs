@@ -516,6 +516,11 @@ impl Mesh {
             && self.link_to(node).is_none()
         {
             self.events.push(Event::Down(node, fault));
+            let address = self.members.get(&node).map(|state| state.member.address());
+            let at_it = self.members.values().filter(|state| Some(state.member.address()) == address);
+            if at_it.count() > 1 {
+                self.members.remove(&node);
+            }
         }
     }
 
@@ -567,13 +572,15 @@ impl Mesh {
             let dial = self.dial(address);
             (dial.node, dial.pause_ms) = (Some(node), BACKOFF_MS.0);
         }
-        // Another node at its address is gone: its disk was wiped, or it moved.
+        // Another node at its address is gone: its disk was wiped, or it moved. If it is linked, that turns out later.
+        let linked: BTreeSet<NodeId> = self.linked().collect();
         let gone = |state: &MemberState| {
-            state.member.address() == peer.address() && state.member.origin.node() != node
+            let other = state.member.origin.node();
+            state.member.address() == peer.address() && other != node && !linked.contains(&other)
         };
         self.members.retain(|_, state| !gone(state));
         self.met(peer, now_ms);
-        hello.members.into_iter().for_each(|member| self.met(member, now_ms));
+        hello.members.into_iter().for_each(|member| self.heard_of(member, now_ms));
         // Of its partners one may have forgotten a deletion already that another still holds against what it brings:
         // only comparing with each of them ends alike everywhere.
         if let Some(state) = self.members.get_mut(&node)
@@ -590,17 +597,20 @@ impl Mesh {
     /// Members a peer knows of.
     pub fn told_of(&mut self, members: Vec<Member>, now_ms: u64) {
         let before = self.members.len();
-        members.into_iter().for_each(|member| self.met(member, now_ms));
+        members.into_iter().for_each(|member| self.heard_of(member, now_ms));
         if self.members.len() != before {
             self.tell_members();
         }
     }
 
+    fn heard_of(&mut self, member: Member, now_ms: u64) {
+        if member.origin.node() != self.own.origin.node() && !self.is_gone(&member) {
+            self.met(member, now_ms);
+        }
+    }
+
     fn met(&mut self, member: Member, now_ms: u64) {
         let node = member.origin.node();
-        if node == self.own.origin.node() || self.is_gone(&member) {
-            return;
-        }
         let unknown = Floor { origin: member.origin, floor: NTP64(0), at: NTP64(0), of: Vec::new() };
         if self.members.get(&node).is_none_or(|state| member.origin > state.member.origin) {
             // Floors told so far leave out what it has written.
@@ -1338,6 +1348,19 @@ mod tests {
         };
         mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
         assert_eq!(mesh.floor(0), NTP64(0), "node 4 is no member, but what it wrote is still to come");
+    }
+
+    #[test]
+    fn a_wiped_node_is_a_member_though_the_link_to_its_former_self_has_not_ended() {
+        let mut mesh = linked();
+        mesh.open(4, None, "n2".into(), Vec::new(), 0);
+        let sender = Member { host: "n2".into(), ..member(4) };
+        mesh.hello(4, Hello { sender, ..hello(4) }, 0).unwrap();
+        let nodes =
+            |mesh: &Mesh| -> Vec<Origin> { mesh.members().map(|state| state.member.origin).collect() };
+        assert_eq!(nodes(&mesh), [2, 3, 4].map(|node| member(node).origin));
+        mesh.closed(2, Fault::Silent(1), 0);
+        assert_eq!(nodes(&mesh), [3, 4].map(|node| member(node).origin));
     }
 
     #[test]

@@ -950,12 +950,15 @@ impl Object {
             // The type's claim outlives its elements only while an older write of another type can arrive. The next write
             // of another type would take with it the expiry set before.
             let kind = self.body.kind();
-            self.expiry = self.expiry.filter(|expiry| expiry.stamp > self.written || Some(expiry.kind) == kind);
+            self.expiry =
+                self.expiry.filter(|expiry| expiry.stamp > self.written || Some(expiry.kind) == kind);
             self.clear = self.clear.max(self.written);
             self.body = Body::None;
             self.written = Stamp::NEVER;
         }
-        if self.clear.time <= stable {
+        // A write that found the key dead clears it as of the expiry's instant, which may be stable already: others have merged
+        // that clear once they have merged the write.
+        if self.clear.time <= stable && self.written.time <= stable {
             // Nothing can come that it would kill. A string whose value is settled too may become plain.
             self.clear = match &self.body {
                 Body::String(text) if text.sums().is_empty() => match text.base() {

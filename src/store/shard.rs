@@ -26,11 +26,13 @@ use smallvec::SmallVec;
 use super::delta::Change;
 use super::digest;
 use super::entry::{Entry, Expiry, MergeContext, Merged, Value, Weight};
-use crate::clock::{NTP64, Origin, Stamp};
+use crate::clock::{NTP64, Origin, Stamp, ntp_span_ms};
 
 /// Number of ranges the keyspace is cut into. A part of the link protocol.
 pub const RANGES: usize = 1 << RANGE_BITS;
 const RANGE_BITS: u32 = 10;
+/// A key with something left to collect is visited again when the stable time is so much further.
+const REVISIT_MS: u64 = 200;
 
 /// Both hashes of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -423,7 +425,8 @@ impl Shard {
             }
             space.reweigh(change.0, change.1);
             if again {
-                self.graves.push_back(Grave { time: NTP64(stable.0.saturating_add(1)), ..grave });
+                let time = NTP64(stable.0.saturating_add(ntp_span_ms(REVISIT_MS)));
+                self.graves.push_back(Grave { time, ..grave });
             }
         }
     }
