@@ -69,6 +69,18 @@ impl<'e> Locks<'e> {
         Locks::All((0..RANGES).map(|range| engine.cell(range).lock()).collect())
     }
 
+    /// Whether a range held is one that [`Waiting::is_served`].
+    ///
+    /// [`Waiting::is_served`]: super::blocking::Waiting::is_served
+    pub fn any_is_served(&self) -> bool {
+        match self {
+            Locks::None => false,
+            Locks::One(_, cell) => cell.waiting.is_served(),
+            Locks::Many(cells) => cells.iter().any(|(_, cell)| cell.waiting.is_served()),
+            Locks::All(cells) => cells.iter().any(|cell| cell.waiting.is_served()),
+        }
+    }
+
     fn cell(&self, range: usize) -> &Cell {
         match self {
             Locks::One(held, cell) if *held == range => cell,
@@ -647,7 +659,7 @@ impl<'e> Keyspace<'e> {
         keys.sort_unstable();
         let selected = self.db;
         self.select(db);
-        keys.iter().for_each(|key| self.ready(key));
+        keys.iter().for_each(|key| self.ready(db, key));
         self.select(selected);
     }
 
@@ -712,10 +724,11 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// Remembers that a key of the selected database may be what a blocked client waits for.
-    fn ready(&mut self, key: &[u8]) {
-        if !self.ready.iter().any(|(db, held)| *db == self.db && held == key) {
-            self.ready.push((self.db, key.to_vec()));
+    /// Remembers that a key, whose range is locked, may be what a blocked client waits for.
+    fn ready(&mut self, db: u32, key: &[u8]) {
+        if !self.ready.iter().any(|(of, held)| *of == db && held == key) {
+            self.ready.push((db, key.to_vec()));
+            self.cell_of(key).waiting.begin_serving();
         }
     }
 
@@ -742,7 +755,7 @@ impl<'e> Keyspace<'e> {
                 && let Some(db) = self.engine.db_of(space)
                 && cell.is_awaited(db, key, change)
             {
-                self.ready.push((db, key.to_vec()));
+                self.ready(db, key);
             }
         }
         if merged.reassert {
@@ -811,7 +824,7 @@ impl<'e> Keyspace<'e> {
         }
         cell.touch_key(space, key);
         if cell.is_awaited(self.db, key, change) {
-            self.ready(key);
+            self.ready(self.db, key);
         }
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, stamp, change, &mut slot.bytes);

@@ -229,8 +229,9 @@ pub struct Engine {
     follower: AtomicBool,
     /// When the links were first looked after, in Unix milliseconds.
     first_tick_ms: AtomicU64,
-    /// Has not reached its primary yet.
-    fresh_follower: AtomicBool,
+    /// The life this node begins once the primary it is to follow has accepted it: what it holds goes then. A leaf among
+    /// the locks.
+    next_life: Mutex<Option<Origin>>,
     /// Batches on their way into sequence.
     pub outbox: Outbox,
     stats: Box<[Stats]>,
@@ -313,7 +314,7 @@ impl Engine {
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
-            fresh_follower: AtomicBool::new(false),
+            next_life: Mutex::default(),
             first_tick_ms: AtomicU64::new(0),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
@@ -515,7 +516,7 @@ impl Engine {
         if self.monitors.any() && command.name != "exec" {
             self.monitors.tell(session, command, args, now.unix_us());
         }
-        let locks = self.lock_for(session, command, args);
+        let locks = self.lock_in_turn(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
         keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
         let (outcome, garbage) = self.call(session, command, args, &mut keys, out, Blocking::Allowed);

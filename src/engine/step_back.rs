@@ -52,9 +52,9 @@ impl Engine {
         if !mesh.recall(limit, now.unix_ms) {
             return false;
         }
-        // A thread may hold its slot and wait for a range: then this is not the moment.
-        let Some(mut slots) = self.outbox.try_lock_all() else { return false };
+        // Ranges first, as commands do. A thread may hold its slot and wait for a range: then this is not the moment.
         let Locks::All(mut cells) = Locks::all(self) else { return false };
+        let Some(mut slots) = self.outbox.try_lock_all() else { return false };
         let own = self.clock.origin();
         let mut exchange = Exchange { own, limit, times: Vec::new() };
         let mut times: BTreeSet<NTP64> = BTreeSet::new();

@@ -103,6 +103,9 @@ pub enum Fault {
     /// Stamps were given back: the link begins anew.
     #[error("this node's clock was set right")]
     ClockSetRight,
+    /// This node is about to follow a primary, and holds what nobody is to get.
+    #[error("this node begins anew as a replica")]
+    Anew,
     /// The peer or the network closed it.
     #[error("closed by the peer")]
     Closed,
@@ -356,20 +359,27 @@ impl Mesh {
             // Alone: members met through others go too.
             self.members.clear();
             self.dials.clear();
-            self.links.values_mut().for_each(|link| {
-                link.fault.get_or_insert(Fault::Closed);
-            });
+            self.end_links(&Fault::Closed);
         }
         addresses.into_iter().for_each(|address| self.add_address(address));
     }
 
-    /// Forgets what was merged from others: a follower begins anew.
-    pub fn reset_vector(&mut self) {
-        let own = self.own.origin;
-        let progress = self.vector.of(own);
+    /// Begins another life of this node, which holds nothing. The links begin anew.
+    pub fn begin_life(&mut self, origin: Origin) {
+        self.own.origin = origin;
         self.vector = Vector::default();
-        self.vector.advance(own, progress);
+        self.backlog.clear();
         self.pull = None;
+        // Floors told so far leave out what this life will write.
+        self.members.values_mut().for_each(|state| state.floor = NTP64(0));
+        self.end_links(&Fault::Anew);
+    }
+
+    /// Has every link closed.
+    pub fn end_links(&mut self, fault: &Fault) {
+        self.links.values_mut().for_each(|link| {
+            link.fault.get_or_insert_with(|| fault.clone());
+        });
     }
 
     /// Forgets a configured address; the link to it ends. Returns whether it was configured.
@@ -393,6 +403,12 @@ impl Mesh {
     /// The configured addresses, with the node found there.
     pub fn addresses(&self) -> impl Iterator<Item = (&Address, Option<NodeId>)> {
         self.dials.iter().filter(|(_, dial)| dial.configured).map(|(address, dial)| (address, dial.node))
+    }
+
+    /// Whether this node dialed a link, under an address that is configured.
+    pub fn is_dialed_as_configured(&self, id: LinkId) -> bool {
+        let dialed = self.links.get(&id).and_then(|link| link.dialed.as_ref());
+        dialed.and_then(|address| self.dials.get(address)).is_some_and(|dial| dial.configured)
     }
 
     /// Addresses whose turn it is. Each is to be answered by [`Self::open`] or [`Self::dial_failed`].
@@ -810,9 +826,7 @@ impl Mesh {
         self.vector.set(own, Progress { sequence, watermark });
         self.backlog.drop_origin(own);
         self.recall = Recall::Idle { not_before_ms: 0 };
-        self.links.values_mut().for_each(|link| {
-            link.fault.get_or_insert(Fault::ClockSetRight);
-        });
+        self.end_links(&Fault::ClockSetRight);
     }
 
     /// What to do with a segment that came.

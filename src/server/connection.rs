@@ -456,7 +456,10 @@ impl Connection<'_> {
     ) -> io::Result<()> {
         let wait = Wait { engine: self.engine, waiter };
         self.idle(stream, session, deadline_ms, || !waiter.is_waiting()).await?;
-        wait.end(&mut self.output);
+        if wait.end(&mut self.output) {
+            // The thread that served it may still be about to: its reply must not come before.
+            self.shell.link_sockets.send(self.engine);
+        }
         self.flush(stream, session).await
     }
 }
@@ -469,8 +472,8 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    fn end(&self, out: &mut Vec<u8>) {
-        self.engine.end_wait(self.waiter, out);
+    fn end(&self, out: &mut Vec<u8>) -> bool {
+        self.engine.end_wait(self.waiter, out)
     }
 }
 

@@ -5,7 +5,7 @@
 //! one burst of output and one incoming frame.
 //!
 //! A reply never overtakes its write: before a connection acknowledges, [`LinkSockets::send`] gives what was written to
-//! the kernel, on the thread that wrote. So a node that is killed has sent all that it has acknowledged, unless a link
+//! the kernel, on the thread that wrote; a client that waited for a key, on the client's own. So a node that is killed has sent all that it has acknowledged, unless a link
 //! was down or its peer too slow to take it: nobody waits for that.
 
 use std::future::poll_fn;

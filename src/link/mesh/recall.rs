@@ -42,9 +42,7 @@ impl Mesh {
             Recall::Idle { not_before_ms } => {
                 if nobody && not_before_ms <= now_ms {
                     self.recall = Recall::Asking { until_ms: now_ms + ANSWER_MS };
-                    self.links.values_mut().for_each(|link| {
-                        link.fault.get_or_insert(Fault::ClockSetRight);
-                    });
+                    self.end_links(&Fault::ClockSetRight);
                 }
                 false
             }
