@@ -214,7 +214,7 @@ impl Engine {
             return;
         }
         let mut mesh = self.mesh.lock();
-        if self.step_back(&mut mesh, self.time_limit(now)) {
+        if self.step_back(&mut mesh, now) {
             tracing::warn!("This node's clock was set back: stamps that no partner had taken are given back");
         }
         // A promise for the present: whatever this node writes from here on is stamped later.
@@ -236,7 +236,11 @@ impl Engine {
     pub fn link_receive(&self, id: LinkId, bytes: &[u8], now: Now, thread: usize) -> Result<Received, Fault> {
         let (frame, tail) = frame::read(bytes).map_err(Fault::Frame)?;
         let mut mesh = self.mesh.lock();
-        let known = mesh.link(id).ok_or(Fault::Closed)?.peer.is_some();
+        let link = mesh.link(id).ok_or(Fault::Closed)?;
+        if let Some(fault) = &link.fault {
+            return Err(fault.clone());
+        }
+        let known = link.peer.is_some();
         if !known && !matches!(frame, Frame::Hello(_)) {
             return Err(Fault::Unexpected("something before Hello"));
         }
@@ -263,6 +267,7 @@ impl Engine {
                 }
             }
             Frame::PullBegin(digests) => {
+                mesh.end_recall(now.unix_ms);
                 self.sequence(&mut mesh);
                 let globals = self.globals();
                 // The vector was fixed before the first digest is compared: what is written from here on is sent.
@@ -270,13 +275,16 @@ impl Engine {
                 mesh.give(id, ranges, graves, globals);
             }
             Frame::Differs { vector, ranges, graves, globals } => {
-                let stamps = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.stamps());
+                let flushes = globals.flushes.iter().map(|(_, stamp)| *stamp);
+                let registers = globals.registers.iter().map(|(_, stamp, _)| *stamp);
+                let stamps = flushes.chain(registers).chain(globals.swaps.stamps());
                 let promises = vector.iter().map(|(_, progress)| progress.watermark);
                 let newest = stamps.map(|stamp| stamp.time).chain(promises).max();
                 if self.is_ahead(&mut mesh, id, newest, now) {
                     return Ok(Received::Held);
                 }
                 if mesh.differs(id, vector, &ranges, &graves) {
+                    mesh.took(newest.unwrap_or(NTP64(0)));
                     self.merge_globals(&globals, now, thread);
                 }
             }
@@ -291,6 +299,7 @@ impl Engine {
                 if self.is_ahead(&mut mesh, id, newest, now) {
                     return Ok(Received::Held);
                 }
+                mesh.took(newest.unwrap_or(NTP64(0)));
                 let own = mesh.vector().clone();
                 self.merge_range(range.into(), (from, to), graves, tail, (&own, &theirs), (now, thread))
                     .map_err(frame::FrameError::from)?;
@@ -319,6 +328,7 @@ impl Engine {
         let limit = self.time_limit(now);
         for (register, stamp, value) in registers.iter().filter(|(_, stamp, _)| stamp.time <= limit) {
             self.clock.observe(stamp.time);
+            mesh.took(stamp.time);
             self.merge_register(*register, *stamp, value);
         }
         self.refresh_topology(mesh, now);
@@ -370,6 +380,7 @@ impl Engine {
                     }
                     return Ok(Received::Held);
                 }
+                mesh.took(records.newest);
                 self.merge_records(origin, records, mesh.vector(), now, thread).map_err(malformed)?;
             }
             rest = behind;
@@ -385,7 +396,7 @@ impl Engine {
     }
 
     /// The latest time a peer's stamp or promise may carry.
-    fn time_limit(&self, now: Now) -> NTP64 {
+    pub(super) fn time_limit(&self, now: Now) -> NTP64 {
         NTP64(now.ntp.0.saturating_add(ntp_span_ms(self.config.read().max_clock_drift_ms)))
     }
 

@@ -90,6 +90,9 @@ impl Slot {
     /// A write of a type: it replaces a value of another.
     fn claim(&mut self, kind: Kind, stamp: Stamp) {
         if self.kind() != Some(kind) {
+            if self.kind().is_some() && self.expiry.is_some_and(|(set, ..)| set <= self.written) {
+                self.expiry = None;
+            }
             self.data = match kind {
                 Kind::String => Data::String(Vec::new()),
                 Kind::List => Data::List(Vec::new()),
