@@ -44,6 +44,12 @@ impl Mesh {
         self.pull.as_ref().is_some_and(|pull| pull.total > 0)
     }
 
+    /// Whether ranges are under way on a link, in either direction.
+    pub fn moves_ranges(&self, id: LinkId) -> bool {
+        let gives = self.links.get(&id).is_some_and(|link| !link.requests.is_empty());
+        gives || self.pull.as_ref().is_some_and(|pull| pull.link == id)
+    }
+
     /// Has every peer's ranges compared with those here, one peer after the other. Returns how many.
     pub fn ask_to_pull_from_all(&mut self) -> usize {
         let ready = self.links.values_mut().filter(|link| link.peer.is_some() && link.fault.is_none());
