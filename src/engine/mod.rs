@@ -231,6 +231,14 @@ pub struct Engine {
     first_tick_ms: AtomicU64,
     /// Has not reached its primary yet.
     fresh_follower: AtomicBool,
+    /// Too few partners and replicas are linked to take writes: `min-replicas-to-write`.
+    lacks_replicas: AtomicBool,
+    /// The link is down, and nothing is to be answered meanwhile: `replica-serve-stale-data no`.
+    is_stale: AtomicBool,
+    /// Bytes that came over links since the start or CONFIG RESETSTAT.
+    pub link_input_bytes: AtomicU64,
+    /// Bytes sent over links, likewise.
+    pub link_output_bytes: AtomicU64,
     /// Batches on their way into sequence.
     pub outbox: Outbox,
     stats: Box<[Stats]>,
@@ -314,6 +322,10 @@ impl Engine {
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
             fresh_follower: AtomicBool::new(false),
+            lacks_replicas: AtomicBool::new(config.wants_replicas()),
+            is_stale: AtomicBool::new(replication::is_wanted(&config) && !config.replica_serve_stale_data),
+            link_input_bytes: AtomicU64::new(0),
+            link_output_bytes: AtomicU64::new(0),
             first_tick_ms: AtomicU64::new(0),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
@@ -468,16 +480,25 @@ impl Engine {
         let is_write = |command: &Command| command.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE);
         match (paused, &session.transaction) {
             (Paused::All, _) => true,
-            (Paused::Writes, Some(transaction)) if command.name == "exec" => {
-                transaction.queue.iter().any(|(queued, _)| is_write(queued))
-            }
-            (Paused::Writes, Some(_)) => false,
-            (Paused::Writes, None) => is_write(command),
+            (Paused::Writes, Some(_)) if command.name != "exec" => false,
+            (Paused::Writes, _) => runs_any(session, command, is_write),
         }
     }
 
     /// What depends on the state of the session and the server.
     fn admit_state(&self, session: &Session, command: &'static Command) -> Result<(), Error> {
+        if session.transaction.is_some() && command.flags.contains(Flags::NO_MULTI) {
+            return Err(Error::new("ERR Command not allowed inside a transaction"));
+        }
+        if self.lacks_replicas.load(Ordering::Relaxed) && runs_any(session, command, Command::is_write) {
+            return Err(Error::new("NOREPLICAS Not enough good replicas to write."));
+        }
+        if self.is_follower()
+            && runs_any(session, command, Command::is_write)
+            && self.config.read().replica_read_only
+        {
+            return Err(Error::new("READONLY You can't write against a read only replica."));
+        }
         if session.is_subscriber()
             && session.protocol == crate::resp::reply::Protocol::Resp2
             && !command.flags.contains(Flags::SUBSCRIBED)
@@ -488,11 +509,11 @@ impl Engine {
             )
             .into());
         }
-        if command.is_write() && self.is_follower() && self.config.read().replica_read_only {
-            return Err(Error::new("READONLY You can't write against a read only replica."));
-        }
-        if session.transaction.is_some() && command.flags.contains(Flags::NO_MULTI) {
-            return Err(Error::new("ERR Command not allowed inside a transaction"));
+        let needs_data = |command: &Command| !command.flags.contains(Flags::STALE);
+        if self.is_stale.load(Ordering::Relaxed) && runs_any(session, command, needs_data) {
+            return Err(Error::new(
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            ));
         }
         Ok(())
     }
@@ -821,6 +842,8 @@ impl Engine {
         }
         self.set_notify(config.notify_keyspace_events);
         *held = config;
+        drop(held);
+        self.judge_standing();
         Ok(())
     }
 
@@ -828,6 +851,11 @@ impl Engine {
     pub fn emulates_cluster(&self) -> bool {
         let config = self.config.read();
         self.topology.read().emulates(&config)
+    }
+
+    /// The mode INFO and HELLO tell clients: theirs to choose how they talk to it.
+    pub fn mode(&self) -> &'static str {
+        if self.emulates_cluster() { "cluster" } else { "standalone" }
     }
 
     /// How many threads run commands.
@@ -952,6 +980,13 @@ impl Engine {
 
 /// What a connection may run that may only become a link.
 const LINK_ONLY_FLAGS: Flags = Flags::NO_AUTH.union(Flags::LINKING);
+
+/// Whether a command, or one that EXEC runs, is of some kind.
+#[inline]
+fn runs_any(session: &Session, command: &Command, is_it: impl Fn(&Command) -> bool) -> bool {
+    let queued = session.transaction.iter().filter(|_| command.name == "exec");
+    is_it(command) || queued.flat_map(|transaction| &transaction.queue).any(|(queued, _)| is_it(queued))
+}
 
 fn is_reply_skip(args: Args<'_>) -> bool {
     args.len() == 3

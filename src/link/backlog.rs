@@ -76,6 +76,11 @@ impl Backlog {
         self.order.retain(|of| *of != origin);
     }
 
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        *self = Backlog::new(self.bytes_max);
+    }
+
     /// The number of the oldest batch held of an origin.
     pub fn first(&self, origin: Origin) -> Option<u64> {
         self.segments.get(&origin)?.front().map(|segment| segment.first)

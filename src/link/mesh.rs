@@ -45,6 +45,8 @@ pub struct Timing {
     pub timeout_ms: u64,
     /// A member not heard of for so long does not hold collection back.
     pub absence_ms: u64,
+    /// Without a link for so long, the backlog is given up.
+    pub backlog_ms: Option<u64>,
 }
 
 /// First and last pause between two attempts to dial an address.
@@ -252,6 +254,10 @@ pub struct Mesh {
     pub faults: Faults,
     /// The time of the last [`Self::tick`].
     ticked_at_ms: u64,
+    /// When a link was last there, as far as [`Self::tick`] has seen.
+    linked_at_ms: u64,
+    /// Pulls by peers in which something differed.
+    pulls_given: u64,
 }
 
 impl Mesh {
@@ -270,6 +276,8 @@ impl Mesh {
             began_at_ms: None,
             faults: Faults::empty(),
             ticked_at_ms: 0,
+            linked_at_ms: 0,
+            pulls_given: 0,
         }
     }
 
@@ -287,6 +295,11 @@ impl Mesh {
     pub fn configure(&mut self, timing: Timing, backlog_bytes_max: usize) {
         self.timing = timing;
         self.backlog.set_bytes_max(backlog_bytes_max);
+    }
+
+    /// How many pulls by peers found something that differed.
+    pub fn pulls_given(&self) -> u64 {
+        self.pulls_given
     }
 
     /// What this node has.
@@ -724,6 +737,11 @@ impl Mesh {
                 link.fault = Some(Fault::Silent(silent_ms));
             }
         }
+        if !self.links.is_empty() || self.linked_at_ms == 0 {
+            self.linked_at_ms = now_ms;
+        } else if self.timing.backlog_ms.is_some_and(|ms| now_ms.saturating_sub(self.linked_at_ms) > ms) {
+            self.backlog.clear();
+        }
         let absence_ms = self.timing.absence_ms;
         for state in self.members.values_mut() {
             state.estranged |= now_ms.saturating_sub(state.seen_at_ms) > absence_ms;
@@ -753,6 +771,7 @@ impl Mesh {
             link.gap_told_ms.as_mut().map(moved);
         }
         self.began_at_ms.as_mut().map(moved);
+        moved(&mut self.linked_at_ms);
         self.members.values_mut().for_each(|state| moved(&mut state.seen_at_ms));
         self.dials.values_mut().for_each(|dial| moved(&mut dial.next_at_ms));
     }
@@ -1106,6 +1125,7 @@ impl Mesh {
     pub fn give(&mut self, id: LinkId, ranges: Vec<u16>, graves: Vec<u16>, globals: frame::Globals) {
         let vector = self.vector.clone();
         let Some(link) = self.links.get_mut(&id) else { return };
+        self.pulls_given += u64::from(!ranges.is_empty());
         link.requests.clear();
         link.giving = true;
         for (origin, progress) in vector.iter() {
@@ -1227,7 +1247,8 @@ impl Link {
 mod tests {
     use super::*;
 
-    const TIMING: Timing = Timing { heartbeat_ms: 100, timeout_ms: 2000, absence_ms: 60_000 };
+    const TIMING: Timing =
+        Timing { heartbeat_ms: 100, timeout_ms: 2000, absence_ms: 60_000, backlog_ms: Some(5000) };
 
     fn member(node: u64) -> Member {
         let origin = Origin::new(NodeId::new(node << 24), 1);
@@ -1268,6 +1289,24 @@ mod tests {
             mesh.merged(origin, segment(first + skip, count - skip));
         }
         mesh.taken(id, origin, first + count - 1);
+    }
+
+    #[test]
+    fn the_backlog_outlives_the_last_link_by_its_time_only() {
+        let mut mesh = linked();
+        let own = mesh.own.origin;
+        mesh.tick(1000);
+        mesh.sequence(1, vec![0; 8], NTP64(1));
+        mesh.tick(10_000);
+        assert!(mesh.backlog().has(own, 1), "a link is there");
+        let links: Vec<LinkId> = mesh.links().map(|(id, _)| id).collect();
+        links.into_iter().for_each(|id| mesh.closed(id, Fault::Closed, 10_000));
+        for now_ms in (10_000..=15_000).step_by(100) {
+            mesh.tick(now_ms);
+        }
+        assert!(mesh.backlog().has(own, 1));
+        mesh.tick(15_001);
+        assert_eq!((mesh.backlog().has(own, 1), mesh.backlog().bytes()), (false, 0));
     }
 
     #[test]
