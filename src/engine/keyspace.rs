@@ -816,6 +816,11 @@ impl<'e> Keyspace<'e> {
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, stamp, change, &mut slot.bytes);
         }
+        let is_overwritten = matches!(change, Change::Assign(_) | Change::Clear);
+        if is_overwritten && merged.expiry_before_ms.is_some_and(|at_ms| at_ms <= self.now.unix_ms) {
+            Stats::add(&self.engine.stats(self.thread).expired_keys, 1);
+            self.notify(EventClass::EXPIRED, "expired", key);
+        }
         if tells_new && self.exists(key) {
             self.notify(EventClass::NEW, "new", key);
         }
@@ -827,13 +832,9 @@ impl<'e> Keyspace<'e> {
         let shard = &self.locks.cell(hash.range()).shard;
         let Some(entry) = shard.get(self.space, key, hash) else { return };
         let Some(expiry) = entry.expiry() else { return };
-        let (exists, is_buried) = (entry.value().is_some(), entry.is_buried());
+        let exists = entry.value().is_some();
         match (entry.expires_at_ms(), expiry.dead_as_of()) {
             (Some(at_ms), dead_as_of) if at_ms <= self.now.unix_ms && exists => {
-                if !is_buried {
-                    Stats::add(&self.engine.stats(self.thread).expired_keys, 1);
-                    self.notify(EventClass::EXPIRED, "expired", key);
-                }
                 self.merge(key, hash, dead_as_of, &Change::Clear);
             }
             // The stamp has run ahead of the clock: without this the write would make the expiry void.

@@ -274,7 +274,7 @@ impl Shard {
         if collectable {
             self.graves.push_back(Grave { time: stamp.time, space: index, hash });
         }
-        merged
+        Merged { expiry_before_ms: before.1.filter(|_| !before.2), ..merged }
     }
 
     /// Changes an entry by a function other than merge, keeping counts in step; for resync.
