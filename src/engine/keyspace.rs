@@ -119,8 +119,6 @@ pub struct Keyspace<'e> {
     pub(super) events: Vec<Event>,
     /// Messages for subscribers, sent with the events.
     pub(super) messages: Vec<(Scope, Vec<u8>, Vec<u8>)>,
-    /// Whether the running command only reads: a key it misses is an event.
-    pub(super) tells_misses: bool,
     /// Number of changes made.
     pub dirty: u64,
     /// Whether reads leave the key's access time alone.
@@ -141,7 +139,6 @@ impl<'e> Keyspace<'e> {
             ready: SmallVec::new(),
             events: Vec::new(),
             messages: Vec::new(),
-            tells_misses: false,
             dirty: 0,
             no_touch: false,
         }
@@ -219,21 +216,26 @@ impl<'e> Keyspace<'e> {
     /// Reads a key for a client: counts a hit or miss and notes the access.
     pub fn value(&mut self, key: &[u8]) -> Option<Value<'_>> {
         let touch = !self.no_touch;
-        self.read::<true>(key, touch)
+        self.read::<true, true>(key, touch)
     }
 
     /// Likewise, but leaves the access time alone, as EXISTS, TTL and TYPE do.
     pub fn look(&mut self, key: &[u8]) -> Option<Value<'_>> {
-        self.read::<true>(key, false)
+        self.read::<true, true>(key, false)
     }
 
     /// The value of a key that is about to be written: no hit or miss, no access. Unlike [`Self::peek`] it notices that
     /// the key is past its expiry.
     pub fn find(&mut self, key: &[u8]) -> Option<Value<'_>> {
-        self.read::<false>(key, false)
+        self.read::<false, false>(key, false)
     }
 
-    fn read<const COUNTED: bool>(&mut self, key: &[u8], touch: bool) -> Option<Value<'_>> {
+    /// The value of a key whose housekeeping is asked for, by OBJECT: a hit or miss, but no event and no access.
+    pub fn inspect(&mut self, key: &[u8]) -> Option<Value<'_>> {
+        self.read::<true, false>(key, false)
+    }
+
+    fn read<const COUNTED: bool, const TOLD: bool>(&mut self, key: &[u8], touch: bool) -> Option<Value<'_>> {
         let hash = self.engine.hash(key);
         let now_ms = self.now.unix_ms;
         let used_at = touch.then_some((now_ms / 1000) as u32);
@@ -251,9 +253,9 @@ impl<'e> Keyspace<'e> {
         }
         if COUNTED {
             stats.count_lookup(found.is_some());
-            if found.is_none() && self.tells_misses {
-                tell(EventClass::KEY_MISS, "keymiss");
-            }
+        }
+        if TOLD && found.is_none() {
+            tell(EventClass::KEY_MISS, "keymiss");
         }
         found
     }
@@ -269,18 +271,6 @@ impl<'e> Keyspace<'e> {
     /// If it holds another type; likewise below.
     pub fn string(&mut self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
         match self.value(key) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Error::WRONG_TYPE),
-        }
-    }
-
-    /// The string at a key, for a command that changes it: such lookups are neither hits nor misses.
-    ///
-    /// # Errors
-    /// If it holds another type.
-    pub fn string_to_change(&self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
-        match self.peek(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
             Some(_) => Err(Error::WRONG_TYPE),
@@ -323,41 +313,63 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// The set at a key that is about to be written: neither a hit or miss nor an access.
+    /// The string at a key that is about to be written: no hit or miss, no access, but what is past its expiry is
+    /// noticed.
     ///
     /// # Errors
     /// If it holds another type; likewise below.
-    pub fn peek_set(&self, key: &[u8]) -> Result<Option<&Set>, Error> {
-        match self.peek(key) {
+    pub fn string_to_change(&mut self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
+        match self.find(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The list at a key that is about to be written.
+    pub fn list_to_change(&mut self, key: &[u8]) -> Result<Option<&List>, Error> {
+        match self.find(key) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The set at a key that is about to be written.
+    pub fn set_to_change(&mut self, key: &[u8]) -> Result<Option<&Set>, Error> {
+        match self.find(key) {
             None => Ok(None),
             Some(Value::Set(set)) => Ok(Some(set)),
             Some(_) => Err(Error::WRONG_TYPE),
         }
     }
 
-    /// The hash at a key that is about to be written.
-    pub fn peek_hash(&self, key: &[u8]) -> Result<Option<&Hash>, Error> {
-        match self.peek(key) {
-            None => Ok(None),
-            Some(Value::Hash(hash)) => Ok(Some(hash)),
-            Some(_) => Err(Error::WRONG_TYPE),
-        }
-    }
-
     /// The sorted set at a key that is about to be written.
-    pub fn peek_zset(&self, key: &[u8]) -> Result<Option<&Zset>, Error> {
-        match self.peek(key) {
+    pub fn zset_to_change(&mut self, key: &[u8]) -> Result<Option<&Zset>, Error> {
+        match self.find(key) {
             None => Ok(None),
             Some(Value::Zset(zset)) => Ok(Some(zset)),
             Some(_) => Err(Error::WRONG_TYPE),
         }
     }
 
-    /// The list at a key that is about to be written.
-    pub fn peek_list(&self, key: &[u8]) -> Result<Option<&List>, Error> {
+    /// The hash at a key that is about to be written.
+    pub fn hash_to_change(&mut self, key: &[u8]) -> Result<Option<&Hash>, Error> {
+        match self.find(key) {
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(hash)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The set at a key that was looked up before.
+    ///
+    /// # Errors
+    /// If it holds another type.
+    pub fn peek_set(&self, key: &[u8]) -> Result<Option<&Set>, Error> {
         match self.peek(key) {
             None => Ok(None),
-            Some(Value::List(list)) => Ok(Some(list)),
+            Some(Value::Set(set)) => Ok(Some(set)),
             Some(_) => Err(Error::WRONG_TYPE),
         }
     }
@@ -459,8 +471,19 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// Replaces a key by what `fill` applies to it: as DEL and writes at one stamp.
+    /// Replaces a key by what `fill` applies to it: as DEL and writes at one stamp. One that existed, of whatever type,
+    /// is not new to anyone: neither told to be, nor served to who waits for it.
     pub fn replace(&mut self, key: &[u8], fill: impl FnOnce(&mut Self)) {
+        let (existed, told, ready) = (self.exists(key), self.events.len(), self.ready.len());
+        self.rewrite(key, fill);
+        if existed {
+            let fresh = self.events.split_off(told);
+            self.events.extend(fresh.into_iter().filter(|event| event.class != EventClass::NEW));
+            self.ready.truncate(ready);
+        }
+    }
+
+    fn rewrite(&mut self, key: &[u8], fill: impl FnOnce(&mut Self)) {
         let hash = self.engine.hash(key);
         if self.entry(key).is_some() {
             self.dirty += 1;
@@ -483,7 +506,7 @@ impl<'e> Keyspace<'e> {
         let expires_at_ms = copy.expires_at_ms();
         let from_db = self.db;
         self.select(to_db);
-        self.replace(to, |keys| {
+        self.rewrite(to, |keys| {
             let Some(value) = copy.value() else { return };
             keys.write_whole(to, value);
             keys.expire_written(to, value.kind(), expires_at_ms);

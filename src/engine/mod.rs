@@ -616,7 +616,6 @@ impl Engine {
     ) -> (Outcome, Vec<crate::store::shard::Flushed>) {
         let start = out.len();
         let protocol = session.protocol;
-        keys.tells_misses = command.flags.contains(Flags::READONLY);
         let mut call = Call {
             engine: self,
             args,

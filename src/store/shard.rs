@@ -411,7 +411,10 @@ impl Shard {
                 let entry = occupied.get_mut();
                 let before = entry.weight(grave.hash.order);
                 again = entry.collect(stable);
-                if let Some(expiry) = entry.settled_death(stable, now_ms) {
+                // One that nobody has noticed to be dead is told of first.
+                if entry.is_buried()
+                    && let Some(expiry) = entry.settled_death(stable, now_ms)
+                {
                     died(grave.space, entry.key(), expiry);
                 }
                 entry.in_grave = again;
