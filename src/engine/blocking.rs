@@ -28,7 +28,7 @@ use super::client::{Client, ClientFlags};
 use super::command::{Command, Group};
 use super::keyspace::{Keyspace, Locks};
 use super::session::{ReplyMode, Session};
-use super::{Engine, Flow};
+use super::Engine;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::{Protocol, Reply};
 use crate::store::delta::{Change, Kind};
@@ -152,22 +152,22 @@ pub fn adds_something(change: &Change<'_>) -> bool {
 }
 
 impl Engine {
-    /// Has a client wait, under the locks that showed there is nothing for it.
+    /// Has a client wait for keys, under the locks that showed there is nothing for it; WAIT waits for none.
     pub(super) fn begin_wait(
         &self,
         session: &Session,
         command: &'static Command,
         args: Args<'_>,
         keys: &mut Keyspace<'_>,
-        block: Block,
-    ) -> Flow {
+        awaited: Vec<Vec<u8>>,
+    ) -> Arc<Waiter> {
         let waiter = Arc::new(Waiter {
             client: session.client.clone(),
             command,
             args: OwnedArgs::from_args(args),
             db: session.db,
             protocol: session.protocol,
-            keys: block.keys,
+            keys: awaited,
             silent: session.reply_mode != ReplyMode::On,
             ticket: self.waits_begun.fetch_add(1, Ordering::Relaxed) + 1,
             standing: Mutex::new(Standing::Waiting),
@@ -177,7 +177,7 @@ impl Engine {
         }
         session.client.set(ClientFlags::BLOCKED);
         *session.client.waiter.lock() = Some(waiter.clone());
-        Flow::Blocked(waiter, block.deadline_ms)
+        waiter
     }
 
     /// Runs the commands of clients waiting for a key that got something, until there is nothing left.
@@ -217,7 +217,7 @@ impl Engine {
         waiter.client.wake();
     }
 
-    /// Ends the wait of a client, if it waits for keys: its task will answer it. Returns whether it did. Locks no
+    /// Ends the wait of a client, if it waits: its task will answer it. Returns whether it did. Locks no
     /// range.
     pub fn unblock(&self, client: &Client, how: Unblock) -> bool {
         let Some(waiter) = client.waiter.lock().clone() else { return false };
@@ -232,8 +232,8 @@ impl Engine {
     }
 
     /// Ends a wait and writes what the client is answered: what it was served, an error if it was unblocked so, or
-    /// that its time is up. Called by the client's task, with nothing locked; again does nothing.
-    pub fn end_wait(&self, waiter: &Waiter, out: &mut Vec<u8>) {
+    /// `in_vain` if its time is up. Called by the client's task, with nothing locked; again does nothing.
+    pub fn end_wait(&self, waiter: &Waiter, out: &mut Vec<u8>, in_vain: impl FnOnce(&mut Reply<'_>)) {
         let standing = std::mem::replace(&mut *waiter.standing.lock(), Standing::Over);
         if standing == Standing::Over {
             return;
@@ -254,7 +254,7 @@ impl Engine {
             Standing::Unblocked(Unblock::Error) => {
                 reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
             }
-            Standing::Waiting | Standing::Unblocked(Unblock::Timeout) | Standing::Over => reply.null_array(),
+            Standing::Waiting | Standing::Unblocked(Unblock::Timeout) | Standing::Over => in_vain(&mut reply),
         }
     }
 }
@@ -265,7 +265,7 @@ mod tests {
     use crate::clock::{NTP64, NodeId, Origin};
     use crate::command::TABLES;
     use crate::config::Config;
-    use crate::engine::{Now, Seeds};
+    use crate::engine::{Flow, Now, Seeds};
     use crate::link::batch::Batch;
     use crate::link::outbox::Drained;
 
@@ -325,10 +325,10 @@ mod tests {
             let index = self.client(name);
             let waiter = self.clients[index].2.take().expect("the client has waited");
             let mut out = Vec::new();
-            self.engine.end_wait(&waiter, &mut out);
+            self.engine.end_wait(&waiter, &mut out, |reply| reply.null_array());
             let answer = text(&out);
             out.clear();
-            self.engine.end_wait(&waiter, &mut out);
+            self.engine.end_wait(&waiter, &mut out, |reply| reply.null_array());
             assert!(out.is_empty(), "a wait ends once");
             assert!(!waiter.client.flags().contains(ClientFlags::BLOCKED));
             answer

@@ -827,13 +827,16 @@ impl<'e> Keyspace<'e> {
         let (space, used_at) = (self.space, (self.now.unix_ms / 1000) as u32);
         let cx = self.engine.shard_context();
         let tells_new = self.engine.notifies(EventClass::NEW) && !self.exists(key);
+        // Who waits is served by the command that creates the key, not by one that adds to it.
+        let cell = self.locks.cell(hash.range());
+        let is_awaited = cell.is_awaited(self.db, key, change) && !self.exists(key);
         let cell = self.locks.cell_mut(hash.range());
         let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
         if !merged.changed {
             return false;
         }
         cell.touch_key(space, key);
-        if cell.is_awaited(self.db, key, change) {
+        if is_awaited {
             self.ready(key);
         }
         if let Some((slot, batch, _)) = &mut self.batch {

@@ -194,8 +194,10 @@ pub enum Flow {
     Close,
     /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::end_wait`].
     Blocked(Arc<Waiter>, Option<u64>),
-    /// Wait for partners; see [`Outcome::WaitReplicas`].
+    /// Wait for partners; see [`Outcome::WaitReplicas`]. Then [`Engine::end_wait`].
     WaitReplicas {
+        /// Tells when the wait is ended by others.
+        waiter: Arc<Waiter>,
         /// How many.
         replicas: usize,
         /// Until when, in Unix milliseconds.
@@ -546,8 +548,14 @@ impl Engine {
             Outcome::Sleep(ms) => Flow::Sleep(ms),
             Outcome::Link => Flow::Link,
             Outcome::Shutdown => Flow::Shutdown,
-            Outcome::WaitReplicas { replicas, deadline_ms } => Flow::WaitReplicas { replicas, deadline_ms },
-            Outcome::Block(block) => self.begin_wait(session, command, args, &mut keys, block),
+            Outcome::WaitReplicas { replicas, deadline_ms } => {
+                let waiter = self.begin_wait(session, command, args, &mut keys, Vec::new());
+                Flow::WaitReplicas { waiter, replicas, deadline_ms }
+            }
+            Outcome::Block(block) => {
+                let waiter = self.begin_wait(session, command, args, &mut keys, block.keys);
+                Flow::Blocked(waiter, block.deadline_ms)
+            }
         };
         self.conclude(keys, thread);
         drop(garbage);
