@@ -23,12 +23,12 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use smallvec::smallvec;
 
+use super::Engine;
 use super::call::{Blocking, Outcome};
 use super::client::{Client, ClientFlags};
 use super::command::{Command, Group};
 use super::keyspace::{Keyspace, Locks};
 use super::session::{ReplyMode, Session};
-use super::Engine;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::{Protocol, Reply};
 use crate::store::delta::{Change, Kind};

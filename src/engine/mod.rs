@@ -1003,7 +1003,7 @@ fn is_reply_skip(args: Args<'_>) -> bool {
 }
 
 /// Bytes of a client's words that an error repeats.
-const QUOTED_BYTES_MAX: usize = 128;
+pub const QUOTED_BYTES_MAX: usize = 128;
 
 /// The text for a name that is no command, with the beginning of its arguments.
 fn unknown_command(args: Args<'_>) -> Error {
