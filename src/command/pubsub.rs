@@ -42,7 +42,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "publish",
         arity: 3,
-        flags: Flags::PUBSUB.union(Flags::LOADING).union(Flags::STALE).union(Flags::FAST),
+        flags: Flags::PUBSUB
+            .union(Flags::LOADING)
+            .union(Flags::STALE)
+            .union(Flags::FAST)
+            .union(Flags::MAY_REPLICATE),
         keys: &[],
         categories: &[],
         tips: &[],
@@ -173,7 +177,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "spublish",
         arity: 3,
-        flags: Flags::PUBSUB.union(Flags::LOADING).union(Flags::STALE).union(Flags::FAST),
+        flags: Flags::PUBSUB
+            .union(Flags::LOADING)
+            .union(Flags::STALE)
+            .union(Flags::FAST)
+            .union(Flags::MAY_REPLICATE),
         keys: &[CHANNEL],
         categories: &[],
         tips: &[],

@@ -83,7 +83,7 @@ use notify::{Event, EventClass};
 use pause::{Pause, Paused};
 use pubsub::Scope;
 use registry::{Known, Registry};
-use session::{ReplyMode, Session, Watch};
+use session::{Queued, ReplyMode, Session, Watch};
 use slowlog::SlowLog;
 use standing::Standing;
 use stats::Stats;
@@ -372,7 +372,7 @@ impl Engine {
         thread: usize,
     ) -> Flow {
         let Some(name) = args.get(0) else { return Flow::Continue };
-        Stats::add(&self.stats(thread).commands, 1);
+        session.has_run = false;
         if session.is_subscriber() {
             // What was published before this command comes before its reply.
             session.client.take_mailbox(out);
@@ -480,11 +480,7 @@ impl Engine {
     fn is_paused(&self, session: &Session, command: &Command, now: Now) -> bool {
         let Some((paused, _)) = self.pause.at(now.unix_ms) else { return false };
         let is_write = |command: &Command| command.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE);
-        match (paused, &session.transaction) {
-            (Paused::All, _) => true,
-            (Paused::Writes, Some(_)) if command.name != "exec" => false,
-            (Paused::Writes, _) => runs_any(session, command, is_write),
-        }
+        paused == Paused::All || runs_any(session, command, is_write)
     }
 
     /// What depends on the state of the session and the server.
@@ -517,6 +513,13 @@ impl Engine {
                 "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
             ));
         }
+        // To Redis who watches is a replica.
+        let uses_keys = |command: &Command| {
+            command.flags.intersects(Flags::READONLY | Flags::WRITE | Flags::MAY_REPLICATE)
+        };
+        if session.client.flags().contains(ClientFlags::MONITOR) && runs_any(session, command, uses_keys) {
+            return Err(Error::new("ERR Replica can't interact with the keyspace"));
+        }
         Ok(())
     }
 
@@ -534,10 +537,7 @@ impl Engine {
         {
             return self.queue(session, command, args, out);
         }
-        // EXEC tells of itself, behind the commands it runs.
-        if self.monitors.any() && command.name != "exec" {
-            self.monitors.tell(session, command, args, now.unix_us());
-        }
+        session.has_run = true;
         let locks = self.lock_for(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
         keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
@@ -559,6 +559,10 @@ impl Engine {
         };
         self.conclude(keys, thread);
         drop(garbage);
+        // With the database it has come to. EXEC tells of itself, behind the commands it runs.
+        if self.monitors.any() && command.name != "exec" {
+            self.monitors.tell(session, command, args, now.unix_us());
+        }
         flow
     }
 
@@ -575,7 +579,8 @@ impl Engine {
         if transaction.bytes as u64 > self.config.read().client_query_buffer_limit {
             return Flow::Close;
         }
-        transaction.queue.push((command, OwnedArgs::from_args(args)));
+        let id = session.command_id;
+        transaction.queue.push(Queued { command, id, args: OwnedArgs::from_args(args) });
         session.client.queued.store(transaction.queue.len() as u32, Ordering::Relaxed);
         Reply::new(out, session.protocol).simple("QUEUED");
         Flow::Continue
@@ -590,6 +595,9 @@ impl Engine {
     /// Accounts for the session's last command, which took so long.
     #[inline]
     pub fn ran(&self, session: &Session, args: Args<'_>, us: u64, now: Now, thread: usize) {
+        if !session.has_run {
+            return;
+        }
         self.command_stats.ran(thread, session.command_id, us);
         if us >= self.limits.noted_us.load(Ordering::Relaxed) {
             self.note_slow(session, args, us, now);
@@ -624,6 +632,10 @@ impl Engine {
     ) -> (Outcome, Vec<crate::store::shard::Flushed>) {
         let start = out.len();
         let protocol = session.protocol;
+        // Who is served ran when it began to wait.
+        if !matches!(blocking, Blocking::Resumed(_)) {
+            Stats::add(&self.stats(keys.thread()).commands, 1);
+        }
         let mut call = Call {
             engine: self,
             args,
@@ -669,7 +681,7 @@ impl Engine {
         let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
         if command.name == "exec" {
             let Some(transaction) = &session.transaction else { return Locks::None };
-            for (queued, args) in &transaction.queue {
+            for Queued { command: queued, args, .. } in &transaction.queue {
                 if queued.flags.contains(Flags::WALKS_KEYSPACE)
                     || !self.ranges_of(queued, args.args(), &mut ranges)
                 {
@@ -992,7 +1004,7 @@ const LINK_ONLY_FLAGS: Flags = Flags::NO_AUTH.union(Flags::LINKING);
 #[inline]
 fn runs_any(session: &Session, command: &Command, is_it: impl Fn(&Command) -> bool) -> bool {
     let queued = session.transaction.iter().filter(|_| command.name == "exec");
-    is_it(command) || queued.flat_map(|transaction| &transaction.queue).any(|(queued, _)| is_it(queued))
+    is_it(command) || queued.flat_map(|transaction| &transaction.queue).any(|queued| is_it(queued.command))
 }
 
 fn is_reply_skip(args: Args<'_>) -> bool {
