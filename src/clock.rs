@@ -180,7 +180,8 @@ pub fn ntp_span_ms(ms: u64) -> u64 {
 /// A hybrid logical clock, shared by the threads of one node. One compare-and-swap per stamp.
 #[derive(Debug)]
 pub struct Clock {
-    origin: Origin,
+    /// An [`Origin`]: read with every stamp, changed once in a life.
+    origin: AtomicU64,
     /// The largest time issued or observed.
     last: AtomicU64,
 }
@@ -188,12 +189,17 @@ pub struct Clock {
 impl Clock {
     /// A clock for one life of a node that never issues a time at or below `floor`.
     pub fn new(origin: Origin, floor: NTP64) -> Self {
-        Clock { origin, last: AtomicU64::new(floor.0) }
+        Clock { origin: AtomicU64::new(origin.0), last: AtomicU64::new(floor.0) }
     }
 
     /// Whose stamps this clock issues.
     pub fn origin(&self) -> Origin {
-        self.origin
+        Origin(self.origin.load(Ordering::Relaxed))
+    }
+
+    /// Issues the stamps of another life of the node from here on. Nothing may tick meanwhile.
+    pub fn begin_life(&self, origin: Origin) {
+        self.origin.store(origin.0, Ordering::SeqCst);
     }
 
     /// Issues the next stamp: the physical time `now`, or one above the last where that is not larger.
@@ -203,7 +209,7 @@ impl Clock {
         loop {
             let next = now.max(last + 1);
             match self.last.compare_exchange_weak(last, next, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => return Stamp::new(NTP64(next), self.origin),
+                Ok(_) => return Stamp::new(NTP64(next), self.origin()),
                 Err(seen) => last = seen,
             }
         }

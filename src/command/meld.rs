@@ -295,6 +295,7 @@ mod tests {
         }
         (one.now_ms, other.now_ms) = (one.now_ms + 10, other.now_ms + 10);
         one.tick();
+        other.tick();
         assert_eq!(one.run("MELD DIGEST"), other.run("MELD DIGEST"));
         one.run("FLUSHALL");
         one.check("MELD DIGEST RANGES", "*0");

@@ -112,7 +112,7 @@ fn link(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn replicaof(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (partner, removes) = match c.args.len() {
         3 if is(&c.args[1], "no") && is(&c.args[2], "one") => {
-            c.engine.replace_partners(Vec::new());
+            c.engine.replace_partners(Vec::new())?;
             c.reply.ok();
             return Ok(());
         }
@@ -135,7 +135,7 @@ fn replicaof(c: &mut Call<'_, '_>) -> Result<(), Error> {
         (false, false) if several => partners.push(partner),
         (false, false) => partners = vec![partner],
     }
-    c.engine.replace_partners(partners);
+    c.engine.replace_partners(partners)?;
     c.reply.ok();
     Ok(())
 }

@@ -7,7 +7,8 @@
 //!
 //! Waiters of a key are served in the order in which they began to wait, each from the key that got something
 //! though it may wait for others too, until the key is empty. What one is served may serve the next, as in a
-//! chain of BLMOVE. A client that begins to pop between a push and the serving that follows may come first.
+//! chain of BLMOVE. Serving may need other ranges than the push, so it locks anew; a command of another thread that
+//! comes in between lets go of its ranges again until the waiters have been served ([`Engine::lock_in_turn`]).
 //!
 //! # Who ends a wait
 //! A waiter's [`Standing`] is locked inside the ranges of its keys, never around them: whoever serves a waiter
@@ -33,6 +34,9 @@ use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::{Protocol, Reply};
 use crate::store::delta::{Change, Kind};
 
+/// How often a command lets waiters come first: far beyond what serving takes. After that it runs out of turn.
+const TURNS_MAX: usize = 100_000;
+
 /// Where a waiter stands.
 #[derive(PartialEq, Eq, Debug)]
 enum Standing {
@@ -53,6 +57,8 @@ pub enum Unblock {
     Timeout,
     /// With an error.
     Error,
+    /// Because this node follows a primary now, and takes no writes.
+    Follows,
 }
 
 /// A client blocked in a command.
@@ -89,7 +95,11 @@ pub struct Block {
 
 /// The waiters for keys of one range.
 #[derive(Debug, Default)]
-pub struct Waiting(HashMap<Box<[u8]>, Queue>);
+pub struct Waiting {
+    queues: HashMap<Box<[u8]>, Queue>,
+    /// How many keys have got something, whose waiters are yet to be served.
+    serving: usize,
+}
 
 /// The waiters for a key, by database and ticket.
 type Queue = BTreeMap<(u32, u64), Arc<Waiter>>;
@@ -97,34 +107,45 @@ type Queue = BTreeMap<(u32, u64), Arc<Waiter>>;
 impl Waiting {
     /// Whether nobody waits: the common case, checked at every write.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queues.is_empty()
+    }
+
+    /// Whether a key has got something and its waiters are still being served: they come before any other command.
+    pub fn is_served(&self) -> bool {
+        self.serving > 0
+    }
+
+    /// A key has got something: [`Engine::serve`] follows.
+    pub(super) fn begin_serving(&mut self) {
+        self.serving += 1;
     }
 
     /// Whether somebody waits for the key.
     pub fn awaits(&self, db: u32, key: &[u8]) -> bool {
-        self.0.get(key).is_some_and(|queue| queue.range((db, 0)..=(db, u64::MAX)).next().is_some())
+        self.queues.get(key).is_some_and(|queue| queue.range((db, 0)..=(db, u64::MAX)).next().is_some())
     }
 
     /// The keys of a database somebody waits for, in no order.
     pub fn keys_of(&self, db: u32) -> impl Iterator<Item = Vec<u8>> + '_ {
-        self.0.keys().filter(move |key| self.awaits(db, key)).map(|key| key.to_vec())
+        self.queues.keys().filter(move |key| self.awaits(db, key)).map(|key| key.to_vec())
     }
 
     /// The first behind a ticket that waits for a value of the type.
     fn next(&self, db: u32, key: &[u8], after: u64, kind: Kind) -> Option<Arc<Waiter>> {
-        let mut queue = self.0.get(key)?.range((db, after + 1)..=(db, u64::MAX)).map(|(_, waiter)| waiter);
+        let mut queue =
+            self.queues.get(key)?.range((db, after + 1)..=(db, u64::MAX)).map(|(_, waiter)| waiter);
         queue.find(|waiter| awaited_kind(waiter.command) == Some(kind)).cloned()
     }
 
     fn add(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
-        self.0.entry(key.into()).or_default().insert((waiter.db, waiter.ticket), waiter.clone());
+        self.queues.entry(key.into()).or_default().insert((waiter.db, waiter.ticket), waiter.clone());
     }
 
     fn remove(&mut self, key: &[u8], waiter: &Waiter) {
-        if let Some(queue) = self.0.get_mut(key) {
+        if let Some(queue) = self.queues.get_mut(key) {
             queue.remove(&(waiter.db, waiter.ticket));
             if queue.is_empty() {
-                self.0.remove(key);
+                self.queues.remove(key);
             }
         }
     }
@@ -180,6 +201,19 @@ impl Engine {
         waiter
     }
 
+    /// Locks like [`Engine::lock_for`], but behind clients that waited for what a key of these ranges has just got.
+    pub(super) fn lock_in_turn(&self, session: &Session, command: &Command, args: Args<'_>) -> Locks<'_> {
+        for _ in 0..TURNS_MAX {
+            let locks = self.lock_for(session, command, args);
+            if !locks.any_is_served() {
+                return locks;
+            }
+            drop(locks);
+            std::thread::yield_now();
+        }
+        self.lock_for(session, command, args)
+    }
+
     /// Runs the commands of clients waiting for a key that got something, until there is nothing left.
     pub(super) fn serve<'e>(&'e self, keys: &mut Keyspace<'e>, db: u32, key: &[u8]) {
         let mut after = 0;
@@ -191,6 +225,7 @@ impl Engine {
             after = waiter.ticket;
             self.serve_one(keys, &waiter, key);
         }
+        keys.cell_of(key).waiting.serving -= 1;
         keys.unlock();
     }
 
@@ -232,13 +267,15 @@ impl Engine {
     }
 
     /// Ends a wait and writes what the client is answered: what it was served, an error if it was unblocked so, or
-    /// `in_vain` if its time is up. Called by the client's task, with nothing locked; again does nothing.
-    pub fn end_wait(&self, waiter: &Waiter, out: &mut Vec<u8>, in_vain: impl FnOnce(&mut Reply<'_>)) {
+    /// `in_vain` if its time is up. Called by the client's task, with nothing locked; again does nothing. Returns whether
+    /// it was served: what that wrote is then on its way to the outbox, of whatever thread.
+    pub fn end_wait(&self, waiter: &Waiter, out: &mut Vec<u8>, in_vain: impl FnOnce(&mut Reply<'_>)) -> bool {
         let standing = std::mem::replace(&mut *waiter.standing.lock(), Standing::Over);
         if standing == Standing::Over {
-            return;
+            return false;
         }
-        if !matches!(standing, Standing::Served(_)) {
+        let served = matches!(standing, Standing::Served(_));
+        if !served {
             for key in &waiter.keys {
                 self.cell(self.hash(key).range()).lock().waiting.remove(key, waiter);
             }
@@ -246,7 +283,7 @@ impl Engine {
         *waiter.client.waiter.lock() = None;
         waiter.client.unset(ClientFlags::BLOCKED);
         if waiter.silent {
-            return;
+            return served;
         }
         let mut reply = Reply::new(out, waiter.protocol);
         match standing {
@@ -254,8 +291,12 @@ impl Engine {
             Standing::Unblocked(Unblock::Error) => {
                 reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
             }
+            Standing::Unblocked(Unblock::Follows) => reply.error(
+                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            ),
             Standing::Waiting | Standing::Unblocked(Unblock::Timeout) | Standing::Over => in_vain(&mut reply),
         }
+        served
     }
 }
 
@@ -521,6 +562,49 @@ mod tests {
             ["BLPOP a 0", "BLMPOP 0 1 a LEFT", "BLMOVE a b LEFT LEFT 0", "BRPOPLPUSH a b 0", "BZPOPMIN a 0"];
         assert_eq!(execute_all(&mut server, &commands), "*-1 *-1 $-1 $-1 *-1");
         assert!(server.is_quiet());
+    }
+
+    #[test]
+    fn no_other_thread_pops_between_a_push_and_those_who_waited_for_it() {
+        let mut server = Server::new(1);
+        for pop in ["LPOP l", "BLPOP l 0", "LMOVE l other LEFT LEFT"] {
+            server.check("first", "BLMOVE l taken LEFT LEFT 0", "waits");
+            let engine = &server.engine;
+            let mut keys = Keyspace::new(engine, Locks::all(engine), 0, NOW, 0);
+            let (mut session, mut out) = (Session::new(server.clients[0].1.client.clone(), true), Vec::new());
+            let args: OwnedArgs = "RPUSH l v".split(' ').collect();
+            let push = engine.find(b"rpush").expect("the command exists");
+            engine.call(&mut session, push, args.args(), &mut keys, &mut out, Blocking::Denied);
+            keys.unlock();
+            let mut other = engine.connect("thief".into(), "server".into(), NOW, 0);
+            let begun = std::sync::Barrier::new(2);
+            let stolen = std::thread::scope(|scope| {
+                let thief = scope.spawn(|| {
+                    let (args, mut out): (OwnedArgs, _) = (pop.split(' ').collect(), Vec::new());
+                    begun.wait();
+                    let flow = engine.execute(&mut other, args.args(), &mut out, NOW, 0);
+                    if let Flow::Blocked(waiter, _) = &flow {
+                        engine.end_wait(waiter, &mut out, |reply| reply.null_array());
+                    }
+                    text(&out)
+                });
+                begun.wait();
+                // It has every chance to be first.
+                for _ in 0..10_000 {
+                    std::thread::yield_now();
+                    if thief.is_finished() {
+                        break;
+                    }
+                }
+                engine.conclude(keys, 0);
+                thief.join().expect("the other thread's command ends")
+            });
+            assert!(stolen.ends_with("-1"), "{pop}: {stolen}");
+            server.check_answers(&[("first", "$1 v")]);
+        }
+        server.check("first", "LLEN taken", ":3");
+        assert!(server.is_quiet());
+        assert!((0..crate::store::shard::RANGES).all(|r| !server.engine.cell(r).lock().waiting.is_served()));
     }
 
     #[test]

@@ -136,6 +136,13 @@ impl Databases {
         }
     }
 
+    /// Forgets every swap; the whole keyspace must be locked.
+    pub(super) fn forget(&self) {
+        let mut log = self.swaps.lock();
+        *log = Log::default();
+        self.adopt(&[]);
+    }
+
     /// Gives swaps other stamps in the same order; see [`super::step_back`].
     pub(super) fn restamp(&self, exchange: impl Fn(Stamp) -> Stamp) {
         let mut log = self.swaps.lock();

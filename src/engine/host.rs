@@ -1,5 +1,6 @@
 //! What only the shell around the engine can do for a command.
 
+use crate::clock::Origin;
 use crate::config::Config;
 
 /// See the module's head. Implemented by the server; the tests' engines have none.
@@ -15,4 +16,10 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// What CONFIG REWRITE answers, the code included.
     fn rewrite_config(&self, config: &Config) -> Result<(), String>;
+
+    /// Sets aside another life of this node, so that no start takes it.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    fn reserve_life(&self) -> Result<Origin, String>;
 }

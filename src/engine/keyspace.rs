@@ -69,6 +69,18 @@ impl<'e> Locks<'e> {
         Locks::All((0..RANGES).map(|range| engine.cell(range).lock()).collect())
     }
 
+    /// Whether a range held is one that [`Waiting::is_served`].
+    ///
+    /// [`Waiting::is_served`]: super::blocking::Waiting::is_served
+    pub fn any_is_served(&self) -> bool {
+        match self {
+            Locks::None => false,
+            Locks::One(_, cell) => cell.waiting.is_served(),
+            Locks::Many(cells) => cells.iter().any(|(_, cell)| cell.waiting.is_served()),
+            Locks::All(cells) => cells.iter().any(|cell| cell.waiting.is_served()),
+        }
+    }
+
     fn cell(&self, range: usize) -> &Cell {
         match self {
             Locks::One(held, cell) if *held == range => cell,
@@ -119,6 +131,8 @@ pub struct Keyspace<'e> {
     pub(super) events: Vec<Event>,
     /// Messages for subscribers, sent with the events.
     pub(super) messages: Vec<(Scope, Vec<u8>, Vec<u8>)>,
+    /// A key that exists is being written anew: to nobody it is new.
+    replacing: bool,
     /// Number of changes made.
     pub dirty: u64,
     /// Whether reads leave the key's access time alone.
@@ -139,6 +153,7 @@ impl<'e> Keyspace<'e> {
             ready: SmallVec::new(),
             events: Vec::new(),
             messages: Vec::new(),
+            replacing: false,
             dirty: 0,
             no_touch: false,
         }
@@ -474,13 +489,9 @@ impl<'e> Keyspace<'e> {
     /// Replaces a key by what `fill` applies to it: as DEL and writes at one stamp. One that existed, of whatever type,
     /// is not new to anyone: neither told to be, nor served to who waits for it.
     pub fn replace(&mut self, key: &[u8], fill: impl FnOnce(&mut Self)) {
-        let (existed, told, ready) = (self.exists(key), self.events.len(), self.ready.len());
+        self.replacing = self.exists(key);
         self.rewrite(key, fill);
-        if existed {
-            let fresh = self.events.split_off(told);
-            self.events.extend(fresh.into_iter().filter(|event| event.class != EventClass::NEW));
-            self.ready.truncate(ready);
-        }
+        self.replacing = false;
     }
 
     fn rewrite(&mut self, key: &[u8], fill: impl FnOnce(&mut Self)) {
@@ -670,7 +681,7 @@ impl<'e> Keyspace<'e> {
         keys.sort_unstable();
         let selected = self.db;
         self.select(db);
-        keys.iter().for_each(|key| self.ready(key));
+        keys.iter().for_each(|key| self.ready(db, key));
         self.select(selected);
     }
 
@@ -735,10 +746,11 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// Remembers that a key of the selected database may be what a blocked client waits for.
-    fn ready(&mut self, key: &[u8]) {
-        if !self.ready.iter().any(|(db, held)| *db == self.db && held == key) {
-            self.ready.push((self.db, key.to_vec()));
+    /// Remembers that a key, whose range is locked, may be what a blocked client waits for.
+    fn ready(&mut self, db: u32, key: &[u8]) {
+        if !self.ready.iter().any(|(of, held)| *of == db && held == key) {
+            self.ready.push((db, key.to_vec()));
+            self.cell_of(key).waiting.begin_serving();
         }
     }
 
@@ -765,7 +777,7 @@ impl<'e> Keyspace<'e> {
                 && let Some(db) = self.engine.db_of(space)
                 && cell.is_awaited(db, key, change)
             {
-                self.ready.push((db, key.to_vec()));
+                self.ready(db, key);
             }
         }
         if merged.reassert {
@@ -826,10 +838,10 @@ impl<'e> Keyspace<'e> {
         };
         let (space, used_at) = (self.space, (self.now.unix_ms / 1000) as u32);
         let cx = self.engine.shard_context();
-        let tells_new = self.engine.notifies(EventClass::NEW) && !self.exists(key);
+        let is_new = || !self.replacing && !self.exists(key);
+        let tells_new = self.engine.notifies(EventClass::NEW) && is_new();
         // Who waits is served by the command that creates the key, not by one that adds to it.
-        let cell = self.locks.cell(hash.range());
-        let is_awaited = cell.is_awaited(self.db, key, change) && !self.exists(key);
+        let is_awaited = self.locks.cell(hash.range()).is_awaited(self.db, key, change) && is_new();
         let cell = self.locks.cell_mut(hash.range());
         let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
         if !merged.changed {
@@ -837,7 +849,7 @@ impl<'e> Keyspace<'e> {
         }
         cell.touch_key(space, key);
         if is_awaited {
-            self.ready(key);
+            self.ready(self.db, key);
         }
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, stamp, change, &mut slot.bytes);

@@ -69,7 +69,7 @@ use blocking::{Waiter, Waiting};
 use call::{Blocking, Call, Outcome};
 use client::{Client, ClientFlags};
 use cluster::Topology;
-use command::{Command, Flags};
+use command::{Command, Flags, Group};
 use command_stats::CommandStats;
 use databases::{Databases, Moved};
 use error::Error;
@@ -231,8 +231,9 @@ pub struct Engine {
     follower: AtomicBool,
     /// When the links were first looked after, in Unix milliseconds.
     first_tick_ms: AtomicU64,
-    /// Has not reached its primary yet.
-    fresh_follower: AtomicBool,
+    /// The life this node begins once the primary it is to follow has accepted it: what it holds goes then. A leaf among
+    /// the locks.
+    next_life: Mutex<Option<Origin>>,
     /// Too few partners and replicas are linked to take writes: `min-replicas-to-write`.
     lacks_replicas: AtomicBool,
     /// The link is down, and nothing is to be answered meanwhile: `replica-serve-stale-data no`.
@@ -323,7 +324,7 @@ impl Engine {
             replicating: AtomicBool::new(replication::is_wanted(&config)),
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
-            fresh_follower: AtomicBool::new(false),
+            next_life: Mutex::default(),
             lacks_replicas: AtomicBool::new(config.wants_replicas()),
             is_stale: AtomicBool::new(replication::is_wanted(&config) && !config.replica_serve_stale_data),
             link_input_bytes: AtomicU64::new(0),
@@ -381,6 +382,10 @@ impl Engine {
         let flow = match self.admit(session, name, args) {
             Ok(command) if self.is_paused(session, command, now) => return Flow::Paused,
             Ok(command) => self.run(session, command, args, out, now, thread),
+            Err(_) if is_http(name) => {
+                tracing::warn!("{} speaks HTTP: closed", session.client.addr);
+                return Flow::Close;
+            }
             Err(error) => {
                 let error = self.refuse(session, name, error);
                 self.command_stats.rejected(thread, session.command_id);
@@ -532,13 +537,11 @@ impl Engine {
         now: Now,
         thread: usize,
     ) -> Flow {
-        if session.transaction.is_some()
-            && !matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
-        {
+        if session.transaction.is_some() && !runs_in_multi(command) {
             return self.queue(session, command, args, out);
         }
         session.has_run = true;
-        let locks = self.lock_for(session, command, args);
+        let locks = self.lock_in_turn(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
         keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
         let (outcome, garbage) = self.call(session, command, args, &mut keys, out, Blocking::Allowed);
@@ -1000,11 +1003,23 @@ impl Engine {
 /// What a connection may run that may only become a link.
 const LINK_ONLY_FLAGS: Flags = Flags::NO_AUTH.union(Flags::LINKING);
 
+/// Whether a command is never queued by MULTI. The group tells RESET from SLOWLOG RESET.
+fn runs_in_multi(command: &Command) -> bool {
+    let is_ending = command.group == Group::Connection && matches!(command.name, "quit" | "reset");
+    is_ending || (command.group == Group::Transactions && command.name != "unwatch")
+}
+
 /// Whether a command, or one that EXEC runs, is of some kind.
 #[inline]
 fn runs_any(session: &Session, command: &Command, is_it: impl Fn(&Command) -> bool) -> bool {
     let queued = session.transaction.iter().filter(|_| command.name == "exec");
     is_it(command) || queued.flat_map(|transaction| &transaction.queue).any(|queued| is_it(queued.command))
+}
+
+/// Whether a request is a line of HTTP: a browser was made to send it to this port, and what follows it was made up by
+/// somebody else.
+fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 fn is_reply_skip(args: Args<'_>) -> bool {

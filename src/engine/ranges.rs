@@ -19,11 +19,12 @@ use crate::link::codec::Malformed;
 use crate::link::frame::Cursor;
 use crate::link::vector::Vector;
 use crate::store::delta::Change;
+use crate::store::digest;
 use crate::store::entry::{Entry, MergeContext};
 use crate::store::shard::RANGES;
 
-/// Keys looked up at once in a range that is being read.
-const SCAN_COUNT: usize = 64;
+/// Keys looked up at once in a range that is being read: each time costs a look at the whole range.
+const SCAN_COUNT: usize = 4096;
 /// A piece ends when it has so many bytes.
 const PIECE_BYTES: usize = 128 * 1024;
 
@@ -74,13 +75,19 @@ impl Engine {
         let mut writer = BatchWriter::begin(Origin::NONE, &mut piece.records);
         let mut at = from;
         let cell = self.cell(range).lock();
-        piece.to = loop {
+        piece.to = 'piece: loop {
             if at.space >= cell.shard.spaces() {
                 break None;
             }
             let include = |entry: &Entry| !graves || entry.has_collectable();
             let (entries, next) = cell.shard.scan(at.space, at.hash, SCAN_COUNT, include);
             for entry in entries {
+                let hash = digest::hash(entry.key());
+                // Keys of equal hash stay together: a piece ends between hashes.
+                if piece.records.len() >= PIECE_BYTES && hash > at.hash {
+                    break 'piece Some(Cursor { hash, ..at });
+                }
+                at.hash = hash;
                 entry.registers(|stamp, change| {
                     writer.change(at.space, entry.key(), stamp, &change, &mut piece.records);
                 });
@@ -89,9 +96,6 @@ impl Engine {
                 Some(hash) => Cursor { hash, ..at },
                 None => Cursor { space: at.space + 1, hash: 0 },
             };
-            if piece.records.len() >= PIECE_BYTES {
-                break Some(at);
-            }
         };
         drop(cell);
         writer.finish(NTP64(0), &mut piece.records);

@@ -13,6 +13,8 @@ use std::task::Waker;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::blocking::Unblock;
+use super::error::Error;
 use super::keyspace::{Keyspace, Locks};
 use super::notify::PeerEvents;
 use super::pubsub::Scope;
@@ -27,7 +29,7 @@ use crate::link::frame::{self, Frame, Globals, Hello, Member};
 use crate::link::mesh::{Address, Event, Fault, LinkId, Mesh, Timing, Verdict};
 use crate::link::outbox::Drained;
 use crate::store::delta::Change;
-use crate::store::shard::{KeyHash, RANGES};
+use crate::store::shard::KeyHash;
 
 /// Between signs of life on a link.
 const HEARTBEAT_MS: u64 = 100;
@@ -97,14 +99,16 @@ impl Engine {
     pub fn link_open(&self, id: LinkId, dialed: Option<Address>, seen_host: String, now: Now) {
         self.start_replicating();
         let mut mesh = self.mesh.lock();
-        if dialed.is_some() {
-            self.begin_following(&mut mesh);
-        }
         mesh.open(id, dialed, seen_host, self.registers.all(), now.unix_ms);
     }
 
     /// Changes whom this node is linked with: partners of an active node, or the one primary it follows.
-    pub fn replace_partners(&self, partners: Vec<HostPort>) {
+    ///
+    /// # Errors
+    /// If it is to follow, but the life it then begins cannot be set aside on disk.
+    pub fn replace_partners(&self, partners: Vec<HostPort>) -> Result<(), Error> {
+        let follows = !partners.is_empty() && !self.config.read().active_replica;
+        let next_life = if follows { Some(self.reserve_life()?) } else { None };
         let announced = {
             let mut config = self.config.write();
             config.set_replicaof(partners);
@@ -117,11 +121,30 @@ impl Engine {
         if !partners.is_empty() {
             self.start_replicating();
         }
-        let mut mesh = self.mesh.lock();
-        self.fresh_follower.store(announced.follower, Ordering::SeqCst);
-        self.follower.store(announced.follower, Ordering::SeqCst);
-        mesh.announce(announced.host, announced.port, announced.follower);
-        mesh.set_addresses(partners);
+        {
+            let mut mesh = self.mesh.lock();
+            *self.next_life.lock() = next_life;
+            self.follower.store(follows, Ordering::SeqCst);
+            mesh.announce(announced.host, announced.port, follows);
+            mesh.set_addresses(partners);
+            if follows {
+                mesh.end_links(&Fault::Anew);
+            }
+        }
+        if follows {
+            self.clients.iter().for_each(|client| {
+                self.unblock(&client, Unblock::Follows);
+            });
+        }
+        Ok(())
+    }
+
+    fn reserve_life(&self) -> Result<Origin, Error> {
+        let own = self.clock.origin();
+        match self.host.get() {
+            Some(host) => host.reserve_life().map_err(|reason| format!("ERR {reason}").into()),
+            None => Ok(Origin::new(own.node(), own.incarnation() + 1)),
+        }
     }
 
     /// Whether this node follows a primary and takes no writes.
@@ -129,16 +152,26 @@ impl Engine {
         self.follower.load(Ordering::Relaxed)
     }
 
-    /// A replica's data is its primary's: what it held before is dropped when it first reaches the primary.
+    /// A replica's data is its primary's: what it held before is dropped once the primary's Hello is accepted. Others may hold
+    /// what it wrote and now forgets, so a new life begins, as after a crash. Until then no other link is taken, and this
+    /// one is closed: nobody is to get what will be dropped.
     fn begin_following(&self, mesh: &mut Mesh) {
-        if !self.fresh_follower.swap(false, Ordering::SeqCst) {
-            return;
+        let Locks::All(mut cells) = Locks::all(self) else { return };
+        // A thread may hold its slot and wait for a range: then this is not the moment, and the primary is dialed again.
+        let Some(mut slots) = self.outbox.try_lock_all() else { return };
+        let Some(origin) = self.next_life.lock().take() else { return };
+        let mut dropped = Vec::new();
+        for cell in &mut cells {
+            cell.touch_keys(|_, _| true);
+            dropped.push(std::mem::take(&mut cell.shard));
         }
-        for range in 0..RANGES {
-            let old = std::mem::take(&mut self.cell(range).lock().shard);
-            drop(old);
-        }
-        mesh.reset_vector();
+        slots.iter_mut().for_each(|slot| slot.bytes.clear());
+        self.databases.forget();
+        self.clock.begin_life(origin);
+        mesh.begin_life(origin);
+        self.set_stable(NTP64(0));
+        drop((cells, slots));
+        drop(dropped);
     }
 
     /// A connection to a peer has ended.
@@ -183,7 +216,7 @@ impl Engine {
         let mut mesh = self.mesh.lock();
         let (timing, backlog_bytes_max) = limits(&self.config.read());
         mesh.configure(timing, backlog_bytes_max);
-        if self.step_back(&mut mesh, self.time_limit(now)) {
+        if self.step_back(&mut mesh, now) {
             tracing::warn!("This node's clock was set back: stamps that no partner had taken are given back");
         }
         // A promise for the present: whatever this node writes from here on is stamped later.
@@ -205,7 +238,11 @@ impl Engine {
     pub fn link_receive(&self, id: LinkId, bytes: &[u8], now: Now, thread: usize) -> Result<Received, Fault> {
         let (frame, tail) = frame::read(bytes).map_err(Fault::Frame)?;
         let mut mesh = self.mesh.lock();
-        let known = mesh.link(id).ok_or(Fault::Closed)?.peer.is_some();
+        let link = mesh.link(id).ok_or(Fault::Closed)?;
+        if let Some(fault) = &link.fault {
+            return Err(fault.clone());
+        }
+        let known = link.peer.is_some();
         if !known && !matches!(frame, Frame::Hello(_)) {
             return Err(Fault::Unexpected("something before Hello"));
         }
@@ -232,6 +269,7 @@ impl Engine {
                 }
             }
             Frame::PullBegin(digests) => {
+                mesh.end_recall(now.unix_ms);
                 self.sequence(&mut mesh);
                 let globals = self.globals();
                 // The vector was fixed before the first digest is compared: what is written from here on is sent.
@@ -239,13 +277,16 @@ impl Engine {
                 mesh.give(id, ranges, graves, globals);
             }
             Frame::Differs { vector, ranges, graves, globals } => {
-                let stamps = globals.flushes.iter().map(|(_, stamp)| *stamp).chain(globals.swaps.stamps());
+                let flushes = globals.flushes.iter().map(|(_, stamp)| *stamp);
+                let registers = globals.registers.iter().map(|(_, stamp, _)| *stamp);
+                let stamps = flushes.chain(registers).chain(globals.swaps.stamps());
                 let promises = vector.iter().map(|(_, progress)| progress.watermark);
                 let newest = stamps.map(|stamp| stamp.time).chain(promises).max();
                 if self.is_ahead(&mut mesh, id, newest, now) {
                     return Ok(Received::Held);
                 }
                 if mesh.differs(id, vector, &ranges, &graves) {
+                    mesh.took(newest.unwrap_or(NTP64(0)));
                     self.merge_globals(&globals, now, thread);
                 }
             }
@@ -260,6 +301,7 @@ impl Engine {
                 if self.is_ahead(&mut mesh, id, newest, now) {
                     return Ok(Received::Held);
                 }
+                mesh.took(newest.unwrap_or(NTP64(0)));
                 let own = mesh.vector().clone();
                 self.merge_range(range.into(), (from, to), graves, tail, (&own, &theirs), (now, thread))
                     .map_err(frame::FrameError::from)?;
@@ -275,11 +317,20 @@ impl Engine {
 
     fn receive_hello(&self, mesh: &mut Mesh, id: LinkId, hello: Hello, now: Now) -> Result<(), Fault> {
         let registers = hello.registers.clone();
+        let is_about_to_follow = self.next_life.lock().is_some();
+        if is_about_to_follow && !mesh.is_dialed_as_configured(id) {
+            return Err(Fault::Anew);
+        }
         mesh.hello(id, hello, now.unix_ms)?;
+        if is_about_to_follow {
+            self.begin_following(mesh);
+            return Err(Fault::Anew);
+        }
         // Those from the future come again, in a batch that is held.
         let limit = self.time_limit(now);
         for (register, stamp, value) in registers.iter().filter(|(_, stamp, _)| stamp.time <= limit) {
             self.clock.observe(stamp.time);
+            mesh.took(stamp.time);
             self.merge_register(*register, *stamp, value);
         }
         self.refresh_topology(mesh, now);
@@ -331,6 +382,7 @@ impl Engine {
                     }
                     return Ok(Received::Held);
                 }
+                mesh.took(records.newest);
                 self.merge_records(origin, records, now, thread).map_err(malformed)?;
             }
             rest = behind;
@@ -346,7 +398,7 @@ impl Engine {
     }
 
     /// The latest time a peer's stamp or promise may carry.
-    fn time_limit(&self, now: Now) -> NTP64 {
+    pub(super) fn time_limit(&self, now: Now) -> NTP64 {
         NTP64(now.ntp.0.saturating_add(ntp_span_ms(self.config.read().max_clock_drift_ms)))
     }
 
@@ -601,5 +653,65 @@ fn newest_time(records: &[u8]) -> Result<Option<NTP64>, Malformed> {
     match Batch::split(records)? {
         Some((batch, _)) => batch.newest().map(Some),
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::Fixture;
+    use crate::link::frame::VERSION;
+    use crate::link::vector::Vector;
+
+    const NOW: Now = Now { unix_ms: 1_700_000_000_000, ntp: NTP64(1_700_000_000 << 32) };
+
+    /// What becomes of a link dialed by `here` whose peer says this Hello.
+    fn greet(here: &Fixture, id: LinkId, address: &str, version: u16, sender: Origin) -> Result<(), Fault> {
+        let member = Member { origin: sender, host: "primary".into(), port: 7000, follower: false };
+        let (vector, members, registers) = (Vector::default(), Vec::new(), Vec::new());
+        let hello = Hello { version, sender: member, vector, members, registers };
+        let mut bytes = Vec::new();
+        frame::write(&Frame::Hello(hello), &[], &mut bytes);
+        here.engine.link_open(id, Some((address.into(), 7000)), address.into(), NOW);
+        let result = here.engine.link_receive(id, &bytes, NOW, 0).map(|_| ());
+        if let Err(fault) = &result {
+            here.engine.link_closed(id, fault.clone(), NOW);
+        }
+        result
+    }
+
+    #[test]
+    fn a_node_drops_its_data_only_for_a_primary_that_accepts_it() {
+        let mut here = Fixture::new();
+        let own = here.engine.clock.origin();
+        let primary = Origin::new(NodeId::new(7 << 24), 1);
+        here.check("SET k v", "+OK");
+        here.check("SWAPDB 0 1", "+OK");
+        here.check("REPLICAOF primary 7000", "+OK");
+        let copied = Origin::new(own.node(), 9);
+        assert_eq!(greet(&here, 1, "primary", VERSION + 1, primary), Err(Fault::Version(VERSION + 1)));
+        assert_eq!(greet(&here, 2, "primary", VERSION, own), Err(Fault::Itself));
+        assert_eq!(greet(&here, 3, "primary", VERSION, copied), Err(Fault::SameId(own.node())));
+        assert_eq!(greet(&here, 4, "elsewhere", VERSION, primary), Err(Fault::Anew));
+        here.check("SELECT 1", "+OK");
+        here.check("GET k", "$1 v");
+        assert_eq!(here.engine.clock.origin(), own);
+
+        assert_eq!(greet(&here, 5, "primary", VERSION, primary), Err(Fault::Anew), "it begins anew");
+        here.check("DBSIZE", ":0");
+        assert!(here.engine.clock.origin() > own && here.engine.clock.origin().node() == own.node());
+        assert_eq!(here.engine.mesh.lock().vector(), &Vector::default());
+        assert_eq!(here.engine.space_of(0), 0);
+        assert_eq!(greet(&here, 6, "primary", VERSION, primary), Ok(()));
+    }
+
+    #[test]
+    fn a_node_that_is_promoted_before_it_reached_its_primary_keeps_its_data() {
+        let mut here = Fixture::new();
+        here.check("SET k v", "+OK");
+        here.check("REPLICAOF primary 7000", "+OK");
+        here.check("REPLICAOF NO ONE", "+OK");
+        assert_eq!(greet(&here, 1, "primary", VERSION, Origin::new(NodeId::new(7 << 24), 1)), Ok(()));
+        here.check("GET k", "$1 v");
     }
 }

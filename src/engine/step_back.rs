@@ -4,9 +4,8 @@
 //! clock is set right the hybrid clock would stay ahead, because stamps never step back, and everything written here would be held
 //! until the real time catches up, which may be an hour.
 //!
-//! The stamps that are too far ahead can be given back as long as nobody has merged one. Whether somebody has is
-//! known from the partners' vectors: none of them may have a watermark of any life of this node beyond the
-//! limit, and every member must be linked. Then all writing is stopped for a moment, those stamps are replaced in the same
+//! The stamps that are too far ahead can be given back as long as nobody has merged one: the partners are asked
+//! (`link/mesh/recall.rs`). Then all writing is stopped for a moment, those stamps are replaced in the same
 //! order by the next free ones just above the limit, which is above anything anybody could have taken, and the links begin anew: partners pull the
 //! ranges that differ.
 //!
@@ -14,8 +13,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Engine;
 use super::keyspace::Locks;
+use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, Stamp};
 use crate::link::mesh::Mesh;
 
@@ -42,15 +41,20 @@ impl Exchange {
 }
 
 impl Engine {
-    /// Gives back stamps beyond `limit` if this node's clock was set back and nobody has taken one. Returns
+    /// Gives back stamps beyond the limit if this node's clock was set back and nobody has taken one. Returns
     /// whether it did; the links are to be closed then.
-    pub(super) fn step_back(&self, mesh: &mut Mesh, limit: NTP64) -> bool {
-        if self.clock.last() <= limit || !mesh.all_linked_below(limit) {
+    pub(super) fn step_back(&self, mesh: &mut Mesh, now: Now) -> bool {
+        let limit = self.time_limit(now);
+        if self.clock.last() <= limit {
+            mesh.end_recall(now.unix_ms);
             return false;
         }
-        // A thread may hold its slot and wait for a range: then this is not the moment.
-        let Some(mut slots) = self.outbox.try_lock_all() else { return false };
+        if !mesh.recall(limit, now.unix_ms) {
+            return false;
+        }
+        // Ranges first, as commands do. A thread may hold its slot and wait for a range: then this is not the moment.
         let Locks::All(mut cells) = Locks::all(self) else { return false };
+        let Some(mut slots) = self.outbox.try_lock_all() else { return false };
         let own = self.clock.origin();
         let mut exchange = Exchange { own, limit, times: Vec::new() };
         let mut times: BTreeSet<NTP64> = BTreeSet::new();

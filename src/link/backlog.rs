@@ -78,7 +78,7 @@ impl Backlog {
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        *self = Backlog::new(self.bytes_max);
+        *self = Self::new(self.bytes_max);
     }
 
     /// The number of the oldest batch held of an origin.

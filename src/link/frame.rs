@@ -88,6 +88,8 @@ pub struct Heartbeat {
     pub linked: Vec<NodeId>,
     /// It is pulling ranges and may answer with old data.
     pub syncing: bool,
+    /// The newest time it has taken from others, in data or in a promise.
+    pub taken: NTP64,
 }
 
 /// The swaps of databases a node knows of.

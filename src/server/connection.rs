@@ -457,7 +457,10 @@ impl Connection<'_> {
     ) -> io::Result<()> {
         let wait = Wait { engine: self.engine, waiter };
         self.idle(stream, session, deadline_ms, || !waiter.is_waiting()).await?;
-        wait.end(&mut self.output, |reply| reply.null_array());
+        if wait.end(&mut self.output, |reply| reply.null_array()) {
+            // The thread that served it may still be about to: its reply must not come before.
+            self.shell.link_sockets.send(self.engine);
+        }
         self.flush(stream, session).await
     }
 }
@@ -470,8 +473,8 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    fn end(&self, out: &mut Vec<u8>, in_vain: impl FnOnce(&mut Reply<'_>)) {
-        self.engine.end_wait(self.waiter, out, in_vain);
+    fn end(&self, out: &mut Vec<u8>, in_vain: impl FnOnce(&mut Reply<'_>)) -> bool {
+        self.engine.end_wait(self.waiter, out, in_vain)
     }
 }
 

@@ -18,7 +18,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -56,9 +56,12 @@ pub enum IdentityError {
 /// See the module's head.
 #[derive(Debug)]
 pub struct Identity {
+    /// This life of this node when it started.
     origin: Origin,
     floor: NTP64,
     file: PathBuf,
+    /// The latest life on disk.
+    incarnation: AtomicU32,
     /// The ceiling on disk, raised only after it is there.
     ceiling: AtomicU64,
     writing: Mutex<()>,
@@ -95,6 +98,7 @@ impl Identity {
             origin: Origin::new(held.node, held.incarnation.saturating_add(1)),
             floor: NTP64(held.clock),
             file,
+            incarnation: AtomicU32::new(held.incarnation.saturating_add(1)),
             ceiling: AtomicU64::new(0),
             writing: Mutex::default(),
             _lock: lock,
@@ -103,7 +107,7 @@ impl Identity {
         Ok(identity)
     }
 
-    /// This life of this node.
+    /// This life of this node when it started.
     pub fn origin(&self) -> Origin {
         self.origin
     }
@@ -140,6 +144,17 @@ impl Identity {
         self.write(clock.last())
     }
 
+    /// Sets aside the next life of this node, for a process that forgets all it holds and goes on.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn reserve_life(&self) -> io::Result<Origin> {
+        let _writing = self.writing.lock();
+        let incarnation = self.incarnation.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        self.write(NTP64(self.ceiling.load(Ordering::Acquire)))?;
+        Ok(Origin::new(self.origin.node(), incarnation))
+    }
+
     fn is_near(&self, clock: &Clock, now: NTP64, ms: u64) -> bool {
         next(clock, now).0.saturating_add(ntp_span_ms(ms)) >= self.ceiling.load(Ordering::Acquire)
     }
@@ -155,8 +170,8 @@ impl Identity {
     }
 
     fn write(&self, clock: NTP64) -> io::Result<()> {
-        let record =
-            Record { node: self.origin.node(), incarnation: self.origin.incarnation(), clock: clock.0 };
+        let incarnation = self.incarnation.load(Ordering::Relaxed);
+        let record = Record { node: self.origin.node(), incarnation, clock: clock.0 };
         let new = self.file.with_extension("node.new");
         let mut file = File::create(&new)?;
         file.write_all(record.text().as_bytes())?;
@@ -218,6 +233,22 @@ mod tests {
             let second = open(dir, 2000).origin();
             assert_eq!((first.node(), first.incarnation()), (second.node(), 1));
             assert_eq!(second.incarnation(), 2);
+        });
+    }
+
+    #[test]
+    fn a_life_set_aside_is_not_taken_by_a_restart() {
+        in_dir("reserved", |dir| {
+            let identity = open(dir, 1000);
+            let aside = identity.reserve_life().unwrap();
+            assert!(aside > identity.origin() && aside.node() == identity.origin().node());
+            let clock = Clock::new(identity.origin(), identity.floor());
+            identity.cover(&clock, ntp_from_unix_ms(90_000)).unwrap();
+            let ceiling = identity.ceiling.load(Ordering::Relaxed);
+            drop(identity);
+            let again = open(dir, 1000);
+            assert!(again.origin() > aside);
+            assert_eq!(again.floor(), NTP64(ceiling));
         });
     }
 

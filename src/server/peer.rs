@@ -5,21 +5,22 @@
 //! one burst of output and one incoming frame.
 //!
 //! A reply never overtakes its write: before a connection acknowledges, [`LinkSockets::send`] gives what was written to
-//! the kernel, on the thread that wrote. So a node that is killed has sent all that it has acknowledged, unless a link
+//! the kernel, on the thread that wrote; a client that waited for a key, on the client's own. So a node that is killed has sent all that it has acknowledged, unless a link
 //! was down or its peer too slow to take it: nobody waits for that.
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout};
 
 use super::shell::Shell;
 use super::time::now;
@@ -37,9 +38,11 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const READ_BYTES: usize = 64 * 1024;
 /// An output buffer that has grown beyond this is given back when empty.
 const OUTPUT_BYTES_KEPT: usize = 4 * 1024 * 1024;
-/// Rounds before other tasks of the thread get their turn. One may read and send a range, half a millisecond's work: with
-/// 16 rounds the slowest SET on a node that another joins took 7 ms.
+/// Rounds before other tasks of the thread get their turn.
 const ROUNDS_MAX: usize = 4;
+/// Work at a stretch on ranges that move over a link. It then rests as long as it worked, so that clients get at least
+/// half of the thread.
+const STRETCH: Duration = Duration::from_millis(1);
 
 /// Keeps the clock, the stable time and the links going, and dials whoever is not linked.
 pub async fn supervise(shell: Arc<Shell>, thread: usize) {
@@ -236,7 +239,7 @@ pub async fn run(
     engine.link_open(id, dialed, seen_host, now());
     let socket = Arc::new(LinkSocket { id, stream, output: Mutex::default() });
     shell.link_sockets.0.write().push(socket.clone());
-    let mut wire = Wire { engine, socket, id, thread, input, held: false, tick: ticking(TICK) };
+    let mut wire = Wire { engine, socket, id, thread, input, held: false, tick: ticking(TICK), rest: None };
     let fault = poll_fn(|cx| wire.poll(cx)).await;
     shell.link_sockets.0.write().retain(|socket| socket.id != id);
     engine.link_closed(id, fault, now());
@@ -251,10 +254,16 @@ struct Wire<'e> {
     /// The next frame is from the future: nothing is read until its time has come.
     held: bool,
     tick: Interval,
+    rest: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        if self.rest.as_mut().is_some_and(|rest| rest.as_mut().poll(cx).is_pending()) {
+            return Poll::Pending;
+        }
+        self.rest = None;
+        let began = Instant::now();
         for _ in 0..ROUNDS_MAX {
             if let Some(fault) = self.engine.link_fault(self.id) {
                 return Poll::Ready(fault);
@@ -269,6 +278,12 @@ impl Wire<'_> {
                     self.engine.link_sleep(self.id, cx.waker());
                 }
                 return Poll::Pending;
+            }
+            if began.elapsed() > STRETCH && self.engine.mesh.lock().moves_ranges(self.id) {
+                let rest = self.rest.insert(Box::pin(sleep(began.elapsed())));
+                if rest.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
             }
         }
         cx.waker().wake_by_ref();

@@ -19,6 +19,7 @@ use super::listener::{Incoming, Listening};
 use super::log::Severity;
 use super::peer::LinkSockets;
 use super::process;
+use crate::clock::Origin;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::client::ClientFlags;
@@ -155,6 +156,11 @@ impl Host for ShellHost {
         })?;
         tracing::info!("CONFIG REWRITE executed with success.");
         Ok(())
+    }
+
+    fn reserve_life(&self) -> Result<Origin, String> {
+        let shell = self.shell.upgrade().ok_or("the server stops")?;
+        shell.identity.reserve_life().map_err(|error| error.to_string())
     }
 }
 

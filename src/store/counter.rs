@@ -271,29 +271,26 @@ impl TextCounter {
         self.text = text.into();
     }
 
-    /// Base plus sums. Amounts that the base cannot take, as INCR on a text, have no effect.
+    /// Base plus sums: an integer while all of them are. Amounts added to a base that is no number, as by INCR where
+    /// another node had set a text, have no effect.
     fn write(&self, out: &mut Vec<u8>) {
         let base: &[u8] = self.base.as_ref().map_or(b"0", |(_, value)| value);
-        let ints = self.sums.iter().any(|added| matches!(added.amount, Amount::Int(_)));
         let floats = self.sums.iter().any(|added| matches!(added.amount, Amount::Float(_)));
-        let (as_int, as_float) = (number::parse_i64(base), LongDouble::parse(base));
-        match (as_int, as_float) {
-            (Some(base), _) if ints && !floats => {
-                let total = self.sums.iter().fold(i128::from(base), |total, added| match added.amount {
-                    Amount::Int(n) => total.saturating_add(n),
-                    Amount::Float(_) | Amount::Score(_) => total,
-                });
-                out.extend_from_slice(itoa::Buffer::new().format(clamp(total)).as_bytes());
-            }
-            (_, Some(base)) if floats => {
-                let total = self.sums.iter().fold(base, |total, added| match added.amount {
-                    Amount::Float(x) => total + x,
-                    Amount::Int(n) if as_int.is_some() => total + LongDouble::from_i64(clamp(n)),
-                    Amount::Int(_) | Amount::Score(_) => total,
-                });
-                total.write(out);
-            }
-            _ => out.extend_from_slice(base),
+        if let Some(base) = number::parse_i64(base).filter(|_| !floats) {
+            let total = self.sums.iter().fold(i128::from(base), |total, added| match added.amount {
+                Amount::Int(n) => total.saturating_add(n),
+                Amount::Float(_) | Amount::Score(_) => total,
+            });
+            out.extend_from_slice(itoa::Buffer::new().format(clamp(total)).as_bytes());
+        } else if let Some(base) = LongDouble::parse(base).filter(|_| !self.sums.is_empty()) {
+            let total = self.sums.iter().fold(base, |total, added| match added.amount {
+                Amount::Float(x) => total + x,
+                Amount::Int(n) => total + LongDouble::from_i64(clamp(n)),
+                Amount::Score(_) => total,
+            });
+            total.write(out);
+        } else {
+            out.extend_from_slice(base);
         }
     }
 }

@@ -591,7 +591,7 @@ impl Entry {
             assert!(stamp >= object.clear, "{stamp} is below the clear {} in {self:?}", object.clear);
             copy.merge(stamp, &change, cx);
         });
-        assert_eq!(copy.weight(1).digest, object.weight_unburied(1).digest, "digest kept in step: {self:?}");
+        assert_eq!(copy.weight(1).digest, object.weight(1).digest, "digest kept in step: {self:?}");
     }
 
     fn object(&mut self) -> &mut Object {
@@ -678,24 +678,22 @@ impl Object {
         self.buried && self.live_expiry().is_some_and(|expiry| expiry.at_ms.is_some())
     }
 
+    /// Buried or not, the digest is the same: it tells what is held, whatever this node's clock says.
     fn weight(&self, hash: u64) -> Weight {
-        if self.is_buried() { Weight::default() } else { self.weight_unburied(hash) }
-    }
-
-    fn weight_unburied(&self, hash: u64) -> Weight {
         if !self.body.is_alive() {
             return Weight::default();
         }
         let kind = self.body.kind().map_or(0, |kind| if kind == Kind::String { 0 } else { kind as u64 + 1 });
         let mut digest = digest::mix(hash, self.body.digest().wrapping_add(kind));
+        let live = !self.is_buried();
         let mut volatile = false;
         if let Some(expiry) = self.live_expiry()
             && let Some(at_ms) = expiry.at_ms
         {
-            volatile = true;
+            volatile = live;
             digest = digest.wrapping_add(digest::mix(hash ^ at_ms, digest::term(1, expiry.stamp)));
         }
-        Weight { live: true, volatile, digest }
+        Weight { live, volatile, digest }
     }
 
     fn merge(&mut self, stamp: Stamp, change: &Change<'_>, cx: MergeContext<'_>) -> Merged {
@@ -951,12 +949,18 @@ impl Object {
             }
         }
         if !self.body.is_alive() && self.written.time <= stable {
-            // The type's claim outlives its elements only while an older write of another type can arrive.
+            // The type's claim outlives its elements only while an older write of another type can arrive. The next write
+            // of another type would take with it the expiry set before.
+            let kind = self.body.kind();
+            self.expiry =
+                self.expiry.filter(|expiry| expiry.stamp > self.written || Some(expiry.kind) == kind);
             self.clear = self.clear.max(self.written);
             self.body = Body::None;
             self.written = Stamp::NEVER;
         }
-        if self.clear.time <= stable {
+        // A write that found the key dead clears it as of the expiry's instant, which may be stable already: others have merged
+        // that clear once they have merged the write.
+        if self.clear.time <= stable && self.written.time <= stable {
             // Nothing can come that it would kill. A string whose value is settled too may become plain.
             self.clear = match &self.body {
                 Body::String(text) if text.sums().is_empty() => match text.base() {

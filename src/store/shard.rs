@@ -7,7 +7,7 @@
 //! # Expiry
 //! A heap holds (time, key hash) of each expiry ever set; entries whose expiry has since changed are skipped
 //! when they come up, and the heap is rebuilt when most of it is stale. A key found due is *buried*: no longer counted, its
-//! registers kept until no earlier-stamped PERSIST can arrive.
+//! registers and their part of the digest kept until no earlier-stamped PERSIST can arrive.
 //!
 //! # Collection
 //! Whatever leaves something collectable behind (a tombstone, a buried key) queues a grave, one per key. When the
@@ -26,11 +26,13 @@ use smallvec::SmallVec;
 use super::delta::Change;
 use super::digest;
 use super::entry::{Entry, Expiry, MergeContext, Merged, Value, Weight};
-use crate::clock::{NTP64, Origin, Stamp};
+use crate::clock::{NTP64, Origin, Stamp, ntp_span_ms};
 
 /// Number of ranges the keyspace is cut into. A part of the link protocol.
 pub const RANGES: usize = 1 << RANGE_BITS;
 const RANGE_BITS: u32 = 10;
+/// A key with something left to collect is visited again when the stable time is so much further.
+const REVISIT_MS: u64 = 200;
 
 /// Both hashes of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,7 +193,7 @@ impl Shard {
         now_ms: u64,
         used_at: Option<u32>,
     ) -> (Option<Value<'_>>, bool) {
-        let Some(Space { table, live, volatile, digest, .. }) = self.spaces.get_mut(index as usize) else {
+        let Some(Space { table, live, volatile, .. }) = self.spaces.get_mut(index as usize) else {
             return (None, false);
         };
         let Some(entry) = table.find_mut(hash.slot, |entry| entry.key() == key) else { return (None, false) };
@@ -203,7 +205,6 @@ impl Shard {
                 entry.bury();
                 *live -= 1;
                 *volatile -= usize::from(before.volatile);
-                *digest = digest.wrapping_sub(before.digest);
                 if !entry.in_grave {
                     entry.in_grave = true;
                     self.graves.push_back(Grave { time: Stamp::instant(at_ms).time, space: index, hash });
@@ -349,8 +350,9 @@ impl Shard {
             for entry in space.table.iter_hash_mut(slot) {
                 if entry.expires_at_ms() == Some(at_ms) && !entry.is_buried() {
                     let order = digest::hash(entry.key());
-                    change = (entry.weight(order), Weight::default());
+                    let before = entry.weight(order);
                     entry.bury();
+                    change = (before, entry.weight(order));
                     buried(index, entry.key());
                     if !entry.in_grave {
                         entry.in_grave = true;
@@ -371,13 +373,14 @@ impl Shard {
             let mut weights = Vec::new();
             for entry in space.table.iter_mut().filter(|entry| entry.is_buried()) {
                 if let Some(at_ms) = entry.expires_at_ms().filter(|at_ms| *at_ms > now_ms) {
-                    entry.exhume();
                     let hash = KeyHash::new(entry.key(), hasher);
-                    weights.push(entry.weight(hash.order));
+                    let before = entry.weight(hash.order);
+                    entry.exhume();
+                    weights.push((before, entry.weight(hash.order)));
                     self.expiring.push(Reverse((at_ms, index, hash.slot)));
                 }
             }
-            weights.into_iter().for_each(|weight| space.reweigh(Weight::default(), weight));
+            weights.into_iter().for_each(|(before, after)| space.reweigh(before, after));
         }
     }
 
@@ -425,7 +428,8 @@ impl Shard {
             }
             space.reweigh(change.0, change.1);
             if again {
-                self.graves.push_back(Grave { time: NTP64(stable.0.saturating_add(1)), ..grave });
+                let time = NTP64(stable.0.saturating_add(ntp_span_ms(REVISIT_MS)));
+                self.graves.push_back(Grave { time, ..grave });
             }
         }
     }
@@ -564,7 +568,7 @@ mod tests {
         shard.merge(0, b"k", hash, stamp(2, 1), &Change::Expire(Some(5000), Kind::String), 0, cx);
         let digest = shard.digest(0);
         assert!(!shard.bury_due(9000, 10, |_, _| {}));
-        assert_eq!((shard.live(0), shard.digest(0)), (0, 0));
+        assert_eq!((shard.live(0), shard.volatile(0), shard.digest(0)), (0, 0, digest));
         shard.exhume(4000, &hasher);
         assert_eq!((shard.live(0), shard.volatile(0), shard.digest(0)), (1, 1, digest));
         shard.check_invariants(&hasher);

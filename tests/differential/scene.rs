@@ -51,7 +51,7 @@ const WAITS: &[(&str, &str)] = &[
 ];
 
 /// What is counted of these: refused and queued commands are not run.
-const COUNTED: &str = "SET a 1 | GET a | GET b | NOSUCH | GET | LPUSH a 1 | CONFIG NOSUCH | EXEC | MULTI | GET a | \
+const COUNTED: &str = "MULTI | SLOWLOG RESET | LATENCY RESET | EXEC | SET a 1 | GET a | GET b | NOSUCH | GET | LPUSH a 1 | CONFIG NOSUCH | EXEC | MULTI | GET a | \
     LPUSH a 1 | EXEC | MULTI | GET a | DISCARD | MULTI | GET | EXEC | OBJECT FREQ a | LCS a b | COPY b c";
 
 fn words(line: &str) -> Vec<String> {
@@ -193,6 +193,15 @@ fn monitor() {
             seen
         },
     );
+}
+
+#[test]
+fn what_browsers_are_made_to_send_ends_the_connection() {
+    compare("http", ["POST / HTTP/1.1", "Host: 127.0.0.1"], |server, scene| {
+        let mut client = server.client();
+        client.send_raw(format!("{scene}\r\nSET k v\r\n").as_bytes()).unwrap();
+        vec![client.is_closed().to_string(), server.client().run("EXISTS k").to_string()]
+    });
 }
 
 #[test]

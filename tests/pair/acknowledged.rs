@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Client, Pair, Suite, until};
+use crate::harness::{Client, Cluster, Options, Pair, Suite, encode, until};
 
 const KILLS: usize = 6;
 const WRITERS: usize = 6;
@@ -45,6 +45,31 @@ fn a_killed_node_has_sent_all_that_it_acknowledged() {
                 suite.add(1);
             }
         }
+        pair.launch(0);
+    }
+}
+
+#[test]
+fn a_killed_node_has_sent_the_pop_that_it_told_a_waiting_client() {
+    let mut suite = Suite::new("pair acknowledged: waiting clients");
+    let mut pair = Cluster::start(Options::new(2).args(&["--enable-debug-command", "yes"]));
+    for kill in 0..KILLS {
+        pair.settle();
+        let (mut waiting, mut pusher) = (pair.client(0), pair.client(0));
+        let taken = format!("taken{kill}");
+        waiting.send(&["BLMOVE", "l", &taken, "LEFT", "LEFT", "0"]).unwrap();
+        until("it waits", || pusher.info("clients", "blocked_clients").is_some_and(|count| count == "1"));
+        // The pusher's thread sends what it has written when it answers, which is after the pause.
+        let mut requests = Vec::new();
+        encode(&["RPUSH", "l", "v"], &mut requests);
+        encode(&["DEBUG", "SLEEP", "1"], &mut requests);
+        pusher.send_raw(&requests).unwrap();
+        assert_eq!(waiting.read(), "v");
+        pair.node_mut(0).kill();
+        let mut survivor = pair.client(1);
+        until("what the waiting client was told arrives", || survivor.run(&format!("LLEN {taken}")) == 1);
+        assert_eq!(survivor.run("EXISTS l"), 0);
+        suite.add(1);
         pair.launch(0);
     }
 }

@@ -1,8 +1,8 @@
 //! Replica mode: `replicaof` without `active-replica`.
 
-use crate::harness::{PATIENCE, Port, Program, Proxy, Server, Suite, settle_servers, until};
+use crate::harness::{Client, PATIENCE, Port, Program, Proxy, Server, Suite, settle_servers, until};
 use crate::load::{Load, check_sums};
-use crate::seen::{each_of, lasting, logged, resyncs, words};
+use crate::seen::{each_of, lasting, link, logged, resyncs, words};
 
 const DEBUG: &[&str] = &["--enable-debug-command", "yes"];
 
@@ -127,4 +127,81 @@ fn a_replica_waits_for_a_primary_that_is_not_there_yet_and_outlives_it() {
     assert!(logged(&replica, "is down") > 0);
     primary.launch().unwrap();
     settle_servers(&[&primary, &replica], PATIENCE);
+}
+
+#[test]
+fn what_a_node_wrote_before_it_follows_reaches_nobody() {
+    let _suite = Suite::new("pair replica: follows again");
+    let primary = Server::start(DEBUG);
+    let mut a = primary.client();
+    a.ok(&["SET", "k", "theirs"]);
+    let replica = replica_of(primary.port(), &[]);
+    settle_servers(&[&primary, &replica], PATIENCE);
+    let mut b = replica.client();
+    assert_eq!(b.run("REPLICAOF NO ONE"), "OK");
+    b.ok(&["SET", "k", "mine"]);
+    b.ok(&["SET", "mine", "1"]);
+    assert_eq!(b.cmd(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]), "OK");
+    until("it has its primary's data", || b.run("GET k") == "theirs");
+    settle_servers(&[&primary, &replica], PATIENCE);
+    assert_eq!(a.run("GET k"), "theirs");
+    assert_eq!(a.run("EXISTS mine"), 0);
+}
+
+#[test]
+fn a_partner_that_becomes_a_replica_takes_nothing_away() {
+    let _suite = Suite::new("pair replica: once a partner");
+    let active = [DEBUG, &["--active-replica", "yes", "--multi-master", "yes"]].concat();
+    let first = Server::start(&active);
+    let second = Server::start(DEBUG);
+    let (mut a, mut b) = (first.client(), second.client());
+    a.ok(&["REPLICAOF", "127.0.0.1", &second.port().to_string()]);
+    until("they are partners", || link(&mut a) == "up");
+    b.ok(&["SET", "k", "1"]);
+    b.ok(&["INCRBY", "n", "5"]);
+    a.ok(&["INCRBY", "n", "2"]);
+    settle_servers(&[&first, &second], PATIENCE);
+    let follow = |b: &mut Client| b.ok(&["REPLICAOF", "127.0.0.1", &first.port().to_string()]);
+    follow(&mut b);
+    until("it follows", || b.info("replication", "master_link_status").is_some_and(|status| status == "up"));
+    settle_servers(&[&first, &second], PATIENCE);
+    for client in [&mut a, &mut b] {
+        assert_eq!(client.run("GET k"), "1");
+        assert_eq!(client.run("GET n"), "7");
+    }
+    // What it counts after that goes on from there.
+    b.run("REPLICAOF NO ONE");
+    a.ok(&["REPLICAOF", "127.0.0.1", &second.port().to_string()]);
+    b.ok(&["INCRBY", "n", "1"]);
+    until("its sums go on", || a.run("GET n") == "8");
+    settle_servers(&[&first, &second], PATIENCE);
+}
+
+#[test]
+fn a_client_that_waits_for_a_key_is_told_when_its_node_becomes_a_replica() {
+    let _suite = Suite::new("pair replica: waiting clients");
+    let primary = Server::start(DEBUG);
+    let other = Server::start(DEBUG);
+    let mut waiting = other.client();
+    waiting.send(&["BLPOP", "l", "0"]).unwrap();
+    let mut b = other.client();
+    until("it waits", || b.info("clients", "blocked_clients").is_some_and(|count| count == "1"));
+    b.ok(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+    let told = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+    assert_eq!(waiting.read(), told);
+}
+
+#[test]
+fn a_primary_that_refuses_the_password_costs_nothing() {
+    let _suite = Suite::new("pair replica: refused");
+    let primary = Server::start(&["--requirepass", "secret"]);
+    let other = Server::start(DEBUG);
+    let mut b = other.client();
+    b.ok(&["SET", "k", "v"]);
+    b.ok(&["CONFIG", "SET", "masterauth", "wrong"]);
+    b.ok(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+    until("it is refused", || logged(&other, "refused the link") > 1);
+    assert_eq!(b.run("GET k"), "v");
+    b.ok(&["CONFIG", "SET", "masterauth", "secret"]);
+    until("it follows", || b.run("EXISTS k") == 0);
 }

@@ -1,8 +1,8 @@
 //! A deterministic simulator: two or three nodes of the real engine and link code, virtual time, a virtual network, random
 //! commands and faults. After each storm the nodes must be equal to each other and to a model.
 //!
-//! A failing seed prints the line that replays it. `MELDIS_SEED` runs one seed, `MELDIS_SEEDS` that many from the first on,
-//! `MELDIS_TRACE=1` prints what happens.
+//! A failing seed prints the line that replays it. `MELDIS_SEED` runs one seed, `MELDIS_SEEDS` that many from `MELDIS_FROM`
+//! (1) on, `MELDIS_TRACE=1` prints what happens.
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
 #![allow(unreachable_pub, reason = "modules of one test")]
@@ -22,6 +22,11 @@ use meldis::faults::Faults;
 /// Seeds of one ordinary run.
 const SEEDS: u64 = 200;
 
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
 #[test]
 fn every_planted_bug_is_found() {
     let seeds: Vec<u64> = (1..=SEEDS).collect();
@@ -34,11 +39,9 @@ fn every_planted_bug_is_found() {
 
 #[test]
 fn nodes_are_equal_after_every_storm() {
-    let only =
-        std::env::var("MELDIS_SEED").ok().map(|seed| seed.parse::<u64>().expect("MELDIS_SEED is a number"));
-    let count =
-        std::env::var("MELDIS_SEEDS").map_or(SEEDS, |count| count.parse().expect("MELDIS_SEEDS is a number"));
-    let seeds: Vec<u64> = only.map_or_else(|| (1..=count).collect(), |seed| vec![seed]);
+    let only = number("MELDIS_SEED");
+    let (first, count) = (number("MELDIS_FROM").unwrap_or(1), number("MELDIS_SEEDS").unwrap_or(SEEDS));
+    let seeds: Vec<u64> = only.map_or_else(|| (first..first + count).collect(), |seed| vec![seed]);
     let failed = storm::weather_all(&seeds, Faults::empty(), usize::MAX);
     for (seed, report) in &failed {
         let lines = if failed.len() == 1 { usize::MAX } else { 6 };

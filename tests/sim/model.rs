@@ -90,6 +90,9 @@ impl Slot {
     /// A write of a type: it replaces a value of another.
     fn claim(&mut self, kind: Kind, stamp: Stamp) {
         if self.kind() != Some(kind) {
+            if self.kind().is_some() && self.expiry.is_some_and(|(set, ..)| set <= self.written) {
+                self.expiry = None;
+            }
             self.data = match kind {
                 Kind::String => Data::String(Vec::new()),
                 Kind::List => Data::List(Vec::new()),
@@ -235,21 +238,16 @@ impl Slot {
 
 /// What INCRBY and INCRBYFLOAT leave; what cannot be added to stays.
 fn sum(held: &[u8], amount: Amount) -> Vec<u8> {
-    match amount {
-        Amount::Int(n) => match number::parse_i64(held) {
-            Some(held) => (i128::from(held) + n).to_string().into_bytes(),
-            None => held.to_vec(),
-        },
-        Amount::Float(x) => match LongDouble::parse(held) {
-            Some(held) => {
-                let mut text = Vec::new();
-                (held + x).write(&mut text);
-                text
-            }
-            None => held.to_vec(),
-        },
-        Amount::Score(_) => panic!("a score is no text"),
-    }
+    let x = match (amount, number::parse_i64(held)) {
+        (Amount::Int(n), Some(held)) => return (i128::from(held) + n).to_string().into_bytes(),
+        (Amount::Int(n), None) => LongDouble::from_i64(n.try_into().expect("drawn small")),
+        (Amount::Float(x), _) => x,
+        (Amount::Score(_), _) => panic!("a score is no text"),
+    };
+    let Some(held) = LongDouble::parse(held) else { return held.to_vec() };
+    let mut text = Vec::new();
+    (held + x).write(&mut text);
+    text
 }
 
 /// Puts an item where the one server would: at an end, or next to its parent.

@@ -180,11 +180,12 @@ fn heal(world: &mut World) -> Result<(), String> {
             return Err(format!("no rest after 60 s:\n{}", world.unrest()));
         }
         world.step(20_000);
+        // Upkeep may write: what an expiry has killed is cleared in the end.
+        for node in 0..world.nodes.len() {
+            let now = world.now(node);
+            while world.engine(node).tick(now, 0) {}
+        }
         quiet = if world.is_quiet() { quiet + 1 } else { 0 };
-    }
-    for node in 0..world.nodes.len() {
-        let now = world.now(node);
-        while world.engine(node).tick(now, 0) {}
     }
     Ok(())
 }

@@ -1,0 +1,229 @@
+//! Taking over ranges from a peer, and giving them.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::{Event, Fault, Link, LinkId, Mesh};
+use crate::clock::Origin;
+use crate::faults::Faults;
+use crate::link::frame::{self, Cursor, Frame};
+use crate::link::vector::Vector;
+
+/// A quiet peer's ranges are compared with those here so often.
+const COMPARE_MS: u64 = 10_000;
+/// Pieces of ranges asked for ahead.
+const PULL_WINDOW: usize = 8;
+
+/// What a pull is about to do.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    /// From whom.
+    pub link: LinkId,
+    /// What the giver had before it read the first range; `None` until it answered.
+    pub vector: Option<Vector>,
+    /// That, and what has been merged behind it since: adopted at the end.
+    pub(super) shadow: Vector,
+    /// Links whose batches were taken though this node's own vector does not tell: they were in the shadow or went only
+    /// there. Should the pull come to nothing, their peers must send them again.
+    owed: BTreeSet<LinkId>,
+    todo: VecDeque<(u16, Cursor, bool)>,
+    asked: usize,
+    /// Ranges to be pulled.
+    pub total: usize,
+    /// Ranges pulled.
+    pub done: usize,
+    /// When it began.
+    pub started_at_ms: u64,
+    /// Bytes received.
+    pub bytes: u64,
+    shown_percent: usize,
+}
+
+impl Mesh {
+    /// Whether this node is taking over ranges that differ, and may answer with old data.
+    pub fn is_syncing(&self) -> bool {
+        self.pull.as_ref().is_some_and(|pull| pull.total > 0)
+    }
+
+    /// Whether ranges are under way on a link, in either direction.
+    pub fn moves_ranges(&self, id: LinkId) -> bool {
+        let gives = self.links.get(&id).is_some_and(|link| !link.requests.is_empty());
+        gives || self.pull.as_ref().is_some_and(|pull| pull.link == id)
+    }
+
+    /// Has every peer's ranges compared with those here, one peer after the other. Returns how many.
+    pub fn ask_to_pull_from_all(&mut self) -> usize {
+        let ready = self.links.values_mut().filter(|link| link.peer.is_some() && link.fault.is_none());
+        ready.map(|link| link.wants_pull = true).count()
+    }
+
+    /// The link to pull from next, by [`Self::begin_pull`]: one that was asked for, or a quiet one whose last
+    /// comparison is long ago.
+    pub fn pull_due(&mut self, now_ms: u64) -> Option<LinkId> {
+        if self.pull.is_some() {
+            return None;
+        }
+        let vector = &self.vector;
+        let due = self.links.iter_mut().find(|(_, link)| {
+            let quiet = link.compared_at_ms + COMPARE_MS <= now_ms && link.holds_all_of(vector);
+            link.peer.is_some() && link.fault.is_none() && !link.skewed && (link.wants_pull || quiet)
+        });
+        due.map(|(id, link)| {
+            link.wants_pull = false;
+            link.compared_at_ms = now_ms;
+            *id
+        })
+    }
+
+    /// A peer says this node must pull. Returns whether it should begin now, by [`Self::begin_pull`].
+    pub fn told_of_gap(&mut self, id: LinkId) -> bool {
+        match &self.pull {
+            None => true,
+            Some(pull) if pull.link == id => {
+                self.abandon_pull();
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// Ends a pull before its end. What it has brought stays; the vector does not know of it.
+    pub(super) fn abandon_pull(&mut self) {
+        for id in self.pull.take().into_iter().flat_map(|pull| pull.owed) {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.fault.get_or_insert(Fault::PullLost);
+            }
+        }
+    }
+
+    /// Notes that a segment was taken which this node's vector may not tell of.
+    pub fn taken(&mut self, id: LinkId, origin: Origin, last: u64) {
+        if origin != self.own.origin
+            && self.vector.of(origin).sequence < last
+            && let Some(pull) = &mut self.pull
+        {
+            pull.owed.insert(id);
+        }
+    }
+
+    /// Begins to pull from a peer, telling it the digests of what is here.
+    pub fn begin_pull(&mut self, id: LinkId, digests: Vec<(u16, u64)>, now_ms: u64) {
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.peer.is_some()) else { return };
+        link.control.push_back(Frame::PullBegin(digests));
+        link.answers_due += 1;
+        self.pull = Some(Pull {
+            link: id,
+            vector: None,
+            shadow: Vector::default(),
+            owed: BTreeSet::new(),
+            todo: VecDeque::new(),
+            asked: 0,
+            total: 0,
+            done: 0,
+            started_at_ms: now_ms,
+            bytes: 0,
+            shown_percent: 0,
+        });
+    }
+
+    /// A peer begins to pull from this node: it is told what differs, and gets what is new from here on.
+    pub fn give(&mut self, id: LinkId, ranges: Vec<u16>, graves: Vec<u16>, globals: frame::Globals) {
+        let vector = self.vector.clone();
+        let Some(link) = self.links.get_mut(&id) else { return };
+        self.pulls_given += u64::from(!ranges.is_empty());
+        link.requests.clear();
+        link.giving = true;
+        for (origin, progress) in vector.iter() {
+            let sent = link.sent.entry(origin).or_default();
+            *sent = (*sent).max(progress.sequence);
+        }
+        link.control.push_back(Frame::Differs { vector, ranges, graves, globals });
+    }
+
+    /// The giver's answer. Returns whether it belongs to the pull under way.
+    pub fn differs(&mut self, id: LinkId, vector: Vector, ranges: &[u16], graves: &[u16]) -> bool {
+        let Some(link) = self.links.get_mut(&id) else { return false };
+        link.answers_due = link.answers_due.saturating_sub(1);
+        let is_last = link.answers_due == 0;
+        let awaits = |pull: &&mut Pull| pull.link == id && pull.vector.is_none() && is_last;
+        let Some(pull) = self.pull.as_mut().filter(awaits) else { return false };
+        pull.shadow = vector.clone();
+        pull.vector = Some(vector);
+        pull.todo = ranges.iter().map(|range| (*range, Cursor::default(), false)).collect();
+        pull.todo.extend(graves.iter().map(|range| (*range, Cursor::default(), true)));
+        pull.total = pull.todo.len();
+        let started_at_ms = pull.started_at_ms;
+        if let Some(link) = self.links.get_mut(&id) {
+            link.differing_ranges = ranges.len();
+            link.compared_at_ms = started_at_ms;
+            if ranges.is_empty() {
+                link.verified_at_ms = started_at_ms;
+            }
+        }
+        if ranges.is_empty() {
+            // Only a comparison: nothing to tell.
+        } else if let Some(node) = self.links.get(&id).and_then(Link::node) {
+            self.events.push(Event::PullStarted(node, ranges.len()));
+        }
+        self.ask_for_more();
+        true
+    }
+
+    /// A piece of a range was merged. Adopts the giver's vector with the last one.
+    pub fn pulled(&mut self, id: LinkId, range: u16, to: Option<Cursor>, graves: bool, bytes: usize) {
+        let Some(pull) = self.pull.as_mut().filter(|pull| pull.link == id) else { return };
+        pull.asked = pull.asked.saturating_sub(1);
+        pull.bytes += bytes as u64;
+        if self.faults.contains(Faults::EARLY_VECTOR) {
+            self.vector.join(&pull.shadow);
+        }
+        match to {
+            Some(cursor) => pull.todo.push_front((range, cursor, graves)),
+            None => pull.done += 1,
+        }
+        let percent = pull.done * 100 / pull.total.max(1);
+        if percent >= pull.shown_percent + 10 {
+            pull.shown_percent = percent;
+            if let Some(node) = self.links.get(&id).and_then(Link::node) {
+                self.events.push(Event::PullProgress(node, pull.done, pull.total));
+            }
+        }
+        self.ask_for_more();
+    }
+
+    fn ask_for_more(&mut self) {
+        let Some(pull) = &mut self.pull else { return };
+        let Some(link) = self.links.get_mut(&pull.link) else { return };
+        while pull.asked < PULL_WINDOW
+            && let Some((range, from, graves)) = pull.todo.pop_front()
+        {
+            pull.asked += 1;
+            link.control.push_back(Frame::Pull { range, from, graves });
+        }
+        if pull.asked == 0 {
+            let node = link.node();
+            // The peer may now be told at once what is here.
+            link.heartbeat_at_ms = 0;
+            if let Some(pull) = self.pull.take() {
+                self.vector.join(&pull.shadow);
+                let told = node.filter(|_| pull.bytes > 0);
+                self.events.extend(told.map(Event::PullDone));
+            }
+        }
+    }
+
+    /// A peer asks for a piece of a range.
+    pub fn requested(&mut self, id: LinkId, range: u16, from: Cursor, graves: bool) -> Result<(), Fault> {
+        let Some(link) = self.links.get_mut(&id) else { return Err(Fault::Closed) };
+        if !link.giving || link.requests.len() >= 2 * PULL_WINDOW {
+            // Left over from a pull that was begun anew, or a peer that does not keep to the window.
+            return if link.giving { Err(Fault::Unexpected("too many Pulls")) } else { Ok(()) };
+        }
+        link.requests.push_back((range, from, graves));
+        Ok(())
+    }
+
+    /// The next piece a peer waits for.
+    pub fn next_request(&mut self, id: LinkId) -> Option<(u16, Cursor, bool)> {
+        self.links.get_mut(&id)?.requests.pop_front()
+    }
+}

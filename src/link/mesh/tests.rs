@@ -1,0 +1,203 @@
+use super::*;
+use crate::link::backlog::Segment;
+use crate::link::vector::Progress;
+
+const TIMING: Timing =
+    Timing { heartbeat_ms: 100, timeout_ms: 2000, absence_ms: 60_000, backlog_ms: Some(5000) };
+
+fn member(node: u64) -> Member {
+    let origin = Origin::new(NodeId::new(node << 24), 1);
+    Member { origin, host: format!("n{node}"), port: 7000, follower: false }
+}
+
+fn hello(node: u64) -> Hello {
+    let (vector, members, registers) = (Vector::default(), Vec::new(), Vec::new());
+    Hello { version: VERSION, sender: member(node), vector, members, registers }
+}
+
+fn vector(progress: &[(u64, u64, u64)]) -> Vector {
+    let mut vector = Vector::default();
+    for (node, sequence, watermark) in progress {
+        let progress = Progress { sequence: *sequence, watermark: NTP64(*watermark) };
+        vector.advance(member(*node).origin, progress);
+    }
+    vector
+}
+
+fn segment(first: u64, count: u64) -> Segment {
+    Segment { first, count, watermark: NTP64(first + count - 1), batches: vec![0; 8].into() }
+}
+
+/// Node 1, linked with nodes 2 and 3 by links of their numbers.
+fn linked() -> Mesh {
+    let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
+    for node in [2, 3] {
+        mesh.open(node, None, format!("n{node}"), Vec::new(), 0);
+        mesh.hello(node, hello(node), 0).unwrap();
+    }
+    mesh
+}
+
+/// Takes a segment as the engine does.
+fn take(mesh: &mut Mesh, id: LinkId, origin: Origin, first: u64, count: u64) {
+    if let Verdict::Merge { skip } = mesh.judge(origin, first, count).unwrap() {
+        mesh.merged(origin, segment(first + skip, count - skip));
+    }
+    mesh.taken(id, origin, first + count - 1);
+}
+
+#[test]
+fn the_backlog_outlives_the_last_link_by_its_time_only() {
+    let mut mesh = linked();
+    let own = mesh.own.origin;
+    mesh.tick(1000);
+    mesh.sequence(1, vec![0; 8], NTP64(1));
+    mesh.tick(10_000);
+    assert!(mesh.backlog().has(own, 1), "a link is there");
+    [2, 3].into_iter().for_each(|id| mesh.closed(id, Fault::Closed, 10_000));
+    for now_ms in (10_000..=15_000).step_by(100) {
+        mesh.tick(now_ms);
+    }
+    assert!(mesh.backlog().has(own, 1));
+    mesh.tick(15_001);
+    assert_eq!((mesh.backlog().has(own, 1), mesh.backlog().bytes()), (false, 0));
+}
+
+#[test]
+fn nothing_is_stable_before_a_configured_partner_was_met_or_given_up() {
+    let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
+    mesh.add_address(("n2".into(), 7000));
+    mesh.sequence(1, vec![0; 8], NTP64(50));
+    mesh.tick(1000);
+    assert_eq!(mesh.stable(1000), NTP64(0));
+    assert_eq!(mesh.stable(1000 + TIMING.absence_ms + 1), NTP64(50));
+}
+
+#[test]
+fn batches_passed_over_for_a_pull_are_asked_for_again_when_it_breaks_off() {
+    let mut mesh = linked();
+    let third = member(3).origin;
+    take(&mut mesh, 3, third, 1, 2);
+    mesh.begin_pull(2, Vec::new(), 0);
+    assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[7], &[]));
+    take(&mut mesh, 3, third, 3, 4);
+    assert_eq!(
+        mesh.vector().of(third).sequence,
+        2,
+        "batches 3 to 5 were not merged: the pull was to bring them"
+    );
+    mesh.closed(2, Fault::Closed, 0);
+    assert_eq!(mesh.link(3).unwrap().fault, Some(Fault::PullLost));
+}
+
+#[test]
+fn a_pull_begun_anew_goes_by_the_last_answer() {
+    let mut mesh = linked();
+    mesh.begin_pull(2, Vec::new(), 0);
+    assert!(mesh.told_of_gap(2));
+    mesh.begin_pull(2, Vec::new(), 0);
+    assert!(!mesh.differs(2, vector(&[(2, 4, 4)]), &[7], &[]));
+    assert!(mesh.differs(2, vector(&[(2, 9, 9)]), &[7], &[]));
+    mesh.pulled(2, 7, None, false, 0);
+    assert_eq!(mesh.vector().of(member(2).origin).sequence, 9);
+}
+
+#[test]
+fn what_a_peer_has_of_a_life_that_ended_holds_the_floor_back() {
+    let mut mesh = linked();
+    mesh.sequence(1, vec![0; 8], NTP64(50));
+    take(&mut mesh, 2, member(2).origin, 1, 40);
+    take(&mut mesh, 3, member(3).origin, 1, 40);
+    assert_eq!(mesh.floor(0), NTP64(40));
+    let floors = Vec::new();
+    let heartbeat = Heartbeat {
+        vector: vector(&[(4, 1, 1)]),
+        floors,
+        linked: Vec::new(),
+        syncing: false,
+        taken: NTP64(0),
+    };
+    mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
+    assert_eq!(mesh.floor(0), NTP64(0), "node 4 is no member, but what it wrote is still to come");
+}
+
+#[test]
+fn a_wiped_node_is_a_member_though_the_link_to_its_former_self_has_not_ended() {
+    let mut mesh = linked();
+    mesh.open(4, None, "n2".into(), Vec::new(), 0);
+    let sender = Member { host: "n2".into(), ..member(4) };
+    mesh.hello(4, Hello { sender, ..hello(4) }, 0).unwrap();
+    let nodes = |mesh: &Mesh| -> Vec<Origin> { mesh.members().map(|state| state.member.origin).collect() };
+    assert_eq!(nodes(&mesh), [2, 3, 4].map(|node| member(node).origin));
+    mesh.closed(2, Fault::Silent(1), 0);
+    assert_eq!(nodes(&mesh), [3, 4].map(|node| member(node).origin));
+}
+
+#[test]
+fn progress_of_an_earlier_life_does_not_count_for_the_next() {
+    let mut mesh = linked();
+    let report = |origin| Heartbeat {
+        vector: Vector::default(),
+        floors: vec![Floor { origin, floor: NTP64(30), at: NTP64(0), of: Vec::new() }],
+        linked: Vec::new(),
+        syncing: false,
+        taken: NTP64(0),
+    };
+    let second = Origin::new(member(2).origin.node(), 2);
+    mesh.told_of(vec![Member { origin: second, ..member(2) }], 0);
+    mesh.heartbeat(3, report(member(2).origin), NTP64(u64::MAX)).unwrap();
+    assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(0));
+    mesh.heartbeat(3, report(second), NTP64(u64::MAX)).unwrap();
+    assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(30));
+}
+
+#[test]
+fn a_floor_that_leaves_out_a_member_does_not_count() {
+    let mut mesh = linked();
+    mesh.sequence(1, vec![0; 8], NTP64(50));
+    take(&mut mesh, 2, member(2).origin, 1, 40);
+    take(&mut mesh, 3, member(3).origin, 1, 40);
+    let mut report = |node: u64, at: u64, of: &[u64]| {
+        let of = of.iter().map(|node| member(*node).origin).collect();
+        let floors = vec![Floor { origin: member(node).origin, floor: NTP64(30), at: NTP64(at), of }];
+        let heartbeat = Heartbeat {
+            vector: Vector::default(),
+            floors,
+            linked: Vec::new(),
+            syncing: false,
+            taken: NTP64(0),
+        };
+        mesh.heartbeat(node, heartbeat, NTP64(u64::MAX)).unwrap();
+        mesh.stable(0)
+    };
+    report(2, 20, &[1, 3]);
+    assert_eq!(report(3, 20, &[2]), NTP64(0), "node 3 has not heard of this node");
+    assert_eq!(report(3, 21, &[1, 2]), NTP64(30));
+}
+
+#[test]
+fn what_a_pull_brought_without_its_batches_is_a_gap_for_others() {
+    let mut mesh = linked();
+    let third = member(3).origin;
+    take(&mut mesh, 3, third, 1, 2);
+    mesh.begin_pull(2, Vec::new(), 0);
+    assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[], &[]));
+    // Node 2 lost the link to node 3, and lacks what the backlog does not hold.
+    let heartbeat = Heartbeat {
+        vector: vector(&[(3, 2, 2)]),
+        floors: Vec::new(),
+        linked: Vec::new(),
+        syncing: false,
+        taken: NTP64(0),
+    };
+    mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
+    let mut out = Vec::new();
+    mesh.poll(2, 0, &mut out);
+    let mut frames = Vec::new();
+    while let Some(length) = frame::length(&out, frame::FRAME_BYTES_MAX).unwrap() {
+        frames.push(frame::read(&out[..length]).unwrap().0);
+        out.drain(..length);
+    }
+    assert!(frames.contains(&Frame::Gap), "{frames:?}");
+    assert!(!mesh.wants_to_send(2));
+}
