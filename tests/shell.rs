@@ -65,6 +65,27 @@ fn a_password_is_asked_of_everyone() {
 }
 
 #[test]
+fn a_change_of_addresses_that_fails_leaves_the_server_as_it_was() {
+    let mut suite = Suite::new("shell bind");
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    // An address of no machine: RFC 5737.
+    let reply = client.run("CONFIG SET bind 192.0.2.1");
+    let failed = "ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses.";
+    assert_eq!(reply.text(), failed);
+    assert_eq!(client.run("PING"), "PONG");
+    // On every thread, more than once.
+    for _ in 0..6 {
+        until("a new connection is served", || {
+            Client::connect(server.port())
+                .and_then(|mut client| client.try_cmd(&["PING"]))
+                .is_ok_and(|reply| reply == "PONG")
+        });
+    }
+    suite.add(1);
+}
+
+#[test]
 fn clients_have_limits() {
     let mut suite = Suite::new("shell limits");
     let server = Server::start(&["--maxclients", "3"]);

@@ -87,7 +87,6 @@ const FLAG_NAMES: &[(Flags, &str)] = &[
     (Flags::SKIP_SLOWLOG, "skip_slowlog"),
     (Flags::FAST, "fast"),
     (Flags::NO_AUTH, "no_auth"),
-    (Flags::MAY_REPLICATE, "may_replicate"),
     (Flags::NO_MANDATORY_KEYS, "no_mandatory_keys"),
     (Flags::NO_MULTI, "no_multi"),
     (Flags::MOVABLEKEYS, "movablekeys"),
@@ -173,7 +172,7 @@ fn info(c: &mut Call<'_, '_>) -> Result<(), Error> {
     for name in names {
         match named(c, name).map(|(name, command)| (name.to_owned(), command)) {
             Some((name, command)) => describe(&mut c.reply, &name, command),
-            None => c.reply.null_array(),
+            None => c.reply.null(),
         }
     }
     Ok(())
@@ -298,13 +297,15 @@ fn docs(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn document(reply: &mut Reply<'_>, name: &str, command: &Command) {
     let has_subcommands = !command.subcommands.is_empty();
     reply.bulk(name.as_bytes());
-    reply.map(4 + usize::from(has_subcommands));
     let texts = [
         ("summary", command.summary),
         ("since", command.since),
         ("group", command.group.name()),
         ("complexity", command.complexity),
     ];
+    // Redis leaves out what it does not know.
+    let texts = texts.iter().filter(|(_, text)| !text.is_empty());
+    reply.map(texts.clone().count() + usize::from(has_subcommands));
     for (field, text) in texts {
         reply.bulk(field.as_bytes());
         reply.bulk(text.as_bytes());
@@ -333,7 +334,12 @@ fn list(c: &mut Call<'_, '_>) -> Result<(), Error> {
         }
         _ => return Err(Error::SYNTAX),
     };
-    c.reply.set(names.len());
+    // Redis's slip: what is filtered is no set.
+    if args.len() == 2 {
+        c.reply.set(names.len());
+    } else {
+        c.reply.array(names.len());
+    }
     names.iter().for_each(|name| c.reply.bulk(name.as_bytes()));
     Ok(())
 }
@@ -507,7 +513,7 @@ mod tests {
         let mut f = Fixture::new();
         assert_eq!(f.run("COMMAND LIST FILTERBY PATTERN hget*"), "*2 $4 hget $7 hgetall");
         assert_eq!(f.run("COMMAND LIST FILTERBY MODULE x"), "*0");
-        assert_eq!(f.run("COMMAND INFO nosuch"), "*1 *-1");
+        assert_eq!(f.run("COMMAND INFO nosuch"), "*1 $-1");
         assert_eq!(f.run("COMMAND DOCS nosuch"), "*0");
     }
 }

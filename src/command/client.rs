@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::connection::{is_word, set_name};
-use super::family::{container, help};
+use super::family::{container, help, wrong_number};
 use super::parse::is;
 use crate::engine::blocking::Unblock;
 use crate::engine::call::{Call, Outcome};
@@ -460,8 +460,7 @@ fn set_flag(c: &mut Call<'_, '_>, flag: ClientFlags) -> Result<(), Error> {
 fn pause(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     if args.len() > 4 {
-        let text = "ERR unknown subcommand or wrong number of arguments for 'pause'. Try CLIENT HELP.";
-        return Err(Error::new(text));
+        return Err(wrong_number(args));
     }
     let what = match args.get(3) {
         None => Paused::All,
@@ -506,6 +505,9 @@ fn reply(c: &mut Call<'_, '_>) -> Result<(), Error> {
 /// `CLIENT UNBLOCK id [TIMEOUT|ERROR]`
 fn unblock(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
+    if args.len() > 4 {
+        return Err(wrong_number(args));
+    }
     let how = match args.get(3) {
         None => Unblock::Timeout,
         Some(word) if is(word, "timeout") => Unblock::Timeout,

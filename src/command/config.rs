@@ -130,6 +130,8 @@ fn resetstat(c: &mut Call<'_, '_>) -> Result<(), Error> {
     for thread in 0..c.engine.threads() {
         c.engine.stats(thread).all().iter().for_each(|counter| counter.store(0, Relaxed));
     }
+    c.engine.link_input_bytes.store(0, Relaxed);
+    c.engine.link_output_bytes.store(0, Relaxed);
     c.engine.command_stats.reset();
     c.engine.error_stats.lock().clear();
     c.reply.ok();

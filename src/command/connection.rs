@@ -202,6 +202,7 @@ fn hello(c: &mut Call<'_, '_>) -> Result<(), Error> {
         Role::ActiveReplica => "active-replica",
         Role::Replica => "replica",
     };
+    let mode = c.engine.mode();
     let reply = &mut c.reply;
     reply.map(7);
     // Clients look for this word; INFO says who we are.
@@ -213,7 +214,7 @@ fn hello(c: &mut Call<'_, '_>) -> Result<(), Error> {
     reply.int(if protocol == Protocol::Resp3 { 3 } else { 2 });
     reply.bulk(b"id");
     reply.int(c.session.client.id as i64);
-    for (field, value) in [("mode", "standalone"), ("role", role)] {
+    for (field, value) in [("mode", mode), ("role", role)] {
         reply.bulk(field.as_bytes());
         reply.bulk(value.as_bytes());
     }

@@ -2,7 +2,7 @@
 
 use sha1_smol::Sha1;
 
-use super::family;
+use super::family::{self, wrong_number};
 use super::object::{encoding_of, refcount_of};
 use super::parse::is;
 use crate::engine::call::{Call, Outcome};
@@ -43,12 +43,7 @@ fn debug(c: &mut Call<'_, '_>) -> Result<(), Error> {
         3 if is(name, "sleep") => sleep(c),
         3 if is(name, "set-active-expire") => set_active_expire(c),
         _ if is(name, "digest-value") => digest_value(c),
-        _ => {
-            let name = String::from_utf8_lossy(name);
-            let text =
-                format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP.");
-            return Err(text.into());
-        }
+        _ => return Err(wrong_number(c.args)),
     }
     Ok(())
 }

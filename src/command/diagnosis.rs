@@ -1,6 +1,6 @@
 //! SLOWLOG, LATENCY and MEMORY: what was slow, and where memory goes.
 
-use super::family::{container, help};
+use super::family::{container, help, wrong_number};
 use super::parse::{integer, is};
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
@@ -193,8 +193,7 @@ const SLOWLOG_COUNT: usize = 10;
 /// `SLOWLOG GET [count]`
 fn slowlog_get(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if c.args.len() > 3 {
-        let text = "ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP.";
-        return Err(Error::new(text));
+        return Err(wrong_number(c.args));
     }
     let count = match c.args.get(2).map(number::parse_i64) {
         None => SLOWLOG_COUNT,

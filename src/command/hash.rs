@@ -260,7 +260,7 @@ fn hdel(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let key = &args[1];
     let mut removed = 0;
     for field in args.slice(2..) {
-        if c.keys.peek_hash(key)?.is_some_and(|hash| hash.contains(field)) {
+        if c.keys.hash_to_change(key)?.is_some_and(|hash| hash.contains(field)) {
             c.keys.apply(key, &Change::FieldRemove(field));
             removed += 1;
         }
@@ -303,7 +303,7 @@ fn hgetall(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn hincrby(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (key, field) = (&c.args[1], &c.args[2]);
     let amount = integer(&c.args[3])?;
-    let held = match c.keys.peek_hash(key)?.and_then(|hash| hash.get(field)) {
+    let held = match c.keys.hash_to_change(key)?.and_then(|hash| hash.get(field)) {
         Some(text) => number::parse_i64(text).ok_or(Error::new("ERR hash value is not an integer"))?,
         None => 0,
     };
@@ -324,7 +324,7 @@ fn hincrbyfloat(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if !amount.is_finite() {
         return Err(Error::new("ERR value is NaN or Infinity"));
     }
-    let held = match c.keys.peek_hash(key)?.and_then(|hash| hash.get(field)) {
+    let held = match c.keys.hash_to_change(key)?.and_then(|hash| hash.get(field)) {
         Some(text) => LongDouble::parse(text).ok_or(Error::new("ERR hash value is not a float"))?,
         None => LongDouble::ZERO,
     };
@@ -341,7 +341,7 @@ fn hincrbyfloat(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
     c.keys.notify(EventClass::HASH, "hincrbyfloat", key);
     // Sums of several origins may round otherwise than `total`: the reply is what HGET would say.
-    c.reply.bulk_opt(c.keys.peek_hash(key)?.and_then(|hash| hash.get(field)));
+    c.reply.bulk_opt(c.keys.hash_to_change(key)?.and_then(|hash| hash.get(field)));
     Ok(())
 }
 
@@ -388,18 +388,18 @@ fn set_fields(c: &mut Call<'_, '_>, name: &str) -> Result<usize, Error> {
         return Err(Error::wrong_arity(name));
     }
     let key = &args[1];
-    let before = c.keys.peek_hash(key)?.map_or(0, Hash::len);
+    let before = c.keys.hash_to_change(key)?.map_or(0, Hash::len);
     for at in (2..args.len()).step_by(2) {
         c.keys.apply(key, &Change::Field(&args[at], &args[at + 1]));
     }
     c.keys.notify(EventClass::HASH, "hset", key);
-    let after = c.keys.peek_hash(key)?.map_or(0, Hash::len);
+    let after = c.keys.hash_to_change(key)?.map_or(0, Hash::len);
     Ok(after - before)
 }
 
 fn hsetnx(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (key, field) = (&c.args[1], &c.args[2]);
-    if c.keys.peek_hash(key)?.is_some_and(|hash| hash.contains(field)) {
+    if c.keys.hash_to_change(key)?.is_some_and(|hash| hash.contains(field)) {
         c.reply.int(0);
         return Ok(());
     }
@@ -523,7 +523,7 @@ fn hscan(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn hrename(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (key, from, to) = (&c.args[1], &c.args[2], &c.args[3]);
-    let Some(hash) = c.keys.peek_hash(key)? else {
+    let Some(hash) = c.keys.hash_to_change(key)? else {
         c.reply.null();
         return Ok(());
     };

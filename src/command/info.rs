@@ -63,6 +63,9 @@ const SECTIONS: &[Section] = &[
     Section { name: "Keyspace", shown: Shown::Default, write: keyspace },
 ];
 
+/// How often background work runs a second.
+const BACKGROUND_HZ: u32 = 10;
+
 /// What a section is written from.
 struct Scene<'a> {
     engine: &'a Engine,
@@ -127,13 +130,13 @@ fn info(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn server(scene: &Scene<'_>, out: &mut String) {
     let facts = &scene.facts;
     let uptime_s = scene.now_ms.saturating_sub(facts.started_at_ms) / 1000;
-    let config = scene.engine.config.read();
+    let port = scene.engine.config.read().port;
     lines!(out,
         "redis_version": REDIS_VERSION,
         "redis_git_sha1": "00000000",
         "redis_git_dirty": 0,
         "redis_build_id": "0",
-        "redis_mode": "standalone",
+        "redis_mode": scene.engine.mode(),
         "server_name": "meldis",
         "meldis_version": env!("CARGO_PKG_VERSION"),
         "meldis_node_id": scene.engine.clock.origin().node(),
@@ -145,12 +148,12 @@ fn server(scene: &Scene<'_>, out: &mut String) {
         "process_id": facts.pid,
         "process_supervised": "no",
         "run_id": facts.run_id,
-        "tcp_port": config.port,
+        "tcp_port": port,
         "server_time_usec": scene.now_us,
         "uptime_in_seconds": uptime_s,
         "uptime_in_days": uptime_s / 86400,
-        "hz": config.hz,
-        "configured_hz": config.hz,
+        "hz": BACKGROUND_HZ,
+        "configured_hz": scene.setting("hz"),
         "lru_clock": (scene.now_ms / 1000) & 0xFF_FFFF,
         "executable": facts.executable,
         "config_file": facts.config_file,
@@ -190,6 +193,7 @@ fn memory(scene: &Scene<'_>, out: &mut String) {
     let maxmemory = scene.setting("maxmemory");
     let input: u64 = scene.engine.clients.iter().map(|client| client.input_bytes.load(Relaxed)).sum();
     let output: u64 = scene.engine.clients.iter().map(|client| client.unread_bytes()).sum();
+    let backlog_bytes = scene.engine.standing.read().backlog_bytes;
     lines!(out,
         "used_memory": used,
         "used_memory_human": human(used),
@@ -232,8 +236,8 @@ fn memory(scene: &Scene<'_>, out: &mut String) {
         "mem_fragmentation_ratio": ratio(facts.resident, used),
         "mem_fragmentation_bytes": facts.resident as i64 - used as i64,
         "mem_not_counted_for_evict": 0,
-        "mem_replication_backlog": 0,
-        "mem_total_replication_buffers": 0,
+        "mem_replication_backlog": backlog_bytes,
+        "mem_total_replication_buffers": backlog_bytes,
         "mem_clients_slaves": 0,
         "mem_clients_normal": input + output,
         "mem_cluster_links": 0,
@@ -284,20 +288,22 @@ fn stats(scene: &Scene<'_>, out: &mut String) {
     let facts = &scene.facts;
     let kilobytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
     let (channels, patterns, shard_channels) = scene.engine.pubsub.counts();
+    let link_input = scene.engine.link_input_bytes.load(Relaxed);
+    let link_output = scene.engine.link_output_bytes.load(Relaxed);
     lines!(out,
         "total_connections_received": scene.total(|stats| &stats.connections),
         "total_commands_processed": scene.total(|stats| &stats.commands),
         "instantaneous_ops_per_sec": facts.commands_per_second,
-        "total_net_input_bytes": scene.total(|stats| &stats.input_bytes),
-        "total_net_output_bytes": scene.total(|stats| &stats.output_bytes),
-        "total_net_repl_input_bytes": 0,
-        "total_net_repl_output_bytes": 0,
+        "total_net_input_bytes": scene.total(|stats| &stats.input_bytes) + link_input,
+        "total_net_output_bytes": scene.total(|stats| &stats.output_bytes) + link_output,
+        "total_net_repl_input_bytes": link_input,
+        "total_net_repl_output_bytes": link_output,
         "instantaneous_input_kbps": kilobytes(facts.input_bytes_per_second),
         "instantaneous_output_kbps": kilobytes(facts.output_bytes_per_second),
-        "instantaneous_input_repl_kbps": "0.00",
-        "instantaneous_output_repl_kbps": "0.00",
+        "instantaneous_input_repl_kbps": kilobytes(facts.link_input_bytes_per_second),
+        "instantaneous_output_repl_kbps": kilobytes(facts.link_output_bytes_per_second),
         "rejected_connections": scene.total(|stats| &stats.rejected_connections),
-        "sync_full": 0,
+        "sync_full": scene.engine.standing.read().syncs_given,
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
         "expired_keys": scene.total(|stats| &stats.expired_keys),
@@ -346,8 +352,8 @@ fn replication(scene: &Scene<'_>, out: &mut String) {
     if !standing.partners.is_empty() {
         let up = standing.partners.iter().filter(|partner| partner.up).count();
         if role != Role::Replica {
-            let all_up = up == standing.partners.len();
-            lines!(out, "master_global_link_status": up_or_down(all_up), "connected_masters": up);
+            let is_up = !standing.is_broken(config.replica_quorum);
+            lines!(out, "master_global_link_status": up_or_down(is_up), "connected_masters": up);
         }
         for (at, partner) in standing.partners.iter().enumerate() {
             let prefix = if at == 0 { "master".to_owned() } else { format!("master_{at}") };
@@ -364,6 +370,9 @@ fn replication(scene: &Scene<'_>, out: &mut String) {
         );
     }
     lines!(out, "connected_slaves": standing.replicas.len());
+    if config.wants_replicas() {
+        lines!(out, "min_slaves_good_slaves": standing.good_replicas(config.min_replicas_max_lag_s));
+    }
     for (at, replica) in standing.replicas.iter().enumerate() {
         let _ = write!(
             out,
@@ -379,8 +388,8 @@ fn replication(scene: &Scene<'_>, out: &mut String) {
         "second_repl_offset": -1,
         "repl_backlog_active": u8::from(scene.engine.is_replicating()),
         "repl_backlog_size": config.repl_backlog_size,
-        "repl_backlog_first_byte_offset": 0,
-        "repl_backlog_histlen": 0,
+        "repl_backlog_first_byte_offset": standing.backlog_first,
+        "repl_backlog_histlen": standing.backlog_bytes,
     );
 }
 
@@ -551,6 +560,7 @@ mod tests {
             partners: vec![partner("a", 1, true), partner("b", 2, false)],
             replicas: vec![Replica { host: "a".into(), port: 1, state: "online", offset: 5, lag_s: 0 }],
             offset: 5,
+            ..Standing::default()
         };
         let text = f.run("INFO replication");
         let expected = "role:active-replica master_global_link_status:down connected_masters:1 \

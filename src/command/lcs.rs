@@ -14,6 +14,7 @@ use crate::engine::command::{Command, Find, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::resp::args::Args;
 use crate::store::delta::Kind;
+use crate::store::entry::Value;
 
 /// The table.
 pub const COMMANDS: &[Command] = &[Command {
@@ -39,8 +40,10 @@ fn lcs(c: &mut Call<'_, '_>) -> Result<(), Error> {
         }
     }
     let options = Options::parse(args)?;
-    let a = c.keys.string_to_change(&args[1])?.unwrap_or_default();
-    let b = c.keys.string_to_change(&args[2])?.unwrap_or_default();
+    let [a, b] = [&args[1], &args[2]].map(|key| match c.keys.peek(key) {
+        Some(Value::String(text)) => text,
+        _ => &[],
+    });
     let cells = (a.len() as u64 + 1).saturating_mul(b.len() as u64 + 1);
     if !is_len_allowed(c.engine, cells.saturating_mul(size_of::<u32>() as u64)) {
         return Err(Error::new(

@@ -337,7 +337,7 @@ fn rpushx(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn push_existing(c: &mut Call<'_, '_>, end: End) -> Result<(), Error> {
-    if c.keys.peek_list(&c.args[1])?.is_none() {
+    if c.keys.list_to_change(&c.args[1])?.is_none() {
         c.reply.int(0);
         return Ok(());
     }
@@ -348,7 +348,7 @@ fn push(c: &mut Call<'_, '_>, end: End) -> Result<(), Error> {
     let args = c.args;
     let key = &args[1];
     let values = args.slice(2..);
-    let held = c.keys.peek_list(key)?.map_or(0, List::len);
+    let held = c.keys.list_to_change(key)?.map_or(0, List::len);
     let stamp = c.keys.stamp();
     let place = |index| Pos::pushed(end.side(), stamp, index);
     c.keys.apply_each(key, (0..).zip(values).map(|(index, value)| Change::Item(place(index), value)));
@@ -375,7 +375,7 @@ fn pop(c: &mut Call<'_, '_>, end: End, name: &str) -> Result<(), Error> {
         Some(arg) => Some(positive(arg)? as usize),
         None => None,
     };
-    let held = c.keys.peek_list(key)?.map(List::len);
+    let held = c.keys.list_to_change(key)?.map(List::len);
     match (held, count) {
         (None, None) => c.reply.null(),
         (None, Some(_)) => c.reply.null_array(),
@@ -390,7 +390,7 @@ fn pop(c: &mut Call<'_, '_>, end: End, name: &str) -> Result<(), Error> {
 
 /// Pops items of a list that has so many and replies with each.
 pub(super) fn take(c: &mut Call<'_, '_>, key: &[u8], end: End, count: usize) {
-    let Ok(Some(list)) = c.keys.peek_list(key) else { return };
+    let Ok(Some(list)) = c.keys.list_to_change(key) else { return };
     if count == 0 {
         return;
     }
@@ -447,7 +447,7 @@ impl<'a> Multipop<'a> {
     /// Pops from the first key that has something. Returns whether one had.
     pub(super) fn pop(&self, c: &mut Call<'_, '_>) -> Result<bool, Error> {
         for key in c.blocking.keys(self.keys) {
-            if let Some(held) = c.keys.peek_list(key)?.map(List::len) {
+            if let Some(held) = c.keys.list_to_change(key)?.map(List::len) {
                 let count = self.count.min(held);
                 c.reply.array(2);
                 c.reply.bulk(key);
@@ -488,8 +488,11 @@ fn move_or_null(c: &mut Call<'_, '_>, from: End, to: End) -> Result<(), Error> {
 pub(super) fn move_item(c: &mut Call<'_, '_>, from: End, to: End) -> Result<bool, Error> {
     let args = c.args;
     let (source, target) = (&args[1], &args[2]);
-    let Some(list) = c.keys.peek_list(source)? else { return Ok(false) };
-    c.keys.peek_list(target)?;
+    if c.keys.list_to_change(source)?.is_none() {
+        return Ok(false);
+    }
+    c.keys.list_to_change(target)?;
+    let Some(list) = c.keys.list_to_change(source)? else { return Ok(false) };
     let Some(item) = from.item(list) else { return Ok(false) };
     let emptied = list.len() == 1 && source != target;
     let pos = item.pos().clone();
@@ -550,7 +553,7 @@ fn ltrim(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     let key = &args[1];
     let (start, stop) = (integer(&args[2])?, integer(&args[3])?);
-    if let Some(list) = c.keys.peek_list(key)? {
+    if let Some(list) = c.keys.list_to_change(key)? {
         let kept = range_of(list, start, stop);
         let emptied = kept.is_empty();
         let gone = list.range(0..kept.start).chain(list.range(kept.end..list.len()));
@@ -566,7 +569,7 @@ fn ltrim(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn lset(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     let key = &args[1];
-    let list = c.keys.peek_list(key)?.ok_or(Error::NO_SUCH_KEY)?;
+    let list = c.keys.list_to_change(key)?.ok_or(Error::NO_SUCH_KEY)?;
     let at = index_of(list, integer(&args[2])?).ok_or(Error::OUT_OF_RANGE)?;
     let pos = list.get(at).ok_or(Error::OUT_OF_RANGE)?.pos().clone();
     c.keys.apply(key, &Change::ItemValue(pos, &args[3]));
@@ -579,7 +582,7 @@ fn lrem(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     let (key, value) = (&args[1], &args[3]);
     let count = integer(&args[2])?;
-    let Some(list) = c.keys.peek_list(key)? else {
+    let Some(list) = c.keys.list_to_change(key)? else {
         c.reply.int(0);
         return Ok(());
     };
@@ -610,7 +613,7 @@ fn linsert(c: &mut Call<'_, '_>) -> Result<(), Error> {
         place if is(place, "before") => Side::Before,
         _ => return Err(Error::SYNTAX),
     };
-    let Some(list) = c.keys.peek_list(key)? else {
+    let Some(list) = c.keys.list_to_change(key)? else {
         c.reply.int(0);
         return Ok(());
     };
@@ -634,13 +637,13 @@ fn linsert(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn place_beside(c: &mut Call<'_, '_>, key: &[u8], at: usize, side: Side) -> Option<Pos> {
     let stamp = c.keys.stamp();
-    c.keys.peek_list(key).ok().flatten()?.place_beside(at, side, stamp)
+    c.keys.list_to_change(key).ok().flatten()?.place_beside(at, side, stamp)
 }
 
 /// Pushes every item again in its order and removes it where it was, which gives each the shortest of places. Needed
 /// where LINSERTs between the two newest items have nested places to their limit.
 fn place_anew(c: &mut Call<'_, '_>, key: &[u8]) {
-    let Ok(Some(list)) = c.keys.peek_list(key) else { return };
+    let Ok(Some(list)) = c.keys.list_to_change(key) else { return };
     let items: Vec<(Pos, Box<[u8]>)> =
         list.iter().map(|item| (item.pos().clone(), item.value().into())).collect();
     let stamp = c.keys.stamp();

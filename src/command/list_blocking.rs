@@ -97,7 +97,7 @@ fn pop(c: &mut Call<'_, '_>, end: End) -> Result<(), Error> {
     let deadline = deadline_ms(&args[last], c.keys.now_ms())?;
     let keys = args.slice(1..last);
     for key in c.blocking.keys(keys) {
-        if c.keys.peek_list(key)?.is_some() {
+        if c.keys.list_to_change(key)?.is_some() {
             c.reply.array(2);
             c.reply.bulk(key);
             take(c, key, end, 1);

@@ -41,7 +41,7 @@ const SUBCOMMANDS: &[Command] = &[
     Command {
         name: "digest",
         arity: -2,
-        flags: Flags::READONLY.union(Flags::WALKS_KEYSPACE),
+        flags: Flags::READONLY.union(Flags::WALKS_KEYSPACE).union(Flags::STALE),
         keys: &[],
         categories: &["keyspace"],
         tips: &[],
@@ -86,7 +86,10 @@ fn help(c: &mut Call<'_, '_>) -> Result<(), Error> {
     family::help(
         c,
         &[
+            ("ALLOWLIST <subcommand>", "The addresses clients of all nodes may come from."),
             ("DIGEST [RANGES]", "A hash of all that this node holds, or of each range that holds something."),
+            ("PEERS", "The members, their links and how far they are."),
+            ("RESYNC", "Compares all ranges with every peer and takes over what differs."),
             ("STAMP <key> [<element>]", "Which write made the key, field, member or list index what it is."),
         ],
     );

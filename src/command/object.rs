@@ -137,7 +137,7 @@ fn help(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn encoding(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    match c.keys.peek(&c.args[2]) {
+    match c.keys.inspect(&c.args[2]) {
         Some(value) => c.reply.bulk(encoding_of(value, &c.engine.config.read()).as_bytes()),
         None => c.reply.null(),
     }
@@ -172,7 +172,7 @@ pub fn encoding_of(value: Value<'_>, config: &Config) -> &'static str {
 }
 
 fn freq(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    if !c.keys.exists(&c.args[2]) {
+    if c.keys.inspect(&c.args[2]).is_none() {
         c.reply.null();
         return Ok(());
     }
@@ -184,6 +184,7 @@ fn freq(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn idletime(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let now_s = c.keys.now_ms() / 1000;
+    c.keys.inspect(&c.args[2]);
     match c.keys.peek_entry(&c.args[2]) {
         Some(entry) => c.reply.int(now_s.saturating_sub(entry.used_at.into()) as i64),
         None => c.reply.null(),
@@ -192,7 +193,7 @@ fn idletime(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn refcount(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    match c.keys.peek(&c.args[2]) {
+    match c.keys.inspect(&c.args[2]) {
         Some(value) => c.reply.int(refcount_of(value)),
         None => c.reply.null(),
     }

@@ -6,7 +6,7 @@
 //! Where a client publishes to itself, the message comes before the reply, as in Redis 7.0; inside EXEC it comes
 //! behind EXEC's reply, as in 7.2: in 7.0 it stands in the middle of it and breaks clients.
 
-use super::family;
+use super::family::{self, wrong_number};
 use crate::engine::call::{Blocking, Call};
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
@@ -42,7 +42,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "publish",
         arity: 3,
-        flags: Flags::PUBSUB.union(Flags::LOADING).union(Flags::STALE).union(Flags::FAST),
+        flags: Flags::PUBSUB
+            .union(Flags::LOADING)
+            .union(Flags::STALE)
+            .union(Flags::FAST)
+            .union(Flags::MAY_REPLICATE),
         keys: &[],
         categories: &[],
         tips: &[],
@@ -173,7 +177,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "spublish",
         arity: 3,
-        flags: Flags::PUBSUB.union(Flags::LOADING).union(Flags::STALE).union(Flags::FAST),
+        flags: Flags::PUBSUB
+            .union(Flags::LOADING)
+            .union(Flags::STALE)
+            .union(Flags::FAST)
+            .union(Flags::MAY_REPLICATE),
         keys: &[CHANNEL],
         categories: &[],
         tips: &[],
@@ -391,10 +399,7 @@ fn shardchannels(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn list(c: &mut Call<'_, '_>, scope: Scope) -> Result<(), Error> {
     if c.args.len() > 3 {
-        let sub = String::from_utf8_lossy(&c.args[1]);
-        let text =
-            format!("ERR unknown subcommand or wrong number of arguments for '{sub}'. Try PUBSUB HELP.");
-        return Err(text.into());
+        return Err(wrong_number(c.args));
     }
     let pattern = c.args.get(2);
     let mut names = c.engine.pubsub.names(scope);

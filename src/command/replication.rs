@@ -118,7 +118,7 @@ fn replicaof(c: &mut Call<'_, '_>) -> Result<(), Error> {
         }
         3 => (address(&c.args[1], &c.args[2])?, false),
         4 if is(&c.args[1], "remove") => (address(&c.args[2], &c.args[3])?, true),
-        _ => return Err(Error::SYNTAX),
+        _ => return Err(Error::wrong_arity(c.engine.registry.name(c.session.command_id))),
     };
     let (mut partners, several) = {
         let config = c.engine.config.read();

@@ -171,13 +171,13 @@ fn sadd(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 /// Adds a member unless the set has it. Returns whether it did.
 fn add(c: &mut Call<'_, '_>, key: &[u8], member: &[u8]) -> Result<bool, Error> {
-    let has = c.keys.peek_set(key)?.is_some_and(|set| set.contains(member));
+    let has = c.keys.set_to_change(key)?.is_some_and(|set| set.contains(member));
     Ok(!has && c.keys.apply(key, &Change::Member(member)))
 }
 
 /// Removes a member if the set has it. Returns whether it did.
 fn remove(c: &mut Call<'_, '_>, key: &[u8], member: &[u8]) -> Result<bool, Error> {
-    let has = c.keys.peek_set(key)?.is_some_and(|set| set.contains(member));
+    let has = c.keys.set_to_change(key)?.is_some_and(|set| set.contains(member));
     Ok(has && c.keys.apply(key, &Change::MemberRemove(member)))
 }
 
@@ -224,11 +224,11 @@ fn smismember(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn smove(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
     let (from, to, member) = (&args[1], &args[2], &args[3]);
-    let Some(has) = c.keys.peek_set(from)?.map(|set| set.contains(member)) else {
+    let Some(has) = c.keys.set_to_change(from)?.map(|set| set.contains(member)) else {
         c.reply.int(0);
         return Ok(());
     };
-    c.keys.peek_set(to)?;
+    c.keys.set_to_change(to)?;
     if has && from != to {
         remove(c, from, member)?;
         notify_removed(c, "srem", from);
@@ -249,7 +249,7 @@ fn spop(c: &mut Call<'_, '_>) -> Result<(), Error> {
         (Some(_), _) => return Err(Error::SYNTAX),
     };
     let engine = c.engine;
-    let Some(set) = c.keys.peek_set(key)? else {
+    let Some(set) = c.keys.set_to_change(key)? else {
         match count {
             Some(_) => c.reply.set(0),
             None => c.reply.null(),

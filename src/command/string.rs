@@ -4,6 +4,7 @@
 //! APPEND and SETRANGE travel as the whole new value, so they build it once.
 
 use super::parse::{Expiry, clip, integer, is, is_len_allowed};
+use crate::engine::Engine;
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
@@ -298,7 +299,7 @@ fn set_with_options(c: &mut Call<'_, '_>) -> Result<(), Error> {
         let held = c.keys.string(key)?;
         c.reply.bulk_opt(held);
     }
-    if options.if_exists.is_some_and(|wanted| wanted != c.keys.exists(key)) {
+    if options.if_exists.is_some_and(|wanted| wanted != c.keys.find(key).is_some()) {
         if !options.get {
             c.reply.null();
         }
@@ -385,7 +386,7 @@ fn set_expiring(c: &mut Call<'_, '_>, expiry: Expiry<'_>, command: &str) -> Resu
 
 fn setnx(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let args = c.args;
-    let is_new = !c.keys.exists(&args[1]);
+    let is_new = c.keys.find(&args[1]).is_none();
     if is_new {
         assign(c, &args[1], &args[2], None);
     }
@@ -406,7 +407,7 @@ fn msetnx(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if c.args.len().is_multiple_of(2) {
         return Err(Error::wrong_arity("msetnx"));
     }
-    let are_new = !c.args.iter().skip(1).step_by(2).any(|key| c.keys.exists(key));
+    let are_new = !c.args.iter().skip(1).step_by(2).any(|key| c.keys.find(key).is_some());
     if are_new {
         assign_pairs(c);
     }
@@ -481,7 +482,7 @@ fn getex_option(args: Args<'_>) -> Result<Option<Expiry<'_>>, Error> {
 fn append(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (key, tail) = (&c.args[1], &c.args[2]);
     let held = c.keys.string_to_change(key)?.unwrap_or_default();
-    check_len(c, held.len(), tail.len())?;
+    check_len(c.engine, held.len(), tail.len())?;
     let text = [held, tail].concat();
     c.keys.apply(key, &Change::Value(&text));
     c.keys.notify(EventClass::STRING, "append", key);
@@ -498,7 +499,7 @@ fn setrange(c: &mut Call<'_, '_>) -> Result<(), Error> {
         c.reply.int(held.len() as i64);
         return Ok(());
     }
-    check_len(c, first, part.len())?;
+    check_len(c.engine, first, part.len())?;
     let end = first + part.len();
     let mut text = padded(held, end);
     text[first..end].copy_from_slice(part);
@@ -508,8 +509,8 @@ fn setrange(c: &mut Call<'_, '_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_len(c: &Call<'_, '_>, len: usize, more: usize) -> Result<(), Error> {
-    if is_len_allowed(c.engine, (len as u64).saturating_add(more as u64)) {
+fn check_len(engine: &Engine, len: usize, more: usize) -> Result<(), Error> {
+    if is_len_allowed(engine, (len as u64).saturating_add(more as u64)) {
         Ok(())
     } else {
         Err(Error::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)"))

@@ -8,7 +8,7 @@ use crate::engine::call::{Blocking, Call, Outcome};
 use crate::engine::client::ClientFlags;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
-use crate::engine::session::{Transaction, Watch};
+use crate::engine::session::{Queued, Transaction, Watch};
 
 /// The table.
 pub const COMMANDS: &[Command] = &[
@@ -170,7 +170,9 @@ fn end_watch(c: &mut Call<'_, '_>) -> bool {
 fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
     let mut replies = Vec::new();
     let mut slept_ms = 0;
-    for (command, args) in &transaction.queue {
+    let exec_id = c.session.command_id;
+    for Queued { command, id, args } in &transaction.queue {
+        c.session.command_id = *id;
         c.keys.next_command();
         c.keys.select(c.session.db);
         if c.engine.monitors.any() {
@@ -179,6 +181,8 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
         let (outcome, garbage) =
             c.engine.call(c.session, command, args.args(), c.keys, &mut replies, Blocking::Denied);
         c.garbage.extend(garbage);
+        // The time is EXEC's.
+        c.engine.command_stats.ran(c.keys.thread(), *id, 0);
         match outcome {
             Outcome::Done | Outcome::Block(_) | Outcome::WaitReplicas { .. } => {}
             Outcome::Sleep(ms) => {
@@ -188,7 +192,8 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
             last @ (Outcome::Close | Outcome::Link | Outcome::Shutdown) => c.outcome = last,
         }
     }
-    let exec = c.engine.registry.command(c.session.command_id);
+    c.session.command_id = exec_id;
+    let exec = c.engine.registry.command(exec_id);
     if let (true, Some(exec)) = (c.engine.monitors.any(), exec) {
         c.engine.monitors.tell(c.session, exec, c.args, c.keys.now_us());
     }

@@ -252,7 +252,7 @@ fn add(c: &mut Call<'_, '_>, options: AddOptions) -> Result<(), Error> {
     let scores = pairs.iter().step_by(2).map(float).collect::<Result<SmallVec<[f64; 4]>, Error>>()?;
     let (mut added, mut updated, mut outcome) = (0, 0, None);
     for (given, member) in scores.into_iter().zip(pairs.iter().skip(1).step_by(2)) {
-        let held = c.keys.peek_zset(key)?.and_then(|zset| zset.score(member));
+        let held = c.keys.zset_to_change(key)?.and_then(|zset| zset.score(member));
         let Some(score) = options.decide(held, given)? else { continue };
         outcome = Some(score);
         match held {
@@ -263,7 +263,7 @@ fn add(c: &mut Call<'_, '_>, options: AddOptions) -> Result<(), Error> {
         if options.increment && c.keys.counts_per_origin() {
             c.keys.add(key, Some(member), Kind::Zset, Amount::Score(given));
             // Sums of several origins may round otherwise than `score`: the reply is what ZSCORE would say.
-            outcome = c.keys.peek_zset(key)?.and_then(|zset| zset.score(member));
+            outcome = c.keys.zset_to_change(key)?.and_then(|zset| zset.score(member));
         } else {
             let is_small = score == 0.0 && stays_small(c, key, member)?;
             c.keys.apply(key, &Change::Score(member, kept(score, is_small)));
@@ -302,9 +302,9 @@ impl Limits {
 }
 
 /// Whether a set is small with this member in it.
-fn stays_small(c: &Call<'_, '_>, key: &[u8], member: &[u8]) -> Result<bool, Error> {
+fn stays_small(c: &mut Call<'_, '_>, key: &[u8], member: &[u8]) -> Result<bool, Error> {
     let limits = Limits::of(c.engine);
-    let Some(zset) = c.keys.peek_zset(key)? else { return Ok(limits.allow(1, member.len())) };
+    let Some(zset) = c.keys.zset_to_change(key)? else { return Ok(limits.allow(1, member.len())) };
     let grown = zset.len() + usize::from(zset.score(member).is_none());
     Ok(limits.allow(grown, member.len()) && zset.fits(limits.members_max, limits.bytes_max))
 }
@@ -478,7 +478,7 @@ fn zrem(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let key = &args[1];
     let mut removed = 0;
     for member in args.slice(2..) {
-        let has = c.keys.peek_zset(key)?.is_some_and(|zset| zset.score(member).is_some());
+        let has = c.keys.zset_to_change(key)?.is_some_and(|zset| zset.score(member).is_some());
         removed += i64::from(has && c.keys.apply(key, &Change::ScoreRemove(member)));
     }
     if removed > 0 {

@@ -120,7 +120,7 @@ type Popped = SmallVec<[Ranked; 1]>;
 
 /// Takes up to `count` members out of a sorted set, if there is one.
 fn pop(c: &mut Call<'_, '_>, key: &[u8], end: End, count: u64) -> Result<Popped, Error> {
-    let Some(zset) = c.keys.peek_zset(key)? else { return Ok(Popped::new()) };
+    let Some(zset) = c.keys.zset_to_change(key)? else { return Ok(Popped::new()) };
     let len = zset.len();
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(len);
     let popped: Popped = match end {

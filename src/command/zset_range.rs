@@ -508,7 +508,7 @@ fn zremrangebyscore(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn remove_range(c: &mut Call<'_, '_>, by: By, event: &'static str) -> Result<(), Error> {
     let args = c.args;
     let bounds = Bounds::parse(by, &args[2], &args[3])?;
-    let members: Vec<Ranked> = c.keys.peek_zset(&args[1])?.map_or_else(Vec::new, |zset| {
+    let members: Vec<Ranked> = c.keys.zset_to_change(&args[1])?.map_or_else(Vec::new, |zset| {
         zset.order().range(bounds.ranks(zset, Direction::Rising)).cloned().collect()
     });
     remove(c, &args[1], &members, event);

@@ -154,6 +154,9 @@ const NO_LOG: &str = "log lines go to logfile or standard output, not to syslog"
 const NO_PROCESS: &str = "the process title is left alone";
 const NO_CRASH: &str = "a crash is reported by the runtime";
 const NO_OOM: &str = "the OOM score is left to the supervisor";
+const NO_HZ: &str = "background work runs ten times a second, and at once when there is more";
+const NO_LAZY: &str = "values are always freed outside the locks, with nobody waiting";
+const NO_STREAMS: &str = "there are no streams yet";
 const NO_CPU: &str = "CPU affinity is left to the supervisor";
 const THREADS: &str = "server-threads sets the number of threads";
 const RESYNC: &str = "resync streams ranges of keys from memory, without a file or a fork";
@@ -225,9 +228,9 @@ pub static DIRECTIVES: &[Directive] = &[
     off("locale-collate", Text, "", "text is compared by bytes"),
     off("ignore-warnings", Text, "", "no system check stops the start"),
     on("dir", Text, ".").protected(),
-    on("hz", Kind::Integer { min: 0, max: INT, clamp: (1, 500), unit: Unit::None }, "10"),
-    off("dynamic-hz", Flag, "yes", "the rate of background work is hz"),
-    on("active-expire-effort", int(1, 10), "1"),
+    off("hz", Kind::Integer { min: 0, max: INT, clamp: (1, 500), unit: Unit::None }, "10", NO_HZ),
+    off("dynamic-hz", Flag, "yes", NO_HZ),
+    off("active-expire-effort", int(1, 10), "1", "keys that expire lie in order of time and need no search"),
     off("activerehashing", Flag, "yes", "tables are not rehashed in the background"),
     off("jemalloc-bg-thread", Flag, "yes", "the allocator's own setting stands"),
     off("disable-thp", Flag, "yes", "huge pages are left as the system has them").startup(),
@@ -271,8 +274,8 @@ pub static DIRECTIVES: &[Directive] = &[
     on("peer", Kind::Peers, "").startup(),
     on("masteruser", Text, ""),
     on("masterauth", Text, ""),
-    on("multi-master-no-forward", Flag, "no"),
-    on("allow-write-during-load", Flag, "no"),
+    off("multi-master-no-forward", Flag, "no", "a batch is passed on only to who does not get it from its origin"),
+    off("allow-write-during-load", Flag, "no", "writes are always taken during a resync"),
     on("replica-quorum", int(-1, INT), "-1"),
     on("max-clock-drift", millis(1, INT), "5000"),
     on("peer-max-absence", seconds(1, INT), "3600"),
@@ -283,7 +286,8 @@ pub static DIRECTIVES: &[Directive] = &[
     on("replica-announce-ip", Text, "").alias(&["slave-announce-ip"]),
     on("replica-announce-port", PORT, "0").alias(&["slave-announce-port"]),
     on("repl-timeout", seconds(1, INT), "60"),
-    on("repl-ping-replica-period", seconds(1, INT), "10").alias(&["repl-ping-slave-period"]),
+    off("repl-ping-replica-period", seconds(1, INT), "10", "links give signs of life ten times a second")
+        .alias(&["repl-ping-slave-period"]),
     // Redis's is 1mb: too little to bridge a restart of a partner under load.
     on("repl-backlog-size", memory(1), "67108864"),
     on("repl-backlog-ttl", seconds(0, LONG), "3600"),
@@ -327,11 +331,11 @@ pub static DIRECTIVES: &[Directive] = &[
     off("lfu-log-factor", int(0, INT), "10", NO_EVICTION),
     off("lfu-decay-time", int(0, INT), "1", NO_EVICTION),
     off("tracking-table-max-keys", int(0, LONG), "1000000", "the tracking table has its own bound"),
-    on("lazyfree-lazy-eviction", Flag, "no"),
-    on("lazyfree-lazy-expire", Flag, "no"),
-    on("lazyfree-lazy-server-del", Flag, "no"),
-    on("lazyfree-lazy-user-del", Flag, "no"),
-    on("lazyfree-lazy-user-flush", Flag, "no"),
+    off("lazyfree-lazy-eviction", Flag, "no", NO_EVICTION),
+    off("lazyfree-lazy-expire", Flag, "no", NO_LAZY),
+    off("lazyfree-lazy-server-del", Flag, "no", NO_LAZY),
+    off("lazyfree-lazy-user-del", Flag, "no", NO_LAZY),
+    off("lazyfree-lazy-user-flush", Flag, "no", NO_LAZY),
 
     // Stopping.
     on("shutdown-timeout", seconds(0, INT), "10"),
@@ -340,7 +344,7 @@ pub static DIRECTIVES: &[Directive] = &[
     off("shutdown-on-sigterm", STOP, "default", NO_DISK),
 
     // Scripts, slow log, latency, events.
-    on("busy-reply-threshold", millis(0, LONG), "5000").alias(&["lua-time-limit"]),
+    off("busy-reply-threshold", millis(0, LONG), "5000", "there are no scripts yet").alias(&["lua-time-limit"]),
     // Microseconds.
     on("slowlog-log-slower-than", int(-1, LONG), "10000"),
     on("slowlog-max-len", int(0, LONG), "128"),
@@ -355,12 +359,12 @@ pub static DIRECTIVES: &[Directive] = &[
     on("list-max-listpack-size", int(i32::MIN as i64, INT), "-2").alias(&["list-max-ziplist-size"]),
     on("set-max-intset-entries", int(0, LONG), "512"),
     // Of Redis 7.2.
-    on("set-max-listpack-entries", int(0, LONG), "128"),
-    on("set-max-listpack-value", memory(0), "64"),
+    off("set-max-listpack-entries", int(0, LONG), "128", "a set is an intset or a hashtable, as in Redis 7.0"),
+    off("set-max-listpack-value", memory(0), "64", "a set is an intset or a hashtable, as in Redis 7.0"),
     on("zset-max-listpack-entries", int(0, LONG), "128").alias(&["zset-max-ziplist-entries"]),
     on("zset-max-listpack-value", memory(0), "64").alias(&["zset-max-ziplist-value"]),
-    on("stream-node-max-bytes", memory(0), "4096"),
-    on("stream-node-max-entries", int(0, LONG), "100"),
+    off("stream-node-max-bytes", memory(0), "4096", NO_STREAMS),
+    off("stream-node-max-entries", int(0, LONG), "100", NO_STREAMS),
     off("list-compress-depth", int(0, INT), "0", "lists are not compressed"),
     off("list-max-ziplist-entries", Text, "", "list-max-listpack-size replaced it").hidden(),
     off("list-max-ziplist-value", Text, "", "list-max-listpack-size replaced it").hidden(),

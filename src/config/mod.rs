@@ -63,10 +63,6 @@ pub struct Config {
     pub databases: usize,
     /// The data directory.
     pub dir: PathBuf,
-    /// Rounds of background work per second, 1-500.
-    pub hz: u32,
-    /// How hard expired keys are looked for, 1-10.
-    pub active_expire_effort: u32,
     /// Threads, 1-16.
     pub server_threads: usize,
     /// KeyDB's active mode: partners of `replicaof` are equals.
@@ -81,17 +77,13 @@ pub struct Config {
     pub masteruser: Option<String>,
     /// Password sent to partners.
     pub masterauth: Option<String>,
-    /// Do not relay to third nodes what came from a partner.
-    pub multi_master_no_forward: bool,
-    /// Take writes while loading.
-    pub allow_write_during_load: bool,
-    /// Writes are refused unless so many partners are up; `None` asks for none.
+    /// So many partners have to be up for the link to count as up; `None`: all of them.
     pub replica_quorum: Option<u32>,
     /// How far ahead a partner's stamp may be, in milliseconds.
     pub max_clock_drift_ms: u64,
     /// Seconds a partner may be away before it no longer holds back the collection of tombstones.
     pub peer_max_absence_s: u64,
-    /// Answer reads in replica mode while the primary is away.
+    /// Answer while the link to the primary or the partners is down.
     pub replica_serve_stale_data: bool,
     /// Refuse writes of clients in replica mode.
     pub replica_read_only: bool,
@@ -105,15 +97,13 @@ pub struct Config {
     pub replica_announce_port: Option<u16>,
     /// Seconds of silence after which a link is closed.
     pub repl_timeout_s: u64,
-    /// Seconds between pings on a link.
-    pub repl_ping_replica_period_s: u64,
     /// Bytes of effects kept for partners that come back.
     pub repl_backlog_size: u64,
-    /// Seconds the backlog outlives the last replica; 0 for ever.
+    /// Seconds the backlog outlives the last link; 0 for ever.
     pub repl_backlog_ttl_s: u64,
-    /// Writes are refused with fewer replicas; 0 asks for none.
+    /// Writes are refused with fewer partners or replicas; 0 asks for none.
     pub min_replicas_to_write: u32,
-    /// Seconds of lag up to which a replica counts for that.
+    /// Seconds of silence up to which one counts for that; 0 asks for none.
     pub min_replicas_max_lag_s: u64,
     /// The password of the default user.
     pub requirepass: Option<String>,
@@ -131,22 +121,10 @@ pub struct Config {
     pub client_query_buffer_limit: u64,
     /// Bytes of one argument.
     pub proto_max_bulk_len: u64,
-    /// Free evicted values in the background.
-    pub lazyfree_lazy_eviction: bool,
-    /// Free expired values in the background.
-    pub lazyfree_lazy_expire: bool,
-    /// Free overwritten values in the background.
-    pub lazyfree_lazy_server_del: bool,
-    /// DEL frees as UNLINK does.
-    pub lazyfree_lazy_user_del: bool,
-    /// FLUSHALL and FLUSHDB are ASYNC unless they say SYNC.
-    pub lazyfree_lazy_user_flush: bool,
     /// Seconds a shutdown waits for partners to catch up.
     pub shutdown_timeout_s: u64,
     /// A shutdown waits until the clients have gone.
     pub soft_shutdown: bool,
-    /// Milliseconds after which a script makes others get BUSY; 0 never.
-    pub busy_reply_threshold_ms: u64,
     /// Microseconds from which a command is slow; 0 logs all, `None` none.
     pub slowlog_log_slower_than_us: Option<u64>,
     /// Entries the slow log keeps.
@@ -167,18 +145,10 @@ pub struct Config {
     pub list_max_listpack_size: i32,
     /// Members up to which a set of integers says intset.
     pub set_max_intset_entries: u64,
-    /// Members up to which another set says listpack.
-    pub set_max_listpack_entries: u64,
-    /// Bytes of a member up to which it does.
-    pub set_max_listpack_value: u64,
     /// Members up to which a sorted set says listpack.
     pub zset_max_listpack_entries: u64,
     /// Bytes of a member up to which it does.
     pub zset_max_listpack_value: u64,
-    /// Bytes of a stream node: what `XTRIM ~` rounds to.
-    pub stream_node_max_bytes: u64,
-    /// Entries of a stream node; 0 is no limit.
-    pub stream_node_max_entries: u64,
     /// Whether CLUSTER is answered; `None`: when there is a partner.
     pub cluster_emulation: Option<bool>,
     /// Which node cluster clients write to.
@@ -355,7 +325,8 @@ impl Config {
     /// Directives whose value changes nothing here though it is not the default, in the table's order.
     pub fn notices(&self) -> Vec<Notice> {
         let notice = |(d, value): (&Directive, &Value)| match d.effect {
-            Effect::Accepted(reason) if *value != default_of(d) => {
+            // `save ""` asks for what is.
+            Effect::Accepted(reason) if *value != default_of(d) && *value != Value::Saves(Vec::new()) => {
                 // Key passwords do not belong in a log.
                 let value = if d.name.ends_with("-pass") { "(hidden)".into() } else { value.text(&d.kind) };
                 Some(Notice { directive: d.name, value, reason })
@@ -449,6 +420,11 @@ impl Config {
         self.adopt(values)
     }
 
+    /// Whether writes depend on who is linked: `min-replicas-to-write` and `min-replicas-max-lag`.
+    pub fn wants_replicas(&self) -> bool {
+        self.min_replicas_to_write > 0 && self.min_replicas_max_lag_s > 0
+    }
+
     /// The allowlist from now on.
     pub fn set_allowlist(&mut self, blocks: Vec<IpNet>) -> Vec<&'static str> {
         let mut values = self.values.clone();
@@ -495,8 +471,6 @@ impl Config {
             logfile: v.path("logfile"),
             databases: v.number("databases") as usize,
             dir: PathBuf::from(v.text("dir")),
-            hz: v.number("hz") as u32,
-            active_expire_effort: v.number("active-expire-effort") as u32,
             server_threads: v.number("server-threads") as usize,
             active_replica: v.flag("active-replica"),
             multi_master: v.flag("multi-master"),
@@ -504,8 +478,6 @@ impl Config {
             peer: v.partners("peer"),
             masteruser: v.some("masteruser"),
             masterauth: v.some("masterauth"),
-            multi_master_no_forward: v.flag("multi-master-no-forward"),
-            allow_write_during_load: v.flag("allow-write-during-load"),
             replica_quorum: u32::try_from(v.number("replica-quorum")).ok(),
             max_clock_drift_ms: v.number("max-clock-drift") as u64,
             peer_max_absence_s: v.number("peer-max-absence") as u64,
@@ -516,7 +488,6 @@ impl Config {
             replica_announce_ip: v.some("replica-announce-ip"),
             replica_announce_port: v.port("replica-announce-port"),
             repl_timeout_s: v.number("repl-timeout") as u64,
-            repl_ping_replica_period_s: v.number("repl-ping-replica-period") as u64,
             repl_backlog_size: v.number("repl-backlog-size") as u64,
             repl_backlog_ttl_s: v.number("repl-backlog-ttl") as u64,
             min_replicas_to_write: v.number("min-replicas-to-write") as u32,
@@ -529,14 +500,8 @@ impl Config {
             client_output_buffer_limit: v.limits("client-output-buffer-limit"),
             client_query_buffer_limit: v.number("client-query-buffer-limit") as u64,
             proto_max_bulk_len: v.number("proto-max-bulk-len") as u64,
-            lazyfree_lazy_eviction: v.flag("lazyfree-lazy-eviction"),
-            lazyfree_lazy_expire: v.flag("lazyfree-lazy-expire"),
-            lazyfree_lazy_server_del: v.flag("lazyfree-lazy-server-del"),
-            lazyfree_lazy_user_del: v.flag("lazyfree-lazy-user-del"),
-            lazyfree_lazy_user_flush: v.flag("lazyfree-lazy-user-flush"),
             shutdown_timeout_s: v.number("shutdown-timeout") as u64,
             soft_shutdown: v.flag("soft-shutdown"),
-            busy_reply_threshold_ms: v.number("busy-reply-threshold") as u64,
             slowlog_log_slower_than_us: u64::try_from(v.number("slowlog-log-slower-than")).ok(),
             slowlog_max_len: v.number("slowlog-max-len") as u64,
             latency_monitor_threshold_ms: v.number("latency-monitor-threshold") as u64,
@@ -547,12 +512,8 @@ impl Config {
             hash_max_listpack_value: v.number("hash-max-listpack-value") as u64,
             list_max_listpack_size: v.number("list-max-listpack-size") as i32,
             set_max_intset_entries: v.number("set-max-intset-entries") as u64,
-            set_max_listpack_entries: v.number("set-max-listpack-entries") as u64,
-            set_max_listpack_value: v.number("set-max-listpack-value") as u64,
             zset_max_listpack_entries: v.number("zset-max-listpack-entries") as u64,
             zset_max_listpack_value: v.number("zset-max-listpack-value") as u64,
-            stream_node_max_bytes: v.number("stream-node-max-bytes") as u64,
-            stream_node_max_entries: v.number("stream-node-max-entries") as u64,
             cluster_emulation: choice(v.text("cluster-emulation")),
             cluster_owner: ClusterOwner::of(v.text("cluster-owner")),
             cluster_announce_ip: v.some("cluster-announce-ip"),

@@ -26,8 +26,9 @@ fn refuses(text: &str, line: usize, reason: &str) {
 
 #[test]
 fn last_line_wins_in_any_case_and_comments_are_skipped() {
-    let config = parse("  # head\n\t\n HZ 20\nhz 30\r\nslave-read-only no\nbind 127.0.0.1 -::1\n").unwrap();
-    assert_eq!(config.hz, 30);
+    let config =
+        parse("  # head\n\t\n TIMEOUT 20\ntimeout 30\r\nslave-read-only no\nbind 127.0.0.1 -::1\n").unwrap();
+    assert_eq!(config.timeout_s, 30);
     assert!(!config.replica_read_only);
     assert_eq!(config.bind[1], BindAddress { host: "::1".into(), optional: true });
     assert_eq!(value(&config, "bind"), ["127.0.0.1 -::1"]);
@@ -56,6 +57,7 @@ fn error_texts_are_redis_texts() {
     refuses("databases 0", 1, "argument must be between 1 and 2147483647 inclusive");
     refuses("rename-command get", 1, "Bad directive or wrong number of arguments");
     refuses("dbfilename a/b", 1, "dbfilename can't be a path, just a filename");
+    assert_eq!(parse("save \"\"").unwrap().notices(), [], "nothing is saved, as asked");
     refuses("user", 1, "Bad directive or wrong number of arguments");
     refuses("include x", 1, "Bad directive or wrong number of arguments");
 }
@@ -353,6 +355,37 @@ proptest! {
         let _ = Config::default().set(&[(name, &text)], Caller::Local);
         let _ = Config::default().rewrite(&text);
     }
+}
+
+/// The text of every source file below a folder, but those of this module.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &if path.ends_with("config") { String::new() } else { sources(&path) };
+        } else {
+            text += &std::fs::read_to_string(&path).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn every_field_has_a_reader() {
+    let fields = include_str!("mod.rs").split_once("pub struct Config {").unwrap().1;
+    let fields = fields.split_once("\n}").unwrap().0.lines();
+    let fields = fields.filter_map(|line| line.trim().strip_prefix("pub ")?.split(':').next());
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let words: std::collections::HashSet<&str> =
+        sources.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).collect();
+    // These are read by methods of the configuration itself.
+    let own = ["enable_protected_configs", "min_replicas_to_write"];
+    let unread: Vec<&str> = fields.filter(|field| !words.contains(field) && !own.contains(field)).collect();
+    assert_eq!(
+        unread, [""; 0],
+        "who stores a directive and never looks at it should say that it has no effect"
+    );
 }
 
 fn samples() -> Vec<(String, String)> {

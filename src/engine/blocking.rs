@@ -24,12 +24,12 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use smallvec::smallvec;
 
+use super::Engine;
 use super::call::{Blocking, Outcome};
 use super::client::{Client, ClientFlags};
 use super::command::{Command, Group};
 use super::keyspace::{Keyspace, Locks};
 use super::session::{ReplyMode, Session};
-use super::{Engine, Flow};
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::reply::{Protocol, Reply};
 use crate::store::delta::{Change, Kind};
@@ -173,22 +173,22 @@ pub fn adds_something(change: &Change<'_>) -> bool {
 }
 
 impl Engine {
-    /// Has a client wait, under the locks that showed there is nothing for it.
+    /// Has a client wait for keys, under the locks that showed there is nothing for it; WAIT waits for none.
     pub(super) fn begin_wait(
         &self,
         session: &Session,
         command: &'static Command,
         args: Args<'_>,
         keys: &mut Keyspace<'_>,
-        block: Block,
-    ) -> Flow {
+        awaited: Vec<Vec<u8>>,
+    ) -> Arc<Waiter> {
         let waiter = Arc::new(Waiter {
             client: session.client.clone(),
             command,
             args: OwnedArgs::from_args(args),
             db: session.db,
             protocol: session.protocol,
-            keys: block.keys,
+            keys: awaited,
             silent: session.reply_mode != ReplyMode::On,
             ticket: self.waits_begun.fetch_add(1, Ordering::Relaxed) + 1,
             standing: Mutex::new(Standing::Waiting),
@@ -198,7 +198,7 @@ impl Engine {
         }
         session.client.set(ClientFlags::BLOCKED);
         *session.client.waiter.lock() = Some(waiter.clone());
-        Flow::Blocked(waiter, block.deadline_ms)
+        waiter
     }
 
     /// Locks like [`Engine::lock_for`], but behind clients that waited for what a key of these ranges has just got.
@@ -252,7 +252,7 @@ impl Engine {
         waiter.client.wake();
     }
 
-    /// Ends the wait of a client, if it waits for keys: its task will answer it. Returns whether it did. Locks no
+    /// Ends the wait of a client, if it waits: its task will answer it. Returns whether it did. Locks no
     /// range.
     pub fn unblock(&self, client: &Client, how: Unblock) -> bool {
         let Some(waiter) = client.waiter.lock().clone() else { return false };
@@ -267,9 +267,9 @@ impl Engine {
     }
 
     /// Ends a wait and writes what the client is answered: what it was served, an error if it was unblocked so, or
-    /// that its time is up. Called by the client's task, with nothing locked; again does nothing. Returns whether it was
-    /// served: what that wrote is then on its way to the outbox, of whatever thread.
-    pub fn end_wait(&self, waiter: &Waiter, out: &mut Vec<u8>) -> bool {
+    /// `in_vain` if its time is up. Called by the client's task, with nothing locked; again does nothing. Returns whether
+    /// it was served: what that wrote is then on its way to the outbox, of whatever thread.
+    pub fn end_wait(&self, waiter: &Waiter, out: &mut Vec<u8>, in_vain: impl FnOnce(&mut Reply<'_>)) -> bool {
         let standing = std::mem::replace(&mut *waiter.standing.lock(), Standing::Over);
         if standing == Standing::Over {
             return false;
@@ -294,7 +294,7 @@ impl Engine {
             Standing::Unblocked(Unblock::Follows) => reply.error(
                 "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
             ),
-            Standing::Waiting | Standing::Unblocked(Unblock::Timeout) | Standing::Over => reply.null_array(),
+            Standing::Waiting | Standing::Unblocked(Unblock::Timeout) | Standing::Over => in_vain(&mut reply),
         }
         served
     }
@@ -306,7 +306,7 @@ mod tests {
     use crate::clock::{NTP64, NodeId, Origin};
     use crate::command::TABLES;
     use crate::config::Config;
-    use crate::engine::{Now, Seeds};
+    use crate::engine::{Flow, Now, Seeds};
     use crate::link::batch::Batch;
     use crate::link::outbox::Drained;
 
@@ -366,10 +366,10 @@ mod tests {
             let index = self.client(name);
             let waiter = self.clients[index].2.take().expect("the client has waited");
             let mut out = Vec::new();
-            self.engine.end_wait(&waiter, &mut out);
+            self.engine.end_wait(&waiter, &mut out, |reply| reply.null_array());
             let answer = text(&out);
             out.clear();
-            self.engine.end_wait(&waiter, &mut out);
+            self.engine.end_wait(&waiter, &mut out, |reply| reply.null_array());
             assert!(out.is_empty(), "a wait ends once");
             assert!(!waiter.client.flags().contains(ClientFlags::BLOCKED));
             answer
@@ -584,7 +584,7 @@ mod tests {
                     begun.wait();
                     let flow = engine.execute(&mut other, args.args(), &mut out, NOW, 0);
                     if let Flow::Blocked(waiter, _) = &flow {
-                        engine.end_wait(waiter, &mut out);
+                        engine.end_wait(waiter, &mut out, |reply| reply.null_array());
                     }
                     text(&out)
                 });

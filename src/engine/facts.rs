@@ -39,4 +39,8 @@ pub struct ProcessFacts {
     pub input_bytes_per_second: u64,
     /// Bytes sent per second of late.
     pub output_bytes_per_second: u64,
+    /// Bytes received per second over links of late.
+    pub link_input_bytes_per_second: u64,
+    /// Bytes sent per second over links of late.
+    pub link_output_bytes_per_second: u64,
 }

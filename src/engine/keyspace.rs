@@ -131,8 +131,8 @@ pub struct Keyspace<'e> {
     pub(super) events: Vec<Event>,
     /// Messages for subscribers, sent with the events.
     pub(super) messages: Vec<(Scope, Vec<u8>, Vec<u8>)>,
-    /// Whether the running command only reads: a key it misses is an event.
-    pub(super) tells_misses: bool,
+    /// A key that exists is being written anew: to nobody it is new.
+    replacing: bool,
     /// Number of changes made.
     pub dirty: u64,
     /// Whether reads leave the key's access time alone.
@@ -153,7 +153,7 @@ impl<'e> Keyspace<'e> {
             ready: SmallVec::new(),
             events: Vec::new(),
             messages: Vec::new(),
-            tells_misses: false,
+            replacing: false,
             dirty: 0,
             no_touch: false,
         }
@@ -231,21 +231,26 @@ impl<'e> Keyspace<'e> {
     /// Reads a key for a client: counts a hit or miss and notes the access.
     pub fn value(&mut self, key: &[u8]) -> Option<Value<'_>> {
         let touch = !self.no_touch;
-        self.read::<true>(key, touch)
+        self.read::<true, true>(key, touch)
     }
 
     /// Likewise, but leaves the access time alone, as EXISTS, TTL and TYPE do.
     pub fn look(&mut self, key: &[u8]) -> Option<Value<'_>> {
-        self.read::<true>(key, false)
+        self.read::<true, true>(key, false)
     }
 
     /// The value of a key that is about to be written: no hit or miss, no access. Unlike [`Self::peek`] it notices that
     /// the key is past its expiry.
     pub fn find(&mut self, key: &[u8]) -> Option<Value<'_>> {
-        self.read::<false>(key, false)
+        self.read::<false, false>(key, false)
     }
 
-    fn read<const COUNTED: bool>(&mut self, key: &[u8], touch: bool) -> Option<Value<'_>> {
+    /// The value of a key whose housekeeping is asked for, by OBJECT: a hit or miss, but no event and no access.
+    pub fn inspect(&mut self, key: &[u8]) -> Option<Value<'_>> {
+        self.read::<true, false>(key, false)
+    }
+
+    fn read<const COUNTED: bool, const TOLD: bool>(&mut self, key: &[u8], touch: bool) -> Option<Value<'_>> {
         let hash = self.engine.hash(key);
         let now_ms = self.now.unix_ms;
         let used_at = touch.then_some((now_ms / 1000) as u32);
@@ -263,9 +268,9 @@ impl<'e> Keyspace<'e> {
         }
         if COUNTED {
             stats.count_lookup(found.is_some());
-            if found.is_none() && self.tells_misses {
-                tell(EventClass::KEY_MISS, "keymiss");
-            }
+        }
+        if TOLD && found.is_none() {
+            tell(EventClass::KEY_MISS, "keymiss");
         }
         found
     }
@@ -281,18 +286,6 @@ impl<'e> Keyspace<'e> {
     /// If it holds another type; likewise below.
     pub fn string(&mut self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
         match self.value(key) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Error::WRONG_TYPE),
-        }
-    }
-
-    /// The string at a key, for a command that changes it: such lookups are neither hits nor misses.
-    ///
-    /// # Errors
-    /// If it holds another type.
-    pub fn string_to_change(&self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
-        match self.peek(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
             Some(_) => Err(Error::WRONG_TYPE),
@@ -335,41 +328,63 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// The set at a key that is about to be written: neither a hit or miss nor an access.
+    /// The string at a key that is about to be written: no hit or miss, no access, but what is past its expiry is
+    /// noticed.
     ///
     /// # Errors
     /// If it holds another type; likewise below.
-    pub fn peek_set(&self, key: &[u8]) -> Result<Option<&Set>, Error> {
-        match self.peek(key) {
+    pub fn string_to_change(&mut self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
+        match self.find(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The list at a key that is about to be written.
+    pub fn list_to_change(&mut self, key: &[u8]) -> Result<Option<&List>, Error> {
+        match self.find(key) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The set at a key that is about to be written.
+    pub fn set_to_change(&mut self, key: &[u8]) -> Result<Option<&Set>, Error> {
+        match self.find(key) {
             None => Ok(None),
             Some(Value::Set(set)) => Ok(Some(set)),
             Some(_) => Err(Error::WRONG_TYPE),
         }
     }
 
-    /// The hash at a key that is about to be written.
-    pub fn peek_hash(&self, key: &[u8]) -> Result<Option<&Hash>, Error> {
-        match self.peek(key) {
-            None => Ok(None),
-            Some(Value::Hash(hash)) => Ok(Some(hash)),
-            Some(_) => Err(Error::WRONG_TYPE),
-        }
-    }
-
     /// The sorted set at a key that is about to be written.
-    pub fn peek_zset(&self, key: &[u8]) -> Result<Option<&Zset>, Error> {
-        match self.peek(key) {
+    pub fn zset_to_change(&mut self, key: &[u8]) -> Result<Option<&Zset>, Error> {
+        match self.find(key) {
             None => Ok(None),
             Some(Value::Zset(zset)) => Ok(Some(zset)),
             Some(_) => Err(Error::WRONG_TYPE),
         }
     }
 
-    /// The list at a key that is about to be written.
-    pub fn peek_list(&self, key: &[u8]) -> Result<Option<&List>, Error> {
+    /// The hash at a key that is about to be written.
+    pub fn hash_to_change(&mut self, key: &[u8]) -> Result<Option<&Hash>, Error> {
+        match self.find(key) {
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(hash)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// The set at a key that was looked up before.
+    ///
+    /// # Errors
+    /// If it holds another type.
+    pub fn peek_set(&self, key: &[u8]) -> Result<Option<&Set>, Error> {
         match self.peek(key) {
             None => Ok(None),
-            Some(Value::List(list)) => Ok(Some(list)),
+            Some(Value::Set(set)) => Ok(Some(set)),
             Some(_) => Err(Error::WRONG_TYPE),
         }
     }
@@ -471,8 +486,15 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// Replaces a key by what `fill` applies to it: as DEL and writes at one stamp.
+    /// Replaces a key by what `fill` applies to it: as DEL and writes at one stamp. One that existed, of whatever type,
+    /// is not new to anyone: neither told to be, nor served to who waits for it.
     pub fn replace(&mut self, key: &[u8], fill: impl FnOnce(&mut Self)) {
+        self.replacing = self.exists(key);
+        self.rewrite(key, fill);
+        self.replacing = false;
+    }
+
+    fn rewrite(&mut self, key: &[u8], fill: impl FnOnce(&mut Self)) {
         let hash = self.engine.hash(key);
         if self.entry(key).is_some() {
             self.dirty += 1;
@@ -495,7 +517,7 @@ impl<'e> Keyspace<'e> {
         let expires_at_ms = copy.expires_at_ms();
         let from_db = self.db;
         self.select(to_db);
-        self.replace(to, |keys| {
+        self.rewrite(to, |keys| {
             let Some(value) = copy.value() else { return };
             keys.write_whole(to, value);
             keys.expire_written(to, value.kind(), expires_at_ms);
@@ -816,18 +838,26 @@ impl<'e> Keyspace<'e> {
         };
         let (space, used_at) = (self.space, (self.now.unix_ms / 1000) as u32);
         let cx = self.engine.shard_context();
-        let tells_new = self.engine.notifies(EventClass::NEW) && !self.exists(key);
+        let is_new = || !self.replacing && !self.exists(key);
+        let tells_new = self.engine.notifies(EventClass::NEW) && is_new();
+        // Who waits is served by the command that creates the key, not by one that adds to it.
+        let is_awaited = self.locks.cell(hash.range()).is_awaited(self.db, key, change) && is_new();
         let cell = self.locks.cell_mut(hash.range());
         let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
         if !merged.changed {
             return false;
         }
         cell.touch_key(space, key);
-        if cell.is_awaited(self.db, key, change) {
+        if is_awaited {
             self.ready(self.db, key);
         }
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, stamp, change, &mut slot.bytes);
+        }
+        let is_overwritten = matches!(change, Change::Assign(_) | Change::Clear);
+        if is_overwritten && merged.expiry_before_ms.is_some_and(|at_ms| at_ms <= self.now.unix_ms) {
+            Stats::add(&self.engine.stats(self.thread).expired_keys, 1);
+            self.notify(EventClass::EXPIRED, "expired", key);
         }
         if tells_new && self.exists(key) {
             self.notify(EventClass::NEW, "new", key);
@@ -840,13 +870,9 @@ impl<'e> Keyspace<'e> {
         let shard = &self.locks.cell(hash.range()).shard;
         let Some(entry) = shard.get(self.space, key, hash) else { return };
         let Some(expiry) = entry.expiry() else { return };
-        let (exists, is_buried) = (entry.value().is_some(), entry.is_buried());
+        let exists = entry.value().is_some();
         match (entry.expires_at_ms(), expiry.dead_as_of()) {
             (Some(at_ms), dead_as_of) if at_ms <= self.now.unix_ms && exists => {
-                if !is_buried {
-                    Stats::add(&self.engine.stats(self.thread).expired_keys, 1);
-                    self.notify(EventClass::EXPIRED, "expired", key);
-                }
                 self.merge(key, hash, dead_as_of, &Change::Clear);
             }
             // The stamp has run ahead of the clock: without this the write would make the expiry void.

@@ -69,7 +69,7 @@ use blocking::{Waiter, Waiting};
 use call::{Blocking, Call, Outcome};
 use client::{Client, ClientFlags};
 use cluster::Topology;
-use command::{Command, Flags};
+use command::{Command, Flags, Group};
 use command_stats::CommandStats;
 use databases::{Databases, Moved};
 use error::Error;
@@ -83,7 +83,7 @@ use notify::{Event, EventClass};
 use pause::{Pause, Paused};
 use pubsub::Scope;
 use registry::{Known, Registry};
-use session::{ReplyMode, Session, Watch};
+use session::{Queued, ReplyMode, Session, Watch};
 use slowlog::SlowLog;
 use standing::Standing;
 use stats::Stats;
@@ -194,8 +194,10 @@ pub enum Flow {
     Close,
     /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::end_wait`].
     Blocked(Arc<Waiter>, Option<u64>),
-    /// Wait for partners; see [`Outcome::WaitReplicas`].
+    /// Wait for partners; see [`Outcome::WaitReplicas`]. Then [`Engine::end_wait`].
     WaitReplicas {
+        /// Tells when the wait is ended by others.
+        waiter: Arc<Waiter>,
         /// How many.
         replicas: usize,
         /// Until when, in Unix milliseconds.
@@ -232,6 +234,14 @@ pub struct Engine {
     /// The life this node begins once the primary it is to follow has accepted it: what it holds goes then. A leaf among
     /// the locks.
     next_life: Mutex<Option<Origin>>,
+    /// Too few partners and replicas are linked to take writes: `min-replicas-to-write`.
+    lacks_replicas: AtomicBool,
+    /// The link is down, and nothing is to be answered meanwhile: `replica-serve-stale-data no`.
+    is_stale: AtomicBool,
+    /// Bytes that came over links since the start or CONFIG RESETSTAT.
+    pub link_input_bytes: AtomicU64,
+    /// Bytes sent over links, likewise.
+    pub link_output_bytes: AtomicU64,
     /// Batches on their way into sequence.
     pub outbox: Outbox,
     stats: Box<[Stats]>,
@@ -315,6 +325,10 @@ impl Engine {
             active: AtomicBool::new(replication::is_wanted(&config)),
             follower: AtomicBool::new(replication::is_follower(&config)),
             next_life: Mutex::default(),
+            lacks_replicas: AtomicBool::new(config.wants_replicas()),
+            is_stale: AtomicBool::new(replication::is_wanted(&config) && !config.replica_serve_stale_data),
+            link_input_bytes: AtomicU64::new(0),
+            link_output_bytes: AtomicU64::new(0),
             first_tick_ms: AtomicU64::new(0),
             outbox: Outbox::new(threads),
             stats: (0..threads.max(1)).map(|_| Stats::default()).collect(),
@@ -359,7 +373,7 @@ impl Engine {
         thread: usize,
     ) -> Flow {
         let Some(name) = args.get(0) else { return Flow::Continue };
-        Stats::add(&self.stats(thread).commands, 1);
+        session.has_run = false;
         if session.is_subscriber() {
             // What was published before this command comes before its reply.
             session.client.take_mailbox(out);
@@ -368,6 +382,10 @@ impl Engine {
         let flow = match self.admit(session, name, args) {
             Ok(command) if self.is_paused(session, command, now) => return Flow::Paused,
             Ok(command) => self.run(session, command, args, out, now, thread),
+            Err(_) if is_http(name) => {
+                tracing::warn!("{} speaks HTTP: closed", session.client.addr);
+                return Flow::Close;
+            }
             Err(error) => {
                 let error = self.refuse(session, name, error);
                 self.command_stats.rejected(thread, session.command_id);
@@ -467,18 +485,23 @@ impl Engine {
     fn is_paused(&self, session: &Session, command: &Command, now: Now) -> bool {
         let Some((paused, _)) = self.pause.at(now.unix_ms) else { return false };
         let is_write = |command: &Command| command.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE);
-        match (paused, &session.transaction) {
-            (Paused::All, _) => true,
-            (Paused::Writes, Some(transaction)) if command.name == "exec" => {
-                transaction.queue.iter().any(|(queued, _)| is_write(queued))
-            }
-            (Paused::Writes, Some(_)) => false,
-            (Paused::Writes, None) => is_write(command),
-        }
+        paused == Paused::All || runs_any(session, command, is_write)
     }
 
     /// What depends on the state of the session and the server.
     fn admit_state(&self, session: &Session, command: &'static Command) -> Result<(), Error> {
+        if session.transaction.is_some() && command.flags.contains(Flags::NO_MULTI) {
+            return Err(Error::new("ERR Command not allowed inside a transaction"));
+        }
+        if self.lacks_replicas.load(Ordering::Relaxed) && runs_any(session, command, Command::is_write) {
+            return Err(Error::new("NOREPLICAS Not enough good replicas to write."));
+        }
+        if self.is_follower()
+            && runs_any(session, command, Command::is_write)
+            && self.config.read().replica_read_only
+        {
+            return Err(Error::new("READONLY You can't write against a read only replica."));
+        }
         if session.is_subscriber()
             && session.protocol == crate::resp::reply::Protocol::Resp2
             && !command.flags.contains(Flags::SUBSCRIBED)
@@ -489,11 +512,18 @@ impl Engine {
             )
             .into());
         }
-        if command.is_write() && self.is_follower() && self.config.read().replica_read_only {
-            return Err(Error::new("READONLY You can't write against a read only replica."));
+        let needs_data = |command: &Command| !command.flags.contains(Flags::STALE);
+        if self.is_stale.load(Ordering::Relaxed) && runs_any(session, command, needs_data) {
+            return Err(Error::new(
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            ));
         }
-        if session.transaction.is_some() && command.flags.contains(Flags::NO_MULTI) {
-            return Err(Error::new("ERR Command not allowed inside a transaction"));
+        // To Redis who watches is a replica.
+        let uses_keys = |command: &Command| {
+            command.flags.intersects(Flags::READONLY | Flags::WRITE | Flags::MAY_REPLICATE)
+        };
+        if session.client.flags().contains(ClientFlags::MONITOR) && runs_any(session, command, uses_keys) {
+            return Err(Error::new("ERR Replica can't interact with the keyspace"));
         }
         Ok(())
     }
@@ -507,15 +537,10 @@ impl Engine {
         now: Now,
         thread: usize,
     ) -> Flow {
-        if session.transaction.is_some()
-            && !matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
-        {
+        if session.transaction.is_some() && !runs_in_multi(command) {
             return self.queue(session, command, args, out);
         }
-        // EXEC tells of itself, behind the commands it runs.
-        if self.monitors.any() && command.name != "exec" {
-            self.monitors.tell(session, command, args, now.unix_us());
-        }
+        session.has_run = true;
         let locks = self.lock_in_turn(session, command, args);
         let mut keys = Keyspace::new(self, locks, session.db, now, thread);
         keys.no_touch = session.client.flags().contains(ClientFlags::NO_TOUCH);
@@ -526,11 +551,21 @@ impl Engine {
             Outcome::Sleep(ms) => Flow::Sleep(ms),
             Outcome::Link => Flow::Link,
             Outcome::Shutdown => Flow::Shutdown,
-            Outcome::WaitReplicas { replicas, deadline_ms } => Flow::WaitReplicas { replicas, deadline_ms },
-            Outcome::Block(block) => self.begin_wait(session, command, args, &mut keys, block),
+            Outcome::WaitReplicas { replicas, deadline_ms } => {
+                let waiter = self.begin_wait(session, command, args, &mut keys, Vec::new());
+                Flow::WaitReplicas { waiter, replicas, deadline_ms }
+            }
+            Outcome::Block(block) => {
+                let waiter = self.begin_wait(session, command, args, &mut keys, block.keys);
+                Flow::Blocked(waiter, block.deadline_ms)
+            }
         };
         self.conclude(keys, thread);
         drop(garbage);
+        // With the database it has come to. EXEC tells of itself, behind the commands it runs.
+        if self.monitors.any() && command.name != "exec" {
+            self.monitors.tell(session, command, args, now.unix_us());
+        }
         flow
     }
 
@@ -547,7 +582,8 @@ impl Engine {
         if transaction.bytes as u64 > self.config.read().client_query_buffer_limit {
             return Flow::Close;
         }
-        transaction.queue.push((command, OwnedArgs::from_args(args)));
+        let id = session.command_id;
+        transaction.queue.push(Queued { command, id, args: OwnedArgs::from_args(args) });
         session.client.queued.store(transaction.queue.len() as u32, Ordering::Relaxed);
         Reply::new(out, session.protocol).simple("QUEUED");
         Flow::Continue
@@ -562,6 +598,9 @@ impl Engine {
     /// Accounts for the session's last command, which took so long.
     #[inline]
     pub fn ran(&self, session: &Session, args: Args<'_>, us: u64, now: Now, thread: usize) {
+        if !session.has_run {
+            return;
+        }
         self.command_stats.ran(thread, session.command_id, us);
         if us >= self.limits.noted_us.load(Ordering::Relaxed) {
             self.note_slow(session, args, us, now);
@@ -596,7 +635,10 @@ impl Engine {
     ) -> (Outcome, Vec<crate::store::shard::Flushed>) {
         let start = out.len();
         let protocol = session.protocol;
-        keys.tells_misses = command.flags.contains(Flags::READONLY);
+        // Who is served ran when it began to wait.
+        if !matches!(blocking, Blocking::Resumed(_)) {
+            Stats::add(&self.stats(keys.thread()).commands, 1);
+        }
         let mut call = Call {
             engine: self,
             args,
@@ -642,7 +684,7 @@ impl Engine {
         let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
         if command.name == "exec" {
             let Some(transaction) = &session.transaction else { return Locks::None };
-            for (queued, args) in &transaction.queue {
+            for Queued { command: queued, args, .. } in &transaction.queue {
                 if queued.flags.contains(Flags::WALKS_KEYSPACE)
                     || !self.ranges_of(queued, args.args(), &mut ranges)
                 {
@@ -822,6 +864,8 @@ impl Engine {
         }
         self.set_notify(config.notify_keyspace_events);
         *held = config;
+        drop(held);
+        self.judge_standing();
         Ok(())
     }
 
@@ -829,6 +873,11 @@ impl Engine {
     pub fn emulates_cluster(&self) -> bool {
         let config = self.config.read();
         self.topology.read().emulates(&config)
+    }
+
+    /// The mode INFO and HELLO tell clients: theirs to choose how they talk to it.
+    pub fn mode(&self) -> &'static str {
+        if self.emulates_cluster() { "cluster" } else { "standalone" }
     }
 
     /// How many threads run commands.
@@ -954,6 +1003,25 @@ impl Engine {
 /// What a connection may run that may only become a link.
 const LINK_ONLY_FLAGS: Flags = Flags::NO_AUTH.union(Flags::LINKING);
 
+/// Whether a command is never queued by MULTI. The group tells RESET from SLOWLOG RESET.
+fn runs_in_multi(command: &Command) -> bool {
+    let is_ending = command.group == Group::Connection && matches!(command.name, "quit" | "reset");
+    is_ending || (command.group == Group::Transactions && command.name != "unwatch")
+}
+
+/// Whether a command, or one that EXEC runs, is of some kind.
+#[inline]
+fn runs_any(session: &Session, command: &Command, is_it: impl Fn(&Command) -> bool) -> bool {
+    let queued = session.transaction.iter().filter(|_| command.name == "exec");
+    is_it(command) || queued.flat_map(|transaction| &transaction.queue).any(|queued| is_it(queued.command))
+}
+
+/// Whether a request is a line of HTTP: a browser was made to send it to this port, and what follows it was made up by
+/// somebody else.
+fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
 fn is_reply_skip(args: Args<'_>) -> bool {
     args.len() == 3
         && args[0].eq_ignore_ascii_case(b"client")
@@ -962,7 +1030,7 @@ fn is_reply_skip(args: Args<'_>) -> bool {
 }
 
 /// Bytes of a client's words that an error repeats.
-const QUOTED_BYTES_MAX: usize = 128;
+pub const QUOTED_BYTES_MAX: usize = 128;
 
 /// The text for a name that is no command, with the beginning of its arguments.
 fn unknown_command(args: Args<'_>) -> Error {

@@ -55,6 +55,7 @@ fn limits(config: &Config) -> (Timing, usize) {
         heartbeat_ms: HEARTBEAT_MS,
         timeout_ms: config.repl_timeout_s.saturating_mul(1000),
         absence_ms: config.peer_max_absence_s.saturating_mul(1000),
+        backlog_ms: Some(config.repl_backlog_ttl_s.saturating_mul(1000)).filter(|ms| *ms > 0),
     };
     (timing, usize::try_from(config.repl_backlog_size).unwrap_or(usize::MAX))
 }
@@ -214,6 +215,8 @@ impl Engine {
             return;
         }
         let mut mesh = self.mesh.lock();
+        let (timing, backlog_bytes_max) = limits(&self.config.read());
+        mesh.configure(timing, backlog_bytes_max);
         if self.step_back(&mut mesh, now) {
             tracing::warn!("This node's clock was set back: stamps that no partner had taken are given back");
         }

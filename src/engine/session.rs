@@ -11,11 +11,22 @@ use super::pubsub::Scope;
 use crate::resp::args::OwnedArgs;
 use crate::resp::reply::Protocol;
 
+/// A command that waits for EXEC.
+#[derive(Debug)]
+pub struct Queued {
+    /// What it is.
+    pub command: &'static Command,
+    /// Its number; see [`Session::command_id`].
+    pub id: u16,
+    /// Its name and arguments.
+    pub args: OwnedArgs,
+}
+
 /// Commands queued by MULTI.
 #[derive(Debug, Default)]
 pub struct Transaction {
     /// In order.
-    pub queue: Vec<(&'static Command, OwnedArgs)>,
+    pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will abort.
     pub aborted: bool,
     /// What the queue takes.
@@ -66,6 +77,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// The number of the last command; see [`Registry`](super::registry::Registry).
     pub command_id: u16,
+    /// Whether that command ran: it was neither refused nor queued.
+    pub has_run: bool,
 }
 
 impl Session {
@@ -81,6 +94,7 @@ impl Session {
             subscriptions: Default::default(),
             reply_mode: ReplyMode::On,
             command_id: u16::MAX,
+            has_run: false,
         }
     }
 

@@ -3,6 +3,8 @@
 //! A copy of what the mesh knows, taken several times a second: a command that asks for it may hold ranges, and the
 //! mesh is locked before any range.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::replication::{is_follower, mesh_address};
 use super::{Engine, Now};
 use crate::config::{Config, HostPort};
@@ -72,6 +74,25 @@ pub struct Standing {
     pub replicas: Vec<Replica>,
     /// Batches of its own.
     pub offset: u64,
+    /// Bytes in the backlog.
+    pub backlog_bytes: u64,
+    /// The number of the first batch of its own in the backlog; 0 if there is none.
+    pub backlog_first: u64,
+    /// Resyncs given to partners.
+    pub syncs_given: u64,
+}
+
+impl Standing {
+    /// Whether fewer partners are up than there have to be: all, or the quorum.
+    pub fn is_broken(&self, quorum: Option<u32>) -> bool {
+        let up = self.partners.iter().filter(|partner| partner.up).count();
+        up < quorum.map_or(self.partners.len(), |quorum| quorum as usize) && !self.partners.is_empty()
+    }
+
+    /// How many linked partners and replicas count for `min-replicas-to-write`.
+    pub fn good_replicas(&self, lag_s_max: u64) -> usize {
+        self.replicas.iter().filter(|replica| replica.state == "online" && replica.lag_s <= lag_s_max).count()
+    }
 }
 
 impl Role {
@@ -109,7 +130,7 @@ impl Engine {
             config.replicaof.iter().chain(&config.peer).cloned().collect()
         };
         if configured.is_empty() && !self.is_replicating() {
-            return;
+            return self.judge_standing();
         }
         let mesh = self.mesh.lock();
         let own = mesh.own().origin;
@@ -117,9 +138,24 @@ impl Engine {
             partners: configured.into_iter().map(|address| partner(&mesh, address, now)).collect(),
             replicas: replicas(&mesh, now),
             offset: mesh.vector().of(own).sequence,
+            backlog_bytes: mesh.backlog().bytes() as u64,
+            backlog_first: mesh.backlog().first(own).unwrap_or(0),
+            syncs_given: mesh.pulls_given(),
         };
         drop(mesh);
         *self.standing.write() = standing;
+        self.judge_standing();
+    }
+
+    /// Notes for every command what the standing forbids by the configuration.
+    pub(super) fn judge_standing(&self) {
+        let standing = self.standing.read();
+        let config = self.config.read();
+        let good = standing.good_replicas(config.min_replicas_max_lag_s);
+        let lacks = config.wants_replicas() && good < config.min_replicas_to_write as usize;
+        self.lacks_replicas.store(lacks, Relaxed);
+        let is_stale = !config.replica_serve_stale_data && standing.is_broken(config.replica_quorum);
+        self.is_stale.store(is_stale, Relaxed);
     }
 }
 

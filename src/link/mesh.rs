@@ -50,6 +50,8 @@ pub struct Timing {
     pub timeout_ms: u64,
     /// A member not heard of for so long does not hold collection back.
     pub absence_ms: u64,
+    /// Without a link for so long, the backlog is given up.
+    pub backlog_ms: Option<u64>,
 }
 
 /// Two ticks further apart than this: the wall clock was set, or the process stood still.
@@ -210,6 +212,10 @@ pub struct Mesh {
     pub faults: Faults,
     /// The time of the last [`Self::tick`].
     ticked_at_ms: u64,
+    /// When a link was last there, as far as [`Self::tick`] has seen.
+    linked_at_ms: u64,
+    /// Pulls by peers in which something differed.
+    pulls_given: u64,
 }
 
 impl Mesh {
@@ -230,6 +236,8 @@ impl Mesh {
             began_at_ms: None,
             faults: Faults::empty(),
             ticked_at_ms: 0,
+            linked_at_ms: 0,
+            pulls_given: 0,
         }
     }
 
@@ -247,6 +255,11 @@ impl Mesh {
     pub fn configure(&mut self, timing: Timing, backlog_bytes_max: usize) {
         self.timing = timing;
         self.backlog.set_bytes_max(backlog_bytes_max);
+    }
+
+    /// How many pulls by peers found something that differed.
+    pub fn pulls_given(&self) -> u64 {
+        self.pulls_given
     }
 
     /// What this node has.
@@ -621,6 +634,11 @@ impl Mesh {
                 link.fault = Some(Fault::Silent(silent_ms));
             }
         }
+        if !self.links.is_empty() || self.linked_at_ms == 0 {
+            self.linked_at_ms = now_ms;
+        } else if self.timing.backlog_ms.is_some_and(|ms| now_ms.saturating_sub(self.linked_at_ms) > ms) {
+            self.backlog.clear();
+        }
         let absence_ms = self.timing.absence_ms;
         for state in self.members.values_mut() {
             state.estranged |= now_ms.saturating_sub(state.seen_at_ms) > absence_ms;
@@ -650,6 +668,7 @@ impl Mesh {
             link.gap_told_ms.as_mut().map(moved);
         }
         self.began_at_ms.as_mut().map(moved);
+        moved(&mut self.linked_at_ms);
         self.members.values_mut().for_each(|state| moved(&mut state.seen_at_ms));
         self.dials.values_mut().for_each(|dial| moved(&mut dial.next_at_ms));
     }

@@ -186,10 +186,8 @@ impl Connection<'_> {
                         let until = pause.at(now().unix_ms).map_or(0, |(_, until)| until);
                         self.idle(stream, session, Some(until), is_over).await?;
                     }
-                    Some(Flow::WaitReplicas { replicas, deadline_ms }) => {
-                        let held = self.replicated(stream, session, replicas, deadline_ms).await?;
-                        Reply::new(&mut self.output, session.protocol).int(held as i64);
-                        self.flush(stream, session).await?;
+                    Some(Flow::WaitReplicas { waiter, replicas, deadline_ms }) => {
+                        self.replicated(stream, session, &waiter, (replicas, deadline_ms)).await?;
                     }
                     Some(Flow::Blocked(waiter, deadline_ms)) => {
                         self.blocked(stream, session, &waiter, deadline_ms).await?;
@@ -284,26 +282,29 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// WAIT: until so many partners hold what was written, or the deadline. Returns how many do.
+    /// WAIT: until so many partners hold what was written, or the deadline. Answers how many do.
     async fn replicated(
         &mut self,
         stream: &mut Stream,
         session: &mut Session,
-        replicas: usize,
-        deadline_ms: Option<u64>,
-    ) -> io::Result<usize> {
+        waiter: &Waiter,
+        (replicas, deadline_ms): (usize, Option<u64>),
+    ) -> io::Result<()> {
+        let wait = Wait { engine: self.engine, waiter };
         let sequence = self.engine.sequence_now();
         self.engine.wake_all_links();
         loop {
             let held = self.engine.mesh.lock().acknowledged(sequence);
             let now_ms = now().unix_ms;
-            if held >= replicas || deadline_ms.is_some_and(|at_ms| at_ms <= now_ms) {
-                return Ok(held);
+            let is_late = deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            if held >= replicas || is_late || !waiter.is_waiting() {
+                wait.end(&mut self.output, |reply| reply.int(held as i64));
+                return self.flush(stream, session).await;
             }
             // Nobody is woken by what partners acknowledge: look again in a moment.
             let soon = now_ms + WAIT_STEP_MS;
             let until = deadline_ms.map_or(soon, |at_ms| at_ms.min(soon));
-            self.idle(stream, session, Some(until), || false).await?;
+            self.idle(stream, session, Some(until), || !waiter.is_waiting()).await?;
         }
     }
 
@@ -456,7 +457,7 @@ impl Connection<'_> {
     ) -> io::Result<()> {
         let wait = Wait { engine: self.engine, waiter };
         self.idle(stream, session, deadline_ms, || !waiter.is_waiting()).await?;
-        if wait.end(&mut self.output) {
+        if wait.end(&mut self.output, |reply| reply.null_array()) {
             // The thread that served it may still be about to: its reply must not come before.
             self.shell.link_sockets.send(self.engine);
         }
@@ -472,13 +473,13 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    fn end(&self, out: &mut Vec<u8>) -> bool {
-        self.engine.end_wait(self.waiter, out)
+    fn end(&self, out: &mut Vec<u8>, in_vain: impl FnOnce(&mut Reply<'_>)) -> bool {
+        self.engine.end_wait(self.waiter, out, in_vain)
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.end(&mut Vec::new());
+        self.end(&mut Vec::new(), |_| {});
     }
 }

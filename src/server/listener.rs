@@ -67,7 +67,7 @@ impl Listening {
         self.open.is_empty()
     }
 
-    /// Opens others instead. If they cannot be opened, the old ones go on.
+    /// Opens others instead. If they cannot be opened, the old addresses stay.
     ///
     /// # Errors
     /// The reason is in the log.
@@ -83,11 +83,14 @@ impl Listening {
                 Ok(())
             }
             Err(NotListening) => {
-                for listener in &self.open {
-                    if let Err(error) = SockRef::from(listener.as_ref()).listen(backlog(self.backlog)) {
-                        tracing::warn!("Listening again on {:?} failed: {error}", listener.local_addr());
-                    }
-                }
+                // In place of each a new one: the runtime takes a socket that was shut down for readable ever after, and
+                // accepting from it would spin.
+                let again = |old: &Arc<TcpListener>| {
+                    let opened = old.local_addr().and_then(|address| listen(address, self.backlog));
+                    opened.inspect_err(|error| tracing::warn!("Listening again failed: {error}")).ok()
+                };
+                self.open = self.open.iter().filter_map(again).map(Arc::new).collect();
+                self.announce();
                 Err(NotListening)
             }
         }

@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -194,7 +195,7 @@ impl LinkSocket {
         let busy = !output.bytes.is_empty();
         while output.bytes.is_empty() {
             engine.link_poll_batches(self.id, now(), &mut output.bytes);
-            if output.bytes.is_empty() || self.write(&mut output).is_err() {
+            if output.bytes.is_empty() || self.write(engine, &mut output).is_err() {
                 break;
             }
         }
@@ -202,12 +203,13 @@ impl LinkSocket {
     }
 
     /// Writes what the socket takes. Returns whether that was anything.
-    fn write(&self, output: &mut MutexGuard<'_, Output>) -> io::Result<bool> {
+    fn write(&self, engine: &Engine, output: &mut MutexGuard<'_, Output>) -> io::Result<bool> {
         let mut moved = false;
         while output.written < output.bytes.len() {
             match self.stream.try_write(&output.bytes[output.written..]) {
                 Ok(count) => {
                     output.written += count;
+                    engine.link_output_bytes.fetch_add(count as u64, Relaxed);
                     moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
@@ -300,7 +302,7 @@ impl Wire<'_> {
                 Poll::Pending => break,
                 Poll::Ready(ready) => ready.map_err(|_| Fault::Closed)?,
             }
-            moved |= self.socket.write(&mut output).map_err(|_| Fault::Closed)?;
+            moved |= self.socket.write(self.engine, &mut output).map_err(|_| Fault::Closed)?;
         }
         Ok(moved)
     }
@@ -317,7 +319,8 @@ impl Wire<'_> {
         self.input.reserve(READ_BYTES);
         match self.socket.stream.try_read_buf(&mut self.input) {
             Ok(0) => return Err(Fault::Closed),
-            Ok(_) => {
+            Ok(count) => {
+                self.engine.link_input_bytes.fetch_add(count as u64, Relaxed);
                 self.engine.link_heard(self.id, now());
                 moved = true;
             }

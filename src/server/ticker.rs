@@ -23,6 +23,8 @@ struct Counted {
     commands: u64,
     input_bytes: u64,
     output_bytes: u64,
+    link_input_bytes: u64,
+    link_output_bytes: u64,
 }
 
 impl Counted {
@@ -31,6 +33,8 @@ impl Counted {
             commands: engine.total(|stats| &stats.commands),
             input_bytes: engine.total(|stats| &stats.input_bytes),
             output_bytes: engine.total(|stats| &stats.output_bytes),
+            link_input_bytes: engine.link_input_bytes.load(Relaxed),
+            link_output_bytes: engine.link_output_bytes.load(Relaxed),
         }
     }
 }
@@ -69,6 +73,8 @@ fn refresh_facts(engine: &Engine, before: Counted) -> Counted {
     facts.commands_per_second = counted.commands.saturating_sub(before.commands);
     facts.input_bytes_per_second = counted.input_bytes.saturating_sub(before.input_bytes);
     facts.output_bytes_per_second = counted.output_bytes.saturating_sub(before.output_bytes);
+    facts.link_input_bytes_per_second = counted.link_input_bytes.saturating_sub(before.link_input_bytes);
+    facts.link_output_bytes_per_second = counted.link_output_bytes.saturating_sub(before.link_output_bytes);
     *engine.facts.write() = facts;
     counted
 }

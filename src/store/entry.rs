@@ -45,24 +45,26 @@ pub struct Merged {
     pub changed: bool,
     /// Own sums were split and must be asserted anew: [`Entry::own_sums`].
     pub reassert: bool,
+    /// When the value that was there was to expire, in Unix milliseconds, unless it was out of the count already.
+    pub expiry_before_ms: Option<u64>,
 }
 
 impl Merged {
-    const NOTHING: Merged = Merged { changed: false, reassert: false };
-    const CHANGED: Merged = Merged { changed: true, reassert: false };
+    const NOTHING: Merged = Merged { changed: false, reassert: false, expiry_before_ms: None };
+    const CHANGED: Merged = Merged { changed: true, ..Merged::NOTHING };
 
     fn changed_if(changed: bool) -> Self {
-        Merged { changed, reassert: false }
+        Merged { changed, ..Merged::NOTHING }
     }
 
     fn and(self, other: Merged) -> Self {
-        Merged { changed: self.changed | other.changed, reassert: self.reassert | other.reassert }
+        Merged { changed: self.changed | other.changed, reassert: self.reassert | other.reassert, ..self }
     }
 }
 
 impl From<(bool, bool)> for Merged {
     fn from((changed, reassert): (bool, bool)) -> Self {
-        Merged { changed: changed | reassert, reassert }
+        Merged { changed: changed | reassert, reassert, ..Merged::NOTHING }
     }
 }
 
@@ -882,7 +884,7 @@ impl Object {
             Body::Zset(zset) => !zset.clear(stamp, cx.own).is_empty(),
             Body::Hash(hash) => !hash.clear(stamp, cx.own).is_empty(),
         };
-        Merged { changed: alive, reassert }
+        Merged { changed: alive, reassert, ..Merged::NOTHING }
     }
 
     fn remove(

@@ -275,7 +275,7 @@ impl Shard {
         if collectable {
             self.graves.push_back(Grave { time: stamp.time, space: index, hash });
         }
-        merged
+        Merged { expiry_before_ms: before.1.filter(|_| !before.2), ..merged }
     }
 
     /// Changes an entry by a function other than merge, keeping counts in step; for resync.
@@ -414,7 +414,10 @@ impl Shard {
                 let entry = occupied.get_mut();
                 let before = entry.weight(grave.hash.order);
                 again = entry.collect(stable);
-                if let Some(expiry) = entry.settled_death(stable, now_ms) {
+                // One that nobody has noticed to be dead is told of first.
+                if entry.is_buried()
+                    && let Some(expiry) = entry.settled_death(stable, now_ms)
+                {
                     died(grave.space, entry.key(), expiry);
                 }
                 entry.in_grave = again;

@@ -23,6 +23,7 @@ mod harness;
 
 mod compare;
 mod run;
+mod scene;
 mod shape;
 mod shrink;
 

@@ -26,3 +26,4 @@ mod absence;
 mod clocks;
 mod visibility;
 mod replica;
+mod standing;

@@ -129,6 +129,7 @@ impl Mesh {
     pub fn give(&mut self, id: LinkId, ranges: Vec<u16>, graves: Vec<u16>, globals: frame::Globals) {
         let vector = self.vector.clone();
         let Some(link) = self.links.get_mut(&id) else { return };
+        self.pulls_given += u64::from(!ranges.is_empty());
         link.requests.clear();
         link.giving = true;
         for (origin, progress) in vector.iter() {

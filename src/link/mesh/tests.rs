@@ -2,7 +2,8 @@ use super::*;
 use crate::link::backlog::Segment;
 use crate::link::vector::Progress;
 
-const TIMING: Timing = Timing { heartbeat_ms: 100, timeout_ms: 2000, absence_ms: 60_000 };
+const TIMING: Timing =
+    Timing { heartbeat_ms: 100, timeout_ms: 2000, absence_ms: 60_000, backlog_ms: Some(5000) };
 
 fn member(node: u64) -> Member {
     let origin = Origin::new(NodeId::new(node << 24), 1);
@@ -43,6 +44,23 @@ fn take(mesh: &mut Mesh, id: LinkId, origin: Origin, first: u64, count: u64) {
         mesh.merged(origin, segment(first + skip, count - skip));
     }
     mesh.taken(id, origin, first + count - 1);
+}
+
+#[test]
+fn the_backlog_outlives_the_last_link_by_its_time_only() {
+    let mut mesh = linked();
+    let own = mesh.own.origin;
+    mesh.tick(1000);
+    mesh.sequence(1, vec![0; 8], NTP64(1));
+    mesh.tick(10_000);
+    assert!(mesh.backlog().has(own, 1), "a link is there");
+    [2, 3].into_iter().for_each(|id| mesh.closed(id, Fault::Closed, 10_000));
+    for now_ms in (10_000..=15_000).step_by(100) {
+        mesh.tick(now_ms);
+    }
+    assert!(mesh.backlog().has(own, 1));
+    mesh.tick(15_001);
+    assert_eq!((mesh.backlog().has(own, 1), mesh.backlog().bytes()), (false, 0));
 }
 
 #[test]
