@@ -301,6 +301,9 @@ fn clients(c: &Call<'_, '_>, wanted: impl Fn(&Client) -> bool) -> Vec<Arc<Client
     found
 }
 
+/// What Redis has in the first block of what waits to be read, and in each further one: `obl`, and `oll` of `omem`.
+const REPLY_BLOCK_BYTES: u64 = 16 * 1024;
+
 /// A line of CLIENT LIST.
 fn describe(c: &Call<'_, '_>, client: &Client) -> String {
     let flags = client.flags();
@@ -308,6 +311,8 @@ fn describe(c: &Call<'_, '_>, client: &Client) -> String {
     let [sub, psub, ssub] = [0, 1, 2].map(|n| client.subscriptions[n].load(Relaxed));
     let multi = Some(client.queued.load(Relaxed)).filter(|n| *n != u32::MAX).map_or(-1, i64::from);
     let unread = client.unread_bytes();
+    let first = unread.min(REPLY_BLOCK_BYTES);
+    let more = unread - first;
     let input = client.input_bytes.load(Relaxed);
     let (library, version) = client.library.lock().clone();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -324,8 +329,9 @@ fn describe(c: &Call<'_, '_>, client: &Client) -> String {
     );
     let _ = write!(
         line,
-        " qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={unread} oll=0 omem={unread} \
+        " qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={first} oll={} omem={more} \
          tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+        more.div_ceil(REPLY_BLOCK_BYTES),
         input + unread,
         c.engine.registry.name(client.command_id.load(Relaxed)),
         if client.resp3.load(Relaxed) { 3 } else { 2 },

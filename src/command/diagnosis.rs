@@ -442,7 +442,7 @@ fn weight(value: Value<'_>, samples: usize) -> usize {
 }
 
 fn memory_doctor(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    let facts = c.engine.facts.read();
+    let facts = c.facts();
     let text = if facts.allocated < 5 << 20 {
         "There is too little data to tell anything about memory.\n".to_owned()
     } else if facts.resident > facts.allocated.saturating_mul(3) / 2
@@ -462,7 +462,7 @@ fn memory_doctor(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn malloc_stats(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    let facts = c.engine.facts.read();
+    let facts = c.facts();
     let text = format!(
         "jemalloc: allocated {}, active {}, resident {} bytes\n",
         facts.allocated, facts.active, facts.allocator_resident
@@ -477,7 +477,7 @@ fn purge(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn memory_stats(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    let facts = c.engine.facts.read().clone();
+    let facts = c.facts();
     let keys: usize = c.keys.sizes().iter().map(|(keys, _)| keys).sum();
     let used = facts.allocated.max(1);
     let overhead = facts.at_start.min(used);

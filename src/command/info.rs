@@ -110,7 +110,7 @@ fn info(c: &mut Call<'_, '_>) -> Result<(), Error> {
     };
     let scene = Scene {
         engine: c.engine,
-        facts: c.engine.facts.read().clone(),
+        facts: c.facts(),
         now_ms: c.keys.now_ms(),
         now_us: c.keys.now_us(),
         databases,

@@ -171,6 +171,7 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
     let mut replies = Vec::new();
     let mut slept_ms = 0;
     let exec_id = c.session.command_id;
+    let mut started_us = c.engine.stopwatch_us();
     for Queued { command, id, args } in &transaction.queue {
         c.session.command_id = *id;
         c.keys.next_command();
@@ -181,16 +182,19 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
         let (outcome, garbage) =
             c.engine.call(c.session, command, args.args(), c.keys, &mut replies, Blocking::Denied);
         c.garbage.extend(garbage);
-        // The time is EXEC's.
-        c.engine.command_stats.ran(c.keys.thread(), *id, 0);
+        let ended_us = c.engine.stopwatch_us();
+        let mut us = ended_us.saturating_sub(started_us);
+        started_us = ended_us;
         match outcome {
             Outcome::Done | Outcome::Block(_) | Outcome::WaitReplicas { .. } => {}
             Outcome::Sleep(ms) => {
                 slept_ms += ms;
+                us = us.saturating_add(ms.saturating_mul(1000));
                 c.outcome = Outcome::Sleep(slept_ms);
             }
             last @ (Outcome::Close | Outcome::Link | Outcome::Shutdown) => c.outcome = last,
         }
+        c.engine.ran(c.session, args.args(), us, c.keys.now(), c.keys.thread());
     }
     c.session.command_id = exec_id;
     let exec = c.engine.registry.command(exec_id);

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::blocking::Block;
+use super::facts::ProcessFacts;
 use super::keyspace::Keyspace;
 use super::session::Session;
 use crate::resp::args::Args;
@@ -74,6 +75,18 @@ pub struct Call<'a, 'e> {
 }
 
 impl Call<'_, '_> {
+    /// The process as of now; inside a transaction, where ranges are locked and the system is not asked, as of the last
+    /// second.
+    pub fn facts(&self) -> ProcessFacts {
+        let mut facts = self.engine.facts.read().clone();
+        if let (Blocking::Allowed, Some(host)) = (self.blocking, self.engine.host.get()) {
+            host.measure(&mut facts);
+            let mut held = self.engine.facts.write();
+            held.peak = held.peak.max(facts.peak);
+        }
+        facts
+    }
+
     /// Has the client wait for keys, or answers a null array where it must not. The same answers one whose time is up.
     pub fn block(&mut self, keys: Args<'_>, deadline_ms: Option<u64>) {
         match self.blocking {

@@ -1,4 +1,5 @@
-//! What INFO tells about the process: the engine asks no system, so the shell puts it here, once a second.
+//! What INFO tells about the process: the engine asks no system, so the shell puts it here, once a
+//! second and before it is told.
 
 /// See the module's head.
 #[derive(Clone, Debug, Default)]

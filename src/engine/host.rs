@@ -1,10 +1,17 @@
 //! What only the shell around the engine can do for a command.
 
+use super::facts::ProcessFacts;
 use crate::clock::Origin;
 use crate::config::Config;
 
 /// See the module's head. Implemented by the server; the tests' engines have none.
 pub trait Host: Send + Sync {
+    /// Microseconds since some instant. Asked while ranges are locked, so it waits for nothing.
+    fn stopwatch_us(&self) -> u64;
+
+    /// Fills in memory and processor time as of now.
+    fn measure(&self, facts: &mut ProcessFacts);
+
     /// Acts on directives that CONFIG SET changed: ports, log level, allowed clients.
     ///
     /// # Errors

@@ -171,6 +171,11 @@ impl<'e> Keyspace<'e> {
         self.stamp = None;
     }
 
+    /// The time of this command.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
     /// The wall-clock time of this command in Unix milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.now.unix_ms
@@ -256,7 +261,14 @@ impl<'e> Keyspace<'e> {
         let used_at = touch.then_some((now_ms / 1000) as u32);
         let stats = self.engine.stats(self.thread);
         let cell = self.locks.cell_mut(hash.range());
-        let (found, expired) = cell.shard.read(self.space, key, hash, now_ms, used_at);
+        let (found, expired) = match self.engine.pause.at(now_ms) {
+            None => cell.shard.read(self.space, key, hash, now_ms, used_at),
+            // As in Redis, keys past their expiry are not there during a pause, but go, and are told of, after it.
+            Some(_) => {
+                let entry = cell.shard.get(self.space, key, hash);
+                (entry.and_then(|entry| entry.value_at(now_ms)), false)
+            }
+        };
         let mut tell = |class, event| {
             if self.engine.notifies(class) {
                 self.events.push(Event { class, event, db: self.db, key: key.to_vec() });

@@ -611,7 +611,8 @@ impl Engine {
     fn note_slow(&self, session: &Session, args: Args<'_>, us: u64, now: Now) {
         let Some(command) = self.registry.command(session.command_id) else { return };
         let config = self.config.read();
-        let (at_s, ms) = (now.unix_ms / 1000, us / 1000);
+        let ms = us / 1000;
+        let at_s = now.unix_ms.saturating_add(ms) / 1000;
         if config.slowlog_log_slower_than_us.is_some_and(|limit| us >= limit)
             && !command.flags.contains(Flags::SKIP_SLOWLOG)
         {
@@ -707,6 +708,11 @@ impl Engine {
                 ranges.push(KeyHash::range_of(&args[index]));
             }
         })
+    }
+
+    /// Microseconds since some instant; zero without a shell.
+    pub fn stopwatch_us(&self) -> u64 {
+        self.host.get().map_or(0, |host| host.stopwatch_us())
     }
 
     /// A new connection.

@@ -20,7 +20,8 @@ impl Engine {
     /// Does the next piece of upkeep. Returns whether more is due now.
     pub fn tick(&self, now: Now, thread: usize) -> bool {
         self.databases.settle(self.stable());
-        let (stable, expires) = (self.collectable(), self.active_expire.load(Ordering::Relaxed));
+        let stable = self.collectable();
+        let expires = self.active_expire.load(Ordering::Relaxed) && self.pause.at(now.unix_ms).is_none();
         if self.upkeep_ms.swap(now.unix_ms, Ordering::Relaxed) > now.unix_ms {
             (0..RANGES).for_each(|range| self.cell(range).lock().shard.exhume(now.unix_ms, &self.hasher));
         }

@@ -184,7 +184,10 @@ impl Connection<'_> {
                         let pause = &self.engine.clone().pause;
                         let is_over = || pause.at(now().unix_ms).is_none();
                         let until = pause.at(now().unix_ms).map_or(0, |(_, until)| until);
-                        self.idle(stream, session, Some(until), is_over).await?;
+                        session.client.set(ClientFlags::BLOCKED);
+                        let waited = self.idle(stream, session, Some(until), is_over).await;
+                        session.client.unset(ClientFlags::BLOCKED);
+                        waited?;
                     }
                     Some(Flow::WaitReplicas { waiter, replicas, deadline_ms }) => {
                         self.replicated(stream, session, &waiter, (replicas, deadline_ms)).await?;
@@ -332,6 +335,7 @@ impl Connection<'_> {
             return Some(Flow::Close);
         }
         let received = self.input.len();
+        session.client.input_bytes.store(received as u64, Relaxed);
         let mut limits = self.limits(session);
         let authenticated = session.authenticated;
         let mut started = Instant::now();
@@ -346,7 +350,8 @@ impl Connection<'_> {
                         break Some(flow);
                     }
                     let ended = Instant::now();
-                    let us = ended.duration_since(started).as_micros() as u64;
+                    let slept_us = if let Flow::Sleep(ms) = flow { ms.saturating_mul(1000) } else { 0 };
+                    let us = (ended.duration_since(started).as_micros() as u64).saturating_add(slept_us);
                     self.engine.ran(session, args, us, now, self.thread);
                     started = ended;
                     start += consumed;

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
@@ -23,6 +23,7 @@ use crate::clock::Origin;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::client::ClientFlags;
+use crate::engine::facts::ProcessFacts;
 use crate::engine::host::Host;
 
 /// How long a stop waits for connections that do not read their answers.
@@ -106,6 +107,8 @@ impl Shell {
 pub struct ShellHost {
     /// Changes the log level.
     pub severity: Severity,
+    /// When the server started.
+    pub started: Instant,
     /// The file CONFIG REWRITE writes.
     pub config_file: Option<PathBuf>,
     /// The listening sockets, to be replaced when `bind` or `port` change.
@@ -115,6 +118,14 @@ pub struct ShellHost {
 }
 
 impl Host for ShellHost {
+    fn stopwatch_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+
+    fn measure(&self, facts: &mut ProcessFacts) {
+        process::refresh(facts);
+    }
+
     fn reconfigure(&self, changed: &[&'static str], config: &Config) -> Result<(), String> {
         let changes = |name: &str| changed.contains(&name);
         if changes("bind") || changes("port") {

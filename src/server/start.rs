@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
@@ -115,8 +115,13 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
         );
         shell.clients_max.store(allowed, SeqCst);
     }
-    let host =
-        ShellHost { severity, config_file, listening: Mutex::new(listening), shell: Arc::downgrade(&shell) };
+    let host = ShellHost {
+        severity,
+        started: Instant::now(),
+        config_file,
+        listening: Mutex::new(listening),
+        shell: Arc::downgrade(&shell),
+    };
     let _ = shell.engine.host.set(Box::new(host));
     if let Some(path) = &pidfile
         && let Err(error) = std::fs::write(path, format!("{}\n", std::process::id()))
