@@ -307,6 +307,22 @@ fn what_was_slow_and_what_ran_is_shown() {
 }
 
 #[test]
+fn memory_is_told_as_of_now() {
+    let mut suite = Suite::new("shell memory");
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let bytes = |client: &mut Client, field| client.info("memory", field).unwrap().parse::<u64>().unwrap();
+    let empty = bytes(&mut client, "used_memory");
+    client.ok(&["SETRANGE", "k", "10000000", "v"]);
+    let full = bytes(&mut client, "used_memory");
+    assert!(full > empty + 10_000_000, "{full} after {empty}");
+    client.ok(&["DEL", "k"]);
+    let (used, peak) = (bytes(&mut client, "used_memory"), bytes(&mut client, "used_memory_peak"));
+    assert!(used < full - 9_000_000 && peak >= full, "{used} after {full}, at most {peak}");
+    suite.add(1);
+}
+
+#[test]
 fn the_configuration_changes_and_is_written() {
     let mut suite = Suite::new("shell config");
     let folder = TempDir::new();

@@ -112,9 +112,7 @@ fn link(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn replicaof(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let (partner, removes) = match c.args.len() {
         3 if is(&c.args[1], "no") && is(&c.args[2], "one") => {
-            c.engine.replace_partners(Vec::new())?;
-            c.reply.ok();
-            return Ok(());
+            return replace_partners(c, Vec::new());
         }
         3 => (address(&c.args[1], &c.args[2])?, false),
         4 if is(&c.args[1], "remove") => (address(&c.args[2], &c.args[3])?, true),
@@ -135,7 +133,13 @@ fn replicaof(c: &mut Call<'_, '_>) -> Result<(), Error> {
         (false, false) if several => partners.push(partner),
         (false, false) => partners = vec![partner],
     }
+    replace_partners(c, partners)
+}
+
+fn replace_partners(c: &mut Call<'_, '_>, partners: Vec<HostPort>) -> Result<(), Error> {
     c.engine.replace_partners(partners)?;
+    // What `replica-serve-stale-data` forbids is forbidden from the reply on.
+    c.engine.refresh_standing(c.keys.now());
     c.reply.ok();
     Ok(())
 }

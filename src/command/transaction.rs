@@ -140,6 +140,15 @@ fn unwatch(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn exec(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let result = run_transaction(c);
+    // Behind what it has run, before anything else of the same keys.
+    if let (true, Some(exec)) = (c.engine.monitors.any(), c.engine.registry.command(c.session.command_id)) {
+        c.engine.monitors.tell(c.session, exec, c.args, c.keys.now_us());
+    }
+    result
+}
+
+fn run_transaction(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let Some(transaction) = c.session.end_transaction() else {
         return Err(Error::new("ERR EXEC without MULTI"));
     };
@@ -197,10 +206,6 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
         c.engine.ran(c.session, args.args(), us, c.keys.now(), c.keys.thread());
     }
     c.session.command_id = exec_id;
-    let exec = c.engine.registry.command(exec_id);
-    if let (true, Some(exec)) = (c.engine.monitors.any(), exec) {
-        c.engine.monitors.tell(c.session, exec, c.args, c.keys.now_us());
-    }
     c.reply.array(transaction.queue.len());
     c.reply.raw(&replies);
 }

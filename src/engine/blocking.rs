@@ -28,6 +28,7 @@ use super::Engine;
 use super::call::{Blocking, Outcome};
 use super::client::{Client, ClientFlags};
 use super::command::{Command, Group};
+use super::error::Error;
 use super::keyspace::{Keyspace, Locks};
 use super::session::{ReplyMode, Session};
 use crate::resp::args::{Args, OwnedArgs};
@@ -66,6 +67,7 @@ pub enum Unblock {
 pub struct Waiter {
     client: Arc<Client>,
     command: &'static Command,
+    command_id: u16,
     args: OwnedArgs,
     db: u32,
     protocol: Protocol,
@@ -185,6 +187,7 @@ impl Engine {
         let waiter = Arc::new(Waiter {
             client: session.client.clone(),
             command,
+            command_id: session.command_id,
             args: OwnedArgs::from_args(args),
             db: session.db,
             protocol: session.protocol,
@@ -269,7 +272,13 @@ impl Engine {
     /// Ends a wait and writes what the client is answered: what it was served, an error if it was unblocked so, or
     /// `in_vain` if its time is up. Called by the client's task, with nothing locked; again does nothing. Returns whether
     /// it was served: what that wrote is then on its way to the outbox, of whatever thread.
-    pub fn end_wait(&self, waiter: &Waiter, out: &mut Vec<u8>, in_vain: impl FnOnce(&mut Reply<'_>)) -> bool {
+    pub fn end_wait(
+        &self,
+        waiter: &Waiter,
+        out: &mut Vec<u8>,
+        thread: usize,
+        in_vain: impl FnOnce(&mut Reply<'_>),
+    ) -> bool {
         let standing = std::mem::replace(&mut *waiter.standing.lock(), Standing::Over);
         if standing == Standing::Over {
             return false;
@@ -285,17 +294,26 @@ impl Engine {
         if waiter.silent {
             return served;
         }
-        let mut reply = Reply::new(out, waiter.protocol);
-        match standing {
-            Standing::Served(answer) => reply.raw(&answer),
-            Standing::Unblocked(Unblock::Error) => {
-                reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-            }
-            Standing::Unblocked(Unblock::Follows) => reply.error(
-                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
-            ),
-            Standing::Waiting | Standing::Unblocked(Unblock::Timeout) | Standing::Over => in_vain(&mut reply),
+        // Whoever is unblocked by others has failed, as Redis counts, though the answer be that of a timeout.
+        if matches!(standing, Standing::Unblocked(_)) {
+            self.command_stats.failed(thread, waiter.command_id);
         }
+        let mut reply = Reply::new(out, waiter.protocol);
+        let error = match standing {
+            Standing::Served(answer) => {
+                reply.raw(&answer);
+                return served;
+            }
+            Standing::Waiting | Standing::Unblocked(Unblock::Timeout) | Standing::Over => {
+                in_vain(&mut reply);
+                return served;
+            }
+            Standing::Unblocked(Unblock::Error) => "UNBLOCKED client unblocked via CLIENT UNBLOCK",
+            Standing::Unblocked(Unblock::Follows) => {
+                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+            }
+        };
+        self.reply_error(waiter.protocol, out, thread, &Error::new(error));
         served
     }
 }
@@ -366,10 +384,10 @@ mod tests {
             let index = self.client(name);
             let waiter = self.clients[index].2.take().expect("the client has waited");
             let mut out = Vec::new();
-            self.engine.end_wait(&waiter, &mut out, |reply| reply.null_array());
+            self.engine.end_wait(&waiter, &mut out, 0, |reply| reply.null_array());
             let answer = text(&out);
             out.clear();
-            self.engine.end_wait(&waiter, &mut out, |reply| reply.null_array());
+            self.engine.end_wait(&waiter, &mut out, 0, |reply| reply.null_array());
             assert!(out.is_empty(), "a wait ends once");
             assert!(!waiter.client.flags().contains(ClientFlags::BLOCKED));
             answer
@@ -584,7 +602,7 @@ mod tests {
                     begun.wait();
                     let flow = engine.execute(&mut other, args.args(), &mut out, NOW, 0);
                     if let Flow::Blocked(waiter, _) = &flow {
-                        engine.end_wait(waiter, &mut out, |reply| reply.null_array());
+                        engine.end_wait(waiter, &mut out, 0, |reply| reply.null_array());
                     }
                     text(&out)
                 });

@@ -61,7 +61,7 @@ use crate::faults::Faults;
 use crate::link::mesh::Mesh;
 use crate::link::outbox::Outbox;
 use crate::resp::args::{Args, OwnedArgs};
-use crate::resp::reply::Reply;
+use crate::resp::reply::{Protocol, Reply};
 use crate::store::delta::Change;
 use crate::store::shard::{KeyHash, RANGES, Shard, ShardContext};
 use allowlist::{Admission, Allowlist};
@@ -389,7 +389,7 @@ impl Engine {
             Err(error) => {
                 let error = self.refuse(session, name, error);
                 self.command_stats.rejected(thread, session.command_id);
-                self.reply_error(session, out, thread, &error);
+                self.reply_error(session.protocol, out, thread, &error);
                 Flow::Continue
             }
         };
@@ -420,10 +420,10 @@ impl Engine {
         error
     }
 
-    fn reply_error(&self, session: &Session, out: &mut Vec<u8>, thread: usize, error: &Error) {
+    fn reply_error(&self, protocol: Protocol, out: &mut Vec<u8>, thread: usize, error: &Error) {
         Stats::add(&self.stats(thread).errors, 1);
         self.count_error(&error.code());
-        Reply::new(out, session.protocol).error_bytes(error.as_bytes());
+        Reply::new(out, protocol).error_bytes(error.as_bytes());
     }
 
     fn count_error(&self, code: &str) {
@@ -503,7 +503,7 @@ impl Engine {
             return Err(Error::new("READONLY You can't write against a read only replica."));
         }
         if session.is_subscriber()
-            && session.protocol == crate::resp::reply::Protocol::Resp2
+            && session.protocol == Protocol::Resp2
             && !command.flags.contains(Flags::SUBSCRIBED)
         {
             return Err(format!(
@@ -655,7 +655,7 @@ impl Engine {
         if let Err(error) = result {
             out.truncate(start);
             self.command_stats.failed(thread, session.command_id);
-            self.reply_error(session, out, thread, &error);
+            self.reply_error(session.protocol, out, thread, &error);
             return (Outcome::Done, garbage);
         }
         (outcome, garbage)

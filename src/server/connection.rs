@@ -293,7 +293,7 @@ impl Connection<'_> {
         waiter: &Waiter,
         (replicas, deadline_ms): (usize, Option<u64>),
     ) -> io::Result<()> {
-        let wait = Wait { engine: self.engine, waiter };
+        let wait = Wait { engine: self.engine, waiter, thread: self.thread };
         let sequence = self.engine.sequence_now();
         self.engine.wake_all_links();
         loop {
@@ -460,7 +460,7 @@ impl Connection<'_> {
         waiter: &Waiter,
         deadline_ms: Option<u64>,
     ) -> io::Result<()> {
-        let wait = Wait { engine: self.engine, waiter };
+        let wait = Wait { engine: self.engine, waiter, thread: self.thread };
         self.idle(stream, session, deadline_ms, || !waiter.is_waiting()).await?;
         if wait.end(&mut self.output, |reply| reply.null_array()) {
             // The thread that served it may still be about to: its reply must not come before.
@@ -475,11 +475,12 @@ impl Connection<'_> {
 struct Wait<'a> {
     engine: &'a Engine,
     waiter: &'a Waiter,
+    thread: usize,
 }
 
 impl Wait<'_> {
     fn end(&self, out: &mut Vec<u8>, in_vain: impl FnOnce(&mut Reply<'_>)) -> bool {
-        self.engine.end_wait(self.waiter, out, in_vain)
+        self.engine.end_wait(self.waiter, out, self.thread, in_vain)
     }
 }
 

@@ -58,6 +58,14 @@ fn words(line: &str) -> Vec<String> {
     line.split(' ').map(|word| word.trim_matches('"').to_owned()).collect()
 }
 
+/// Lines of INFO, without how long things took.
+fn counts(client: &mut Client, section: &str) -> Vec<String> {
+    let without_times = |line: &str| -> String {
+        line.split(',').filter(|part| !part.starts_with("usec")).collect::<Vec<_>>().join(",")
+    };
+    client.ok(&["INFO", section]).text().lines().map(without_times).collect()
+}
+
 /// What a scene looks like on a server.
 type Play = fn(&Server, scene: &str) -> Vec<String>;
 
@@ -125,6 +133,7 @@ fn waits() {
     let scenes: Vec<String> = WAITS.iter().map(|(wait, meanwhile)| format!("{wait} | {meanwhile}")).collect();
     compare("waits", scenes.iter().map(String::as_str), |server, scene| {
         let mut client = fresh(server);
+        client.ok(&["CONFIG", "RESETSTAT"]);
         let (wait, meanwhile) = scene.split_once(" | ").unwrap();
         let mut waiting = server.client();
         let id = waiting.run("CLIENT ID").int().to_string();
@@ -140,6 +149,10 @@ fn waits() {
         }
         seen.push(waiting.read().to_string());
         seen.push(waiting.run("PING").to_string());
+        seen.extend(counts(&mut client, "errorstats"));
+        let waited = format!("cmdstat_{}:", words(wait)[0].to_lowercase());
+        let commands = counts(&mut client, "commandstats");
+        seen.extend(commands.into_iter().filter(|line| line.starts_with(&waited)));
         seen
     });
 }
@@ -154,12 +167,7 @@ fn counters() {
         }
         let mut seen: Vec<String> = Vec::new();
         for section in ["commandstats", "errorstats"] {
-            let text = client.ok(&["INFO", section]).text();
-            // Not how long it took.
-            let counts = |line: &str| -> Vec<String> {
-                line.split(',').filter(|part| !part.starts_with("usec")).map(str::to_owned).collect()
-            };
-            seen.extend(text.lines().map(|line| counts(line).join(",")));
+            seen.extend(counts(&mut client, section));
         }
         seen.retain(|line| !line.contains("cmdstat_info"));
         seen.sort();
@@ -174,7 +182,9 @@ fn counters() {
 fn monitor() {
     compare(
         "monitor",
-        ["SELECT 2 | GET a | MULTI | SET a 1 | EXEC | AUTH x | NOSUCH | RESET | PING"],
+        [
+            "SELECT 2 | GET a | MULTI | SET a 1 | EXEC | MULTI | NOSUCH | EXEC | EXEC | AUTH x | NOSUCH | RESET | PING",
+        ],
         |server, scene| {
             let mut watcher = server.client();
             watcher.ok(&["MONITOR"]);
@@ -193,6 +203,73 @@ fn monitor() {
             seen
         },
     );
+}
+
+/// Arguments of what is in the slow log, the earliest first, and the events of LATENCY.
+fn slow(client: &mut Client) -> Vec<String> {
+    let entries = client.ok(&["SLOWLOG", "GET"]).items();
+    let mut seen: Vec<String> = entries.iter().rev().map(|entry| entry.items()[3].to_string()).collect();
+    seen.extend(client.ok(&["LATENCY", "LATEST"]).items().iter().map(|event| event.items()[0].to_string()));
+    seen
+}
+
+#[test]
+fn what_was_slow() {
+    let all = "CONFIG SET slowlog-log-slower-than 0 | MULTI | SET a 1 | GET a | EXEC";
+    let sleeps = "CONFIG SET slowlog-log-slower-than 20000 latency-monitor-threshold 20 | DEBUG SLEEP 0.03 | PING | \
+        MULTI | DEBUG SLEEP 0.04 | PING | EXEC";
+    compare("slow", [all, sleeps], |server, scene| {
+        let mut client = fresh(server);
+        client.ok(&["SLOWLOG", "RESET"]);
+        scene.split(" | ").for_each(|command| drop(client.cmd(&words(command))));
+        slow(&mut client)
+    });
+}
+
+#[test]
+fn pause() {
+    compare("pause", ["SET j 1", "PUBLISH c m", "DEL k"], |server, held| {
+        let mut client = fresh(server);
+        client.ok(&["DEBUG", "SET-ACTIVE-EXPIRE", "1"]);
+        client.ok(&["CONFIG", "RESETSTAT"]);
+        let expired = |client: &mut Client| client.info("stats", "expired_keys").unwrap();
+        let pause = ["MULTI", "SET k v PX 5", "CLIENT PAUSE 100000 WRITE", "EXEC"];
+        pause.iter().for_each(|command| drop(client.cmd(&words(command))));
+        let mut waiting = server.client();
+        waiting.send(&words(held)).unwrap();
+        until("a client is held", || client.info("clients", "blocked_clients").unwrap() == "1");
+        until("the key is dead", || client.run("EXISTS k") == 0);
+        let mut seen = vec![client.run("DBSIZE").to_string(), expired(&mut client)];
+        client.ok(&["CLIENT", "UNPAUSE"]);
+        seen.push(waiting.read().to_string());
+        until("the key has gone", || expired(&mut client) == "1");
+        seen.push(client.info("clients", "blocked_clients").unwrap());
+        seen
+    });
+}
+
+#[test]
+fn client_lines() {
+    compare("client lines", ["CLIENT LIST", "CLIENT INFO"], |server, scene| {
+        let mut client = server.client();
+        let line = client.run(scene).text();
+        let told =
+            ["flags=", "multi=", "qbuf=", "multi-mem=", "obl=", "oll=", "omem=", "events=", "cmd=", "resp="];
+        let own = line.lines().last().unwrap();
+        own.split(' ')
+            .filter(|field| told.iter().any(|name| field.starts_with(name)))
+            .map(str::to_owned)
+            .collect()
+    });
+}
+
+#[test]
+fn a_replica_is_stale_at_once() {
+    let scene = "CONFIG SET replica-serve-stale-data no | REPLICAOF localhost 1 | GET k | PING | REPLICAOF NO ONE | GET k";
+    compare("stale", [scene], |server, scene| {
+        let mut client = server.client();
+        scene.split(" | ").map(|command| client.cmd(&words(command)).to_string()).collect()
+    });
 }
 
 #[test]
