@@ -108,6 +108,7 @@ fn info(c: &mut Call<'_, '_>) -> Result<(), Error> {
         true => c.keys.sizes(),
         false => Vec::new(),
     };
+    c.refresh_standing();
     let scene = Scene {
         engine: c.engine,
         facts: c.facts(),
@@ -562,7 +563,12 @@ mod tests {
             offset: 5,
             ..Standing::default()
         };
-        let text = f.run("INFO replication");
+        let engine = &f.engine;
+        let scene =
+            Scene { engine, facts: ProcessFacts::default(), now_ms: 0, now_us: 0, databases: Vec::new() };
+        let mut text = String::new();
+        replication(&scene, &mut text);
+        let text = text.replace("\r\n", " ");
         let expected = "role:active-replica master_global_link_status:down connected_masters:1 \
             master_host:a master_port:1 master_link_status:up master_last_io_seconds_ago:0 master_sync_in_progress:0 \
             master_1_host:b master_1_port:2 master_1_link_status:down master_1_last_io_seconds_ago:0 \

@@ -188,6 +188,7 @@ fn monitor(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn role(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let role = c.engine.role();
+    c.refresh_standing();
     let standing = c.engine.standing.read();
     match role {
         Role::Master => {

@@ -25,8 +25,19 @@ pub struct Directive {
     pub change: Change,
     /// What it does here.
     pub effect: Effect,
-    /// False for lines of a file that are no parameters: `include`, `user`, `loadmodule`, `rename-command`.
-    pub shown: bool,
+    /// Whether CONFIG GET and SET know it.
+    pub shown: Shown,
+}
+
+/// What CONFIG GET shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// To every pattern.
+    Always,
+    /// To those who ask for it by its whole name: knobs of Redis's own tests.
+    ByName,
+    /// Never: lines of a file that are no parameters, `include`, `user`, `loadmodule`, `rename-command`.
+    Never,
 }
 
 /// When a directive may change.
@@ -79,12 +90,16 @@ impl Directive {
     }
 
     const fn hidden(self) -> Directive {
-        Directive { shown: false, ..self }
+        Directive { shown: Shown::Never, ..self }
+    }
+
+    const fn by_name(self) -> Directive {
+        Directive { shown: Shown::ByName, ..self }
     }
 }
 
 const fn entry(name: &'static str, kind: Kind, default: &'static str, effect: Effect) -> Directive {
-    Directive { name, aliases: &[], kind, default, change: Change::Runtime, effect, shown: true }
+    Directive { name, aliases: &[], kind, default, change: Change::Runtime, effect, shown: Shown::Always }
 }
 
 const fn on(name: &'static str, kind: Kind, default: &'static str) -> Directive {
@@ -422,9 +437,9 @@ pub static DIRECTIVES: &[Directive] = &[
     off("availability-zone", Text, "", "partners are not told apart by zone"),
     off("testmode", Flag, "no", "there is no test mode"),
     off("version-override", Text, "", "the version shown is our own").startup(),
-    off("rdb-key-save-delay", int(i64::MIN, LONG), "0", NO_RDB),
-    off("key-load-delay", int(i64::MIN, LONG), "0", NO_RDB),
-    off("loading-process-events-interval-bytes", memory(0), "2097152", NO_RDB),
+    off("rdb-key-save-delay", int(i64::MIN, LONG), "0", NO_RDB).by_name(),
+    off("key-load-delay", int(i64::MIN, LONG), "0", NO_RDB).by_name(),
+    off("loading-process-events-interval-bytes", memory(0), "2097152", NO_RDB).by_name(),
     off("loading-process-events-interval-keys", int(0, LONG), "8192", NO_RDB),
     off("gopher-enabled", Flag, "no", "the Gopher protocol is not spoken").hidden(),
     refused("storage-provider", Kind::Lines, "none", NO_FLASH).startup().hidden(),

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-pub use directive::{Change, DIRECTIVES, Directive, Effect, find};
+pub use directive::{Change, DIRECTIVES, Directive, Effect, Shown, find};
 pub use lines::{
     CommandLine, FILE_BYTES_MAX, INCLUDE_DEPTH_MAX, LINES_MAX, Line, follow_includes, of_command_line,
     of_file, of_text,
@@ -307,6 +307,14 @@ impl Config {
                 || d.name == "replicaof" && !values.flag("multi-master")
                 || d.name == "storage-provider";
             let before = Some(&values.0[index]).filter(|_| !fresh);
+            // Several words may come as one.
+            let one: Vec<String> = match args {
+                [one] if d.kind.several() && !matches!(d.kind, Kind::Renames | Kind::Lines) => {
+                    one.split(' ').map(str::to_owned).collect()
+                }
+                _ => Vec::new(),
+            };
+            let args = if one.len() > 1 { &one } else { args };
             let value = d.kind.parse(args, before).map_err(|reason| ConfigError::at(line, reason))?;
             if let (Effect::Refused(why), true) = (d.effect, value != default_of(d)) {
                 return fail(why);
@@ -341,11 +349,11 @@ impl Config {
     /// and comes back as it was written. In the table's order; Redis's is arbitrary.
     pub fn get(&self, patterns: &[&str], matches: impl Fn(&str, &str) -> bool) -> Vec<(String, String)> {
         let mut rows = Vec::new();
-        let shown = DIRECTIVES.iter().zip(&self.values.0).filter(|(d, _)| d.shown);
+        let shown = DIRECTIVES.iter().zip(&self.values.0).filter(|(d, _)| d.shown != Shown::Never);
         for (d, value) in shown {
             for name in d.names() {
                 let asked = patterns.iter().find_map(|p| match p.contains(['*', '?', '[']) {
-                    true => matches(p, name).then_some(name),
+                    true => (d.shown == Shown::Always && matches(p, name)).then_some(name),
                     false => p.eq_ignore_ascii_case(name).then_some(*p),
                 });
                 if let Some(asked) = asked {
@@ -371,7 +379,7 @@ impl Config {
         };
         let mut found = Vec::with_capacity(pairs.len());
         for (i, (name, _)) in pairs.iter().enumerate() {
-            let index = directive::index(name).filter(|i| DIRECTIVES[*i].shown);
+            let index = directive::index(name).filter(|i| DIRECTIVES[*i].shown != Shown::Never);
             let Some(index) = index else { return Err(SetError::Unknown((*name).to_owned())) };
             match DIRECTIVES[index].change {
                 Change::Startup => return failed(name, "can't set immutable config"),

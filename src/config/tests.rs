@@ -98,6 +98,8 @@ fn lines_of_repeatables_add_up() {
     let limits = parse("client-output-buffer-limit replica 1mb 2kb 3").unwrap().client_output_buffer_limit;
     assert_eq!(limits.replica, OutputLimit { hard: 1 << 20, soft: 2048, soft_seconds: 3 });
     assert_eq!(limits.pubsub, Config::default().client_output_buffer_limit.pubsub);
+    let one_word = parse("client-output-buffer-limit \"replica 1mb 2kb 3\"\nbind \"::1 127.0.0.1\"").unwrap();
+    assert_eq!((one_word.client_output_buffer_limit, one_word.bind.len()), (limits, 2));
 }
 
 #[test]
@@ -178,6 +180,8 @@ fn get_shows_aliases_and_echoes_plain_names() {
     let rows: Vec<_> = rows.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     assert_eq!(rows, [("HZ", "10"), ("slave-read-only", "yes")]);
     assert!(config.get(&["user", "rename-command", "include"], matches).is_empty());
+    assert!(config.get(&["key-load*"], matches).is_empty());
+    assert_eq!(value(&config, "key-load-delay"), ["0"]);
     assert_eq!(config.get(&["hz", "h*"], |p, n| p == "h*" && n == "hz").len(), 1);
 }
 

@@ -75,6 +75,13 @@ pub struct Call<'a, 'e> {
 }
 
 impl Call<'_, '_> {
+    /// Has `Engine::standing` tell of the partners as of now; not inside a transaction, where the mesh must not be locked.
+    pub fn refresh_standing(&self) {
+        if self.blocking == Blocking::Allowed {
+            self.engine.refresh_standing(self.keys.now());
+        }
+    }
+
     /// The process as of now; inside a transaction, where ranges are locked and the system is not asked, as of the last
     /// second.
     pub fn facts(&self) -> ProcessFacts {

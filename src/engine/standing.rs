@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::replication::{is_follower, mesh_address};
 use super::{Engine, Now};
+use crate::clock::{NodeId, Origin};
 use crate::config::{Config, HostPort};
-use crate::link::mesh::Mesh;
+use crate::link::mesh::{MemberState, Mesh};
 
 /// What this node is, as tools are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -72,11 +73,11 @@ pub struct Standing {
     pub partners: Vec<Partner>,
     /// Who follows it.
     pub replicas: Vec<Replica>,
-    /// Batches of its own.
+    /// Batches of its own; on a replica, those of its primary that it holds.
     pub offset: u64,
     /// Bytes in the backlog.
     pub backlog_bytes: u64,
-    /// The number of the first batch of its own in the backlog; 0 if there is none.
+    /// The number of the first of them in the backlog; 0 if there is none.
     pub backlog_first: u64,
     /// Resyncs given to partners.
     pub syncs_given: u64,
@@ -132,14 +133,18 @@ impl Engine {
         if configured.is_empty() && !self.is_replicating() {
             return self.judge_standing();
         }
-        let mesh = self.mesh.lock();
-        let own = mesh.own().origin;
+        let mut mesh = self.mesh.lock();
+        self.sequence(&mut mesh);
+        // What a replica holds and passes on was written by its primary: that is what its offsets count.
+        let primary = configured.first().filter(|_| self.is_follower());
+        let writer = primary.and_then(|address| member(&mesh, address)).map(|state| state.member.origin);
+        let writer = writer.unwrap_or(mesh.own().origin);
         let standing = Standing {
             partners: configured.into_iter().map(|address| partner(&mesh, address, now)).collect(),
-            replicas: replicas(&mesh, now),
-            offset: mesh.vector().of(own).sequence,
+            replicas: replicas(&mesh, writer, now),
+            offset: mesh.vector().of(writer).sequence,
             backlog_bytes: mesh.backlog().bytes() as u64,
-            backlog_first: mesh.backlog().first(own).unwrap_or(0),
+            backlog_first: mesh.backlog().first(writer).unwrap_or(0),
             syncs_given: mesh.pulls_given(),
         };
         drop(mesh);
@@ -163,10 +168,19 @@ fn seconds(now: Now, since_ms: u64) -> u64 {
     now.unix_ms.saturating_sub(since_ms) / 1000
 }
 
+fn node_at(mesh: &Mesh, address: &HostPort) -> Option<NodeId> {
+    let dialed = mesh_address(address);
+    mesh.addresses().find(|(held, _)| **held == dialed).and_then(|(_, node)| node)
+}
+
+fn member<'m>(mesh: &'m Mesh, address: &HostPort) -> Option<&'m MemberState> {
+    let node = node_at(mesh, address)?;
+    mesh.members().find(|state| state.member.origin.node() == node)
+}
+
 fn partner(mesh: &Mesh, address: HostPort, now: Now) -> Partner {
-    let dialed = mesh_address(&address);
-    let node = mesh.addresses().find(|(held, _)| **held == dialed).and_then(|(_, node)| node);
-    let member = node.and_then(|node| mesh.members().find(|state| state.member.origin.node() == node));
+    let node = node_at(mesh, &address);
+    let member = member(mesh, &address);
     let link = node.and_then(|node| mesh.link_to(node));
     let pull = mesh.pull().filter(|pull| link.is_some_and(|(id, _)| id == pull.link));
     let last_io_s = link.map_or(-1, |(_, link)| seconds(now, link.heard_at_ms) as i64);
@@ -185,15 +199,14 @@ fn partner(mesh: &Mesh, address: HostPort, now: Now) -> Partner {
     }
 }
 
-fn replicas(mesh: &Mesh, now: Now) -> Vec<Replica> {
-    let own = mesh.own().origin;
+fn replicas(mesh: &Mesh, writer: Origin, now: Now) -> Vec<Replica> {
     let linked = mesh.links().filter_map(|(_, link)| Some((link, link.peer.as_ref()?)));
     linked
         .map(|(link, peer)| Replica {
             host: if peer.host.is_empty() { link.seen_host.clone() } else { peer.host.clone() },
             port: peer.port,
             state: if link.syncing { "send_bulk" } else { "online" },
-            offset: link.vector.of(own).sequence,
+            offset: link.vector.of(writer).sequence,
             lag_s: seconds(now, link.heard_at_ms),
         })
         .collect()
