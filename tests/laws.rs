@@ -592,8 +592,9 @@ proptest! {
 
 // Collection.
 
-/// Whether `collected` cannot tell a delta from one that it must take. Left out of the law:
-/// an LSET stamped above the stable time by a node that had not yet seen the earlier-stamped removal of its item.
+/// Whether `collected` cannot tell a delta from one that it must take. Left out of the law, because the engine knows by
+/// its version vector and merges no such delta: an LSET stamped above the stable time by a node that had not yet seen
+/// the earlier-stamped removal of its item.
 fn is_beyond_recall(delta: &Delta, collected: &Entry, stable: u64) -> bool {
     matches!(&delta.1, Change::ItemValue(pos, _) if pos.stamp().time.0 <= stable)
         && !collected.holds(&delta.1)

@@ -171,6 +171,23 @@ mod tests {
     }
 
     #[test]
+    fn an_integer_counts_though_a_partner_made_the_value_whole() {
+        let (mut a, mut b) = (Fixture::replicating(), Fixture::numbered(2));
+        b.engine.start_replicating();
+        for command in ["SET k 1.5", "INCRBYFLOAT k 0.5", "HSET h f 1.5", "HINCRBYFLOAT h f 0.5"] {
+            a.run(command);
+        }
+        b.merge(&a, &a.written());
+        b.check("INCRBY k 5", ":7");
+        b.check("HINCRBY h f 5", ":7");
+        a.merge(&b, &b.written());
+        for f in [&mut a, &mut b] {
+            f.check("GET k", "$1 7");
+            f.check("HGET h f", "$1 7");
+        }
+    }
+
+    #[test]
     fn numbers_beyond_the_limits_are_refused() {
         for mut f in [Fixture::new(), Fixture::replicating()] {
             f.run("SET k 9223372036854775807");

@@ -28,6 +28,7 @@ use crate::link::codec::Malformed;
 use crate::link::frame::{self, Frame, Globals, Hello, Member};
 use crate::link::mesh::{Address, Event, Fault, LinkId, Mesh, Timing, Verdict};
 use crate::link::outbox::Drained;
+use crate::link::vector::Vector;
 use crate::store::delta::Change;
 use crate::store::shard::KeyHash;
 
@@ -383,7 +384,7 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(records.newest);
-                self.merge_records(origin, records, now, thread).map_err(malformed)?;
+                self.merge_records(origin, records, mesh.vector(), now, thread).map_err(malformed)?;
             }
             rest = behind;
             number += 1;
@@ -421,13 +422,15 @@ impl Engine {
         now: Now,
         thread: usize,
     ) -> Result<(), Malformed> {
-        self.merge_records(origin, batch.read()?, now, thread)
+        self.merge_records(origin, batch.read()?, &Vector::default(), now, thread)
     }
 
+    /// `own` is what this node had before.
     fn merge_records(
         &self,
         origin: Origin,
         batch: Records<'_>,
+        own: &Vector,
         now: Now,
         thread: usize,
     ) -> Result<(), Malformed> {
@@ -474,6 +477,14 @@ impl Engine {
                 Record::Stamp(other) => stamp = other,
                 Record::Key(space, key) => at = (space, key),
                 Record::Change(change) => {
+                    // The author of an LSET may not have seen that the item was removed, which its tombstone told, if it is
+                    // not collected yet. An item that was here and is not is not placed again.
+                    if let Change::ItemValue(pos, _) = &change
+                        && own.covers(pos.stamp())
+                        && !keys.holds(at.0, at.1, &change)
+                    {
+                        continue;
+                    }
                     let stamp = match &change {
                         Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
                             added.stamp()
@@ -660,8 +671,7 @@ fn newest_time(records: &[u8]) -> Result<Option<NTP64>, Malformed> {
 mod tests {
     use super::*;
     use crate::engine::testing::Fixture;
-    use crate::link::frame::VERSION;
-    use crate::link::vector::Vector;
+    use crate::link::frame::{Cursor, VERSION};
 
     const NOW: Now = Now { unix_ms: 1_700_000_000_000, ntp: NTP64(1_700_000_000 << 32) };
 
@@ -703,6 +713,89 @@ mod tests {
         assert_eq!(here.engine.mesh.lock().vector(), &Vector::default());
         assert_eq!(here.engine.space_of(0), 0);
         assert_eq!(greet(&here, 6, "primary", VERSION, primary), Ok(()));
+    }
+
+    /// STR-4, and what is like it for the other types.
+    #[test]
+    fn of_two_writes_at_the_same_time_the_node_decides_alike_on_both() {
+        let (mut a, mut b) = (Fixture::replicating(), Fixture::numbered(2));
+        b.engine.start_replicating();
+        a.run("HSET h g 0 i 0");
+        a.run("RPUSH l x");
+        b.merge(&a, &a.written());
+        for (on_a, on_b) in [
+            ("SET k a", "SET k b"),
+            ("HSET h f a", "HSET h f b"),
+            ("ZADD z 1 m", "ZADD z 2 m"),
+            ("HDEL h g", "HSET h g b"),
+            ("HSET h i a", "HDEL h i"),
+            ("LSET l 0 a", "LSET l 0 b"),
+            ("RPUSH l a", "RPUSH l b"),
+            ("INCR n", "INCR n"),
+            ("SET type a", "HSET type f b"),
+            ("SET gone a", "SET gone b"),
+            ("DEL gone", "DEL gone"),
+            ("PEXPIRE k 5000", "PEXPIRE k 9000"),
+        ] {
+            a.run(on_a);
+            b.run(on_b);
+            assert_eq!(a.engine.clock.last(), b.engine.clock.last(), "{on_a} and {on_b} are stamped alike");
+        }
+        let (of_a, of_b) = (a.written(), b.written());
+        a.merge(&b, &of_b);
+        b.merge(&a, &of_a);
+        for node in [&mut a, &mut b] {
+            node.check("GET k", "$1 b");
+            node.check("PTTL k", ":9000");
+            node.check("HMGET h f g i", "*3 $1 b $1 b $-1");
+            node.check("ZSCORE z m", "$1 2");
+            node.check("LRANGE l 0 -1", "*3 $1 b $1 a $1 b");
+            node.check("GET n", "$1 2");
+            node.check("TYPE type", "+hash");
+            node.check("EXISTS gone", ":0");
+        }
+        assert_eq!(a.run("MELD DIGEST"), b.run("MELD DIGEST"));
+    }
+
+    /// Takes a batch of a peer over a link that is up.
+    fn receive(here: &Fixture, id: LinkId, origin: Origin, first: u64, batch: &[u8]) {
+        let watermark = Batch::split(batch).unwrap().unwrap().0.newest().unwrap();
+        let mut bytes = Vec::new();
+        frame::write(&Frame::Segment { origin, first, count: 1, watermark }, batch, &mut bytes);
+        assert_eq!(here.engine.link_receive(id, &bytes, NOW, 0), Ok(Received::Taken));
+    }
+
+    #[test]
+    fn an_lset_does_not_bring_back_an_item_whose_tombstone_is_gone() {
+        let (mut here, mut there) = (Fixture::replicating(), Fixture::numbered(2));
+        there.engine.start_replicating();
+        let peer = there.engine.clock.origin();
+        assert_eq!(greet(&here, 1, "peer", VERSION, peer), Ok(()));
+        there.check("RPUSH l a b", ":2");
+        receive(&here, 1, peer, 1, &there.written());
+        here.check("LPOP l", "$1 a");
+        here.engine.set_stable(here.engine.clock.last());
+        here.tick();
+        // Its author was away for long, and has not seen the removal.
+        there.check("LSET l 0 late", "+OK");
+        receive(&here, 1, peer, 2, &there.written());
+        there.check("LSET l 1 B", "+OK");
+        receive(&here, 1, peer, 3, &there.written());
+        here.check("LRANGE l 0 -1", "*1 $1 B");
+        here.check("LPOP l", "$1 B");
+        here.engine.set_stable(here.engine.clock.last());
+        here.tick();
+        there.check("LSET l 1 late", "+OK");
+        receive(&here, 1, peer, 4, &there.written());
+        here.check("EXISTS l", ":0");
+        // Nor does a range of that node.
+        let range = here.engine.hash(b"l").range();
+        let piece = there.engine.read_range(range, Cursor::default(), false);
+        let own = here.engine.mesh.lock().vector().clone();
+        let places = (Cursor::default(), piece.to);
+        let vectors = (&own, &Vector::default());
+        here.engine.merge_range(range, places, false, &piece.records, vectors, (NOW, 0)).unwrap();
+        here.check("EXISTS l", ":0");
     }
 
     #[test]

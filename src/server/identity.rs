@@ -24,12 +24,18 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, NTP64, NodeId, Origin, ntp_span_ms};
 
-/// How far ahead of use the ceiling is written.
+/// How far ahead of the present the ceiling is written.
 const AHEAD_MS: u64 = 2000;
-/// A ceiling so near is renewed before anything runs: a read buffer takes far less.
+/// A ceiling so near to the present is renewed before anything runs: a read buffer takes far less.
 const MARGIN_MS: u64 = 200;
 /// The ticker renews what is nearer than this.
 const RENEW_MS: u64 = 1200;
+/// How far ahead of the last stamp the ceiling is written where that is later. A clock ahead of the present, as after a
+/// crash, moves by less than a nanosecond per stamp: with more than this, a few crashes in a row would take a node so
+/// far ahead that its partners hold its changes.
+const AHEAD_OF_LAST_MS: u64 = 100;
+/// A ceiling so near to the last stamp is renewed before anything runs.
+const MARGIN_OF_LAST_MS: u64 = 50;
 
 const FILE: &str = "meldis.node";
 const LOCK: &str = "meldis.lock";
@@ -103,7 +109,7 @@ impl Identity {
             writing: Mutex::default(),
             _lock: lock,
         };
-        identity.raise(NTP64(held.clock.max(now.0))).map_err(unwritable)?;
+        identity.raise(NTP64(held.clock), now).map_err(unwritable)?;
         Ok(identity)
     }
 
@@ -123,7 +129,7 @@ impl Identity {
     /// If the ceiling cannot be written.
     #[inline]
     pub fn cover(&self, clock: &Clock, now: NTP64) -> io::Result<()> {
-        if self.is_near(clock, now, MARGIN_MS) { self.raise(next(clock, now)) } else { Ok(()) }
+        if self.is_near(clock, now, MARGIN_MS) { self.raise(clock.last(), now) } else { Ok(()) }
     }
 
     /// Renews the ceiling of a busy node ahead of time.
@@ -132,7 +138,7 @@ impl Identity {
     /// If it cannot be written.
     pub fn renew(&self, clock: &Clock, now: NTP64) -> io::Result<()> {
         let busy = now.0.saturating_sub(clock.last().0) < ntp_span_ms(10 * AHEAD_MS);
-        if busy && self.is_near(clock, now, RENEW_MS) { self.raise(next(clock, now)) } else { Ok(()) }
+        if busy && self.is_near(clock, now, RENEW_MS) { self.raise(clock.last(), now) } else { Ok(()) }
     }
 
     /// Writes the exact time of a clock that will issue no more stamps.
@@ -156,12 +162,12 @@ impl Identity {
     }
 
     fn is_near(&self, clock: &Clock, now: NTP64, ms: u64) -> bool {
-        next(clock, now).0.saturating_add(ntp_span_ms(ms)) >= self.ceiling.load(Ordering::Acquire)
+        reach(clock.last(), MARGIN_OF_LAST_MS, now, ms) >= self.ceiling.load(Ordering::Acquire)
     }
 
-    fn raise(&self, from: NTP64) -> io::Result<()> {
+    fn raise(&self, last: NTP64, now: NTP64) -> io::Result<()> {
         let _writing = self.writing.lock();
-        let ceiling = from.0.saturating_add(ntp_span_ms(AHEAD_MS));
+        let ceiling = reach(last, AHEAD_OF_LAST_MS, now, AHEAD_MS);
         if ceiling > self.ceiling.load(Ordering::Acquire) {
             self.write(NTP64(ceiling))?;
             self.ceiling.store(ceiling, Ordering::Release);
@@ -180,9 +186,9 @@ impl Identity {
     }
 }
 
-/// The least time the next stamp can have.
-fn next(clock: &Clock, now: NTP64) -> NTP64 {
-    NTP64(clock.last().0.max(now.0))
+/// The later of two times, each so many milliseconds on.
+fn reach(last: NTP64, last_ms: u64, now: NTP64, now_ms: u64) -> u64 {
+    last.0.saturating_add(ntp_span_ms(last_ms)).max(now.0.saturating_add(ntp_span_ms(now_ms)))
 }
 
 /// The file's content.
@@ -269,6 +275,23 @@ mod tests {
             let clock = Clock::new(again.origin(), again.floor());
             again.cover(&clock, ntp_from_unix_ms(50_000)).unwrap();
             assert!(clock.tick(ntp_from_unix_ms(50_000)) > last);
+        });
+    }
+
+    #[test]
+    fn crashes_in_a_row_do_not_take_the_clock_far_ahead() {
+        in_dir("row", |dir| {
+            for ms in (100_000..102_000).step_by(100) {
+                let identity = open(dir, ms);
+                let clock = Clock::new(identity.origin(), identity.floor());
+                for _ in 0..1000 {
+                    identity.cover(&clock, ntp_from_unix_ms(ms)).unwrap();
+                    let stamp = clock.tick(ntp_from_unix_ms(ms));
+                    assert!(stamp.time.0 <= identity.ceiling.load(Ordering::Relaxed));
+                }
+                let ahead = clock.last().0 - ntp_from_unix_ms(ms).0;
+                assert!(ahead <= ntp_span_ms(AHEAD_MS + AHEAD_OF_LAST_MS), "{ahead} at {ms}");
+            }
         });
     }
 

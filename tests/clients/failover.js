@@ -1,4 +1,5 @@
-// Node A dies and comes back empty, then node B: the application goes on and loses nothing.
+// Node A dies and comes back empty, then node B: the application goes on and loses nothing. The counter may be off by one
+// per death: ioredis sends an increment again whose reply died with the node.
 "use strict";
 
 const { alone, ask, assert, run } = require("./script");

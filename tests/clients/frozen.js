@@ -1,4 +1,5 @@
-// The owner freezes: its sockets stay open and say nothing. The client needs the timeouts of the README.
+// The owner freezes: its sockets stay open and say nothing. The client needs the timeouts of the README. Until the socket's
+// has passed, commands go to the frozen node and come back with theirs: errors that the application has asked for.
 "use strict";
 
 const { alone, ask, nodes, run } = require("./script");

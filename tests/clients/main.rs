@@ -149,7 +149,9 @@ fn an_application_goes_on_when_one_node_dies_and_then_the_other() {
         assert_eq!(found.number("errors"), 0, "{:?}", found.0);
         assert_eq!(found.number("lost"), 0, "{:?}", found.0);
         assert_eq!(found.number("counter_short"), 0, "{:?}", found.0);
-        // One command per worker and death may be sent again, and one job may go with the node that popped it.
+        // Inherent: where a node dies between passing a write on and sending its reply, the client cannot know that it was
+        // done. ioredis sends the increment again, which then counts twice; a job that was popped went with its reply. Each
+        // has one worker, so once per death at most.
         assert!(found.number("counter_off") <= 2 && found.number("jobs_lost") <= 2, "{:?}", found.0);
         assert!(found.number("longest_gap_ms") < GAP_MS_MAX, "{:?}", found.0);
     }
@@ -164,7 +166,8 @@ fn an_application_with_timeouts_leaves_a_frozen_node() {
         suite.add(found.number("operations"));
         suite.note(&format!("longest gap {} ms, {:?}", found.number("longest_gap_ms"), found.0));
         assert_eq!(found.number("lost"), 0, "{:?}", found.0);
-        // That is what `commandTimeout` asks for: each of the four workers may see it twice.
+        // Inherent: the client gives the frozen connection up after `socketTimeout`, which is two `commandTimeout`s. So each of
+        // the four workers is told twice that its command is late, and no more often.
         assert!(found.number("errors") <= 8, "{:?}", found.0);
         assert!(found.0["first_error"].ends_with("Command timed out"), "{:?}", found.0);
         assert!(found.number("longest_gap_ms") < 2500, "{:?}", found.0);

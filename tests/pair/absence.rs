@@ -35,6 +35,7 @@ fn a_member_back_from_a_long_absence_resurrects_nothing_and_keeps_its_own() {
     lasting(500);
     a.ok(&["SREM", "set", "y"]);
     c.ok(&["SADD", "set", "own"]);
+    // And on: the absence is the fault.
     lasting(1000);
     cluster.heal();
     let tallies = loads.map(Load::stop);

@@ -111,6 +111,7 @@ fn a_clock_an_hour_ahead_is_held_shown_and_taken_when_allowed() {
     until("A's writes reach B", || b.run("GET only-a") == "1");
     assert_eq!(a.run("GET k"), "present");
     assert!(a.run("GET only-b").is_null());
+    // Time for what must not happen: the link stays held, and is not given up.
     lasting(500);
     assert_eq!(link(&mut a), "clock_skew");
     let tallies = loads.map(Load::stop);
@@ -122,6 +123,34 @@ fn a_clock_an_hour_ahead_is_held_shown_and_taken_when_allowed() {
     a.ok(&["SET", "k", "latest"]);
     pair.settle();
     assert_eq!(b.run("GET k"), "latest");
+    check_sums(&mut [a, b], &tallies);
+}
+
+#[test]
+fn a_clock_an_hour_ahead_that_is_set_right_has_lost_and_masked_nothing() {
+    let _suite = Suite::new("pair clocks: an hour ahead, set right");
+    let clock = Clock::at(3600);
+    let pair = pair_with(&clock, &[]);
+    let [mut a, mut b] = pair.clients();
+    let loads = [Load::without_expiry(pair.node(0), 175), Load::without_expiry(pair.node(1), 176)];
+    b.ok(&["SET", "only-b", "1"]);
+    b.ok(&["INCRBY", "n", "5"]);
+    a.ok(&["INCRBY", "n", "2"]);
+    until("A shows the skew", || link(&mut a) == "clock_skew");
+    a.ok(&["SET", "only-a", "1"]);
+    until("A's writes reach B", || b.run("GET only-a") == "1");
+    assert!(a.run("GET only-b").is_null());
+    clock.set(0);
+    until("what was held arrives", || a.run("GET only-b") == "1");
+    // An hour early for who still believes the other clock.
+    a.ok(&["SET", "only-b", "2"]);
+    b.ok(&["SET", "after", "1"]);
+    let tallies = loads.map(Load::stop);
+    pair.settle();
+    for client in [&mut a, &mut b] {
+        assert_eq!(client.run("MGET only-a only-b after n"), ["1", "2", "1", "7"]);
+    }
+    assert_eq!(link(&mut a), "up");
     check_sums(&mut [a, b], &tallies);
 }
 

@@ -44,6 +44,7 @@ fn one_direction_stalls_and_the_other_flows() {
     let pair = Pair::proxied();
     let [mut a, mut b] = pair.clients();
     pair.settle();
+    let loads = [Load::on(pair.node(0), 21), Load::on(pair.node(1), 22)];
     pair.stall(0, 1);
     a.ok(&["SET", "from-a", "1"]);
     b.ok(&["SET", "from-b", "1"]);
@@ -56,7 +57,9 @@ fn one_direction_stalls_and_the_other_flows() {
     pair.heal();
     assert_eq!(a.run("WAIT 1 10000"), 1);
     assert_eq!(b.run("GET from-a"), "1");
+    let tallies = loads.map(Load::stop);
     pair.settle();
+    check_sums(&mut [a, b], &tallies);
 }
 
 #[test]
@@ -138,6 +141,7 @@ fn a_flipped_bit_ends_the_link_and_applies_nothing() {
     let pair = Pair::proxied();
     let [mut a, mut b] = pair.clients();
     pair.settle();
+    let loads = [Load::on(pair.node(0), 61), Load::on(pair.node(1), 62)];
     let flips = |pair: &Pair| -> u64 {
         pair.lanes(0, 1).iter().map(|(proxy, direction)| proxy.flips(*direction)).sum()
     };
@@ -156,10 +160,12 @@ fn a_flipped_bit_ends_the_link_and_applies_nothing() {
         suite.add(1);
     }
     pair.heal();
+    let tallies = loads.map(Load::stop);
     pair.settle();
     assert_eq!(a.run("GET n"), b.run("GET n"));
     for key in b.run("KEYS k*").texts() {
         assert_eq!(b.cmd(&["GET", &key]), value.as_str(), "{key}");
     }
     assert!(logged(pair.node(1), "wrong checksum") > 0, "{}", pair.node(1).log_tail());
+    check_sums(&mut [a, b], &tallies);
 }

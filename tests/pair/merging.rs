@@ -118,12 +118,12 @@ const ROWS: &[Row] = &[
     ),
     row(
         "zst-1",
-        &[&[('a', "ZADD K 1.5 x")], &[('a', "ZINCRBY K 1 x"), ('b', "ZINCRBY K 1 x")]],
-        &[("ZSCORE K x", "\"3.5\"")],
+        &[&[('a', "ZADD K 1.1 x")], &[('a', "ZINCRBY K 1 x"), ('b', "ZINCRBY K 1 x")]],
+        &[("ZSCORE K x", "\"3.1000000000000001\"")],
     ),
     row(
         "zst-2",
-        &[&[('a', "ZADD K 4.5 x")], &[('a', "ZREM K x"), ('b', "ZINCRBY K 2 x")]],
+        &[&[('a', "ZADD K 4.1 x")], &[('a', "ZREM K x"), ('b', "ZINCRBY K 2 x")]],
         &[("ZSCORE K x", "\"2\"")],
     ),
     row(
@@ -153,6 +153,20 @@ const ROWS: &[Row] = &[
         "ren over another",
         &[&[('a', "SET K 1"), ('a', "SET KJ 2")], &[('b', "APPEND KJ 2"), ('a', "RENAME K KJ")]],
         &[("EXISTS K", "0"), ("GET KJ", "\"1\"")],
+    ),
+    row(
+        "txn-1",
+        &[&[
+            ('a', "MULTI"),
+            ('a', "SET K 1"),
+            ('a', "SET KJ 1"),
+            ('a', "EXEC"),
+            ('b', "MULTI"),
+            ('b', "SET K 2"),
+            ('b', "SET KJ 2"),
+            ('b', "EXEC"),
+        ]],
+        &[("GET K", "\"2\""), ("GET KJ", "\"2\"")],
     ),
     row(
         "expiry later",

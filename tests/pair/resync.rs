@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Client, Options, Pair, Suite, until};
 use crate::load::{Load, check_sums};
-use crate::seen::{each_of, lasting, logged, peers, resyncs, words};
+use crate::seen::{each_of, logged, peers, resyncs, words};
 
 const SMALL_BACKLOG: &[&str] = &["--repl-backlog-size", "16kb"];
 
@@ -22,9 +22,9 @@ fn a_backlog_overrun_by_one_change_costs_only_the_ranges_that_differ() {
     pair.settle();
     let before = (resyncs(pair.node(1)), pair.link_bytes(0, 1));
     pair.cut();
-    // The first write of the outage is pushed out by the second.
+    // The first write of the outage is pushed out by the second: WAIT puts it into sequence.
     a.ok(&["SET", "lost-from-the-backlog", "1"]);
-    lasting(100);
+    assert_eq!(a.run("WAIT 1 1"), 0);
     a.ok(&["SET", "large", &"y".repeat(20_000)]);
     a.ok(&["DEL", "key:17"]);
     b.ok(&["SET", "from-b", "1"]);
@@ -98,7 +98,8 @@ fn a_resync_cut_at_many_chunks_goes_on_and_loses_nothing() {
     let mut cuts = 0u64;
     for step in 0..30 {
         let from = pair.link_bytes(0, 1);
-        // From just behind the answer to well into the chunks, then the link ends.
+        // From just behind the answer to well into the chunks, then the link ends; a resync that is over by then sends
+        // no more, and the cut meets a quiet link.
         let goal = from + 20_000 + 9_000 * (step % 10);
         let patience = Instant::now();
         while pair.link_bytes(0, 1) < goal && patience.elapsed() < Duration::from_millis(500) {
@@ -137,6 +138,7 @@ fn a_cut_resync_does_not_start_all_over() {
     pair.throttle(0, 1, 4_000_000);
     pair.launch(1);
     for _ in 0..8 {
+        // Likewise.
         let goal = pair.link_bytes(0, 1) + 400_000;
         let patience = Instant::now();
         while pair.link_bytes(0, 1) < goal && patience.elapsed() < Duration::from_millis(1500) {
