@@ -545,7 +545,7 @@ mod tests {
 
     #[test]
     fn replication_has_the_order_of_keydb() {
-        let mut f = Fixture::new();
+        let f = Fixture::new();
         let text = "active-replica yes\nmulti-master yes\nreplicaof a 1\nreplicaof b 2";
         *f.engine.config.write() = Config::parse(&of_text("test", text)).unwrap();
         f.engine.refresh_standing(Now::from_unix_ns(0));
