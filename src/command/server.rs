@@ -5,8 +5,9 @@ use super::parse::{integer, is};
 use crate::engine::call::{Blocking, Call, Outcome};
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
-use crate::engine::standing::{Partner, Role};
+use crate::engine::standing::{Partner, Role, Standing};
 use crate::resp::number;
+use crate::resp::reply::Reply;
 
 const ANYTIME: Flags = Flags::LOADING.union(Flags::STALE);
 
@@ -187,26 +188,29 @@ fn monitor(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn role(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    let role = c.engine.role();
     c.refresh_standing();
-    let standing = c.engine.standing.read();
+    describe_role(c.engine.role(), &c.engine.standing.read(), &mut c.reply);
+    Ok(())
+}
+
+fn describe_role(role: Role, standing: &Standing, reply: &mut Reply<'_>) {
     match role {
         Role::Master => {
-            c.reply.array(3);
-            c.reply.bulk(b"master");
-            c.reply.int(standing.offset as i64);
-            c.reply.array(standing.replicas.len());
+            reply.array(3);
+            reply.bulk(b"master");
+            reply.int(standing.offset as i64);
+            reply.array(standing.replicas.len());
             for replica in &standing.replicas {
-                c.reply.array(3);
-                c.reply.bulk(replica.host.as_bytes());
-                c.reply.bulk(replica.port.to_string().as_bytes());
-                c.reply.bulk(replica.offset.to_string().as_bytes());
+                reply.array(3);
+                reply.bulk(replica.host.as_bytes());
+                reply.bulk(replica.port.to_string().as_bytes());
+                reply.bulk(replica.offset.to_string().as_bytes());
             }
         }
         Role::ActiveReplica | Role::Replica => {
             let name = if role == Role::Replica { "slave" } else { "active-replica" };
             if standing.partners.len() != 1 {
-                c.reply.array(standing.partners.len());
+                reply.array(standing.partners.len());
             }
             for Partner { address, up, sync, offset, .. } in &standing.partners {
                 let state = match (up, sync) {
@@ -214,16 +218,15 @@ fn role(c: &mut Call<'_, '_>) -> Result<(), Error> {
                     (true, None) => "connected",
                     (false, None) => "connect",
                 };
-                c.reply.array(5);
-                c.reply.bulk(name.as_bytes());
-                c.reply.bulk(address.host.as_bytes());
-                c.reply.int(address.port.into());
-                c.reply.bulk(state.as_bytes());
-                c.reply.int(*offset as i64);
+                reply.array(5);
+                reply.bulk(name.as_bytes());
+                reply.bulk(address.host.as_bytes());
+                reply.int(address.port.into());
+                reply.bulk(state.as_bytes());
+                reply.int(*offset as i64);
             }
         }
     }
-    Ok(())
 }
 
 /// `FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT ms]`: no node here waits for another to take over.
@@ -314,12 +317,12 @@ fn module_help(c: &mut Call<'_, '_>) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::config::{Config, HostPort, of_text};
-    use crate::engine::standing::Standing;
     use crate::engine::testing::Fixture;
+    use crate::resp::reply::Protocol;
 
-    fn among(config: &str, partners: &[(&str, bool)]) -> Fixture {
-        let f = Fixture::new();
-        *f.engine.config.write() = Config::parse(&of_text("test", config)).unwrap();
+    /// ROLE of a node with this configuration and these partners.
+    fn role_among(config: &str, partners: &[(&str, bool)]) -> String {
+        let config = Config::parse(&of_text("test", config)).unwrap();
         let partner = |(host, up): &(&str, bool)| Partner {
             address: HostPort { host: (*host).into(), port: 1 },
             up: *up,
@@ -328,9 +331,10 @@ mod tests {
             down_since_s: 0,
             offset: 9,
         };
-        *f.engine.standing.write() =
-            Standing { partners: partners.iter().map(partner).collect(), ..Standing::default() };
-        f
+        let standing = Standing { partners: partners.iter().map(partner).collect(), ..Standing::default() };
+        let mut out = Vec::new();
+        describe_role(Role::of(&config), &standing, &mut Reply::new(&mut out, Protocol::Resp2));
+        String::from_utf8(out).unwrap().trim_end().replace("\r\n", " ")
     }
 
     #[test]
@@ -339,11 +343,12 @@ mod tests {
         let two = "active-replica yes\nmulti-master yes\nreplicaof a 1\nreplicaof b 1";
         let a = "*5 $14 active-replica $1 a :1 $9 connected :9";
         let b = "*5 $14 active-replica $1 b :1 $7 connect :9";
+        let slave = "*5 $5 slave $1 a :1 $9 connected :9";
         assert_eq!(Fixture::new().run("ROLE"), "*3 $6 master :0 *0");
-        assert_eq!(among(one, &[("a", true)]).run("ROLE"), a);
-        assert_eq!(among(two, &[("a", true), ("b", false)]).run("ROLE"), format!("*2 {a} {b}"));
-        assert_eq!(among("replicaof a 1", &[("a", true)]).run("ROLE"), "*5 $5 slave $1 a :1 $9 connected :9");
-        assert_eq!(among("peer a:1", &[("a", true)]).run("ROLE"), "*3 $6 master :0 *0");
+        assert_eq!(role_among(one, &[("a", true)]), a);
+        assert_eq!(role_among(two, &[("a", true), ("b", false)]), format!("*2 {a} {b}"));
+        assert_eq!(role_among("replicaof a 1", &[("a", true)]), slave);
+        assert_eq!(role_among("peer a:1", &[("a", true)]), "*3 $6 master :0 *0");
     }
 
     #[test]
