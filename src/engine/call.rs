@@ -78,6 +78,10 @@ impl Call<'_, '_> {
     /// Has `Engine::standing` tell of the partners as of now; not inside a transaction, where the mesh must not be locked.
     pub fn refresh_standing(&self) {
         if self.blocking == Blocking::Allowed {
+            // What is written counts, though it may not have left yet.
+            if self.engine.outbox.is_filled() {
+                self.engine.sequence_now();
+            }
             self.engine.refresh_standing(self.keys.now());
         }
     }

@@ -578,7 +578,7 @@ impl Engine {
     }
 
     /// Moves complete batches of this node from the outbox into its sequence.
-    pub(super) fn sequence(&self, mesh: &mut Mesh) {
+    fn sequence(&self, mesh: &mut Mesh) {
         let mut drained = Drained::default();
         let watermark = self.outbox.drain(&self.clock, &mut drained);
         mesh.sequence(drained.count, drained.bytes, watermark);

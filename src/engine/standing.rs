@@ -133,8 +133,7 @@ impl Engine {
         if configured.is_empty() && !self.is_replicating() {
             return self.judge_standing();
         }
-        let mut mesh = self.mesh.lock();
-        self.sequence(&mut mesh);
+        let mesh = self.mesh.lock();
         // What a replica holds and passes on was written by its primary: that is what its offsets count.
         let primary = configured.first().filter(|_| self.is_follower());
         let writer = primary.and_then(|address| member(&mesh, address)).map(|state| state.member.origin);
