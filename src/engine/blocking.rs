@@ -306,7 +306,8 @@ mod tests {
     use crate::clock::{NTP64, NodeId, Origin};
     use crate::command::TABLES;
     use crate::config::Config;
-    use crate::engine::{Flow, Now, Seeds};
+    use crate::engine::execution::Flow;
+    use crate::engine::{Now, Seeds};
     use crate::link::batch::Batch;
     use crate::link::outbox::Drained;
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
+use super::cell::Cell;
 use super::client::Client;
 use super::databases::Moved;
 use super::error::Error;
@@ -21,7 +22,7 @@ use super::notify::{Event, EventClass};
 use super::pubsub::Scope;
 use super::session::Watch;
 use super::stats::Stats;
-use super::{Cell, Engine, Now};
+use super::{Engine, Now};
 use crate::clock::{NTP64, Stamp};
 use crate::link::batch::{BatchWriter, Record};
 use crate::link::frame::{Cursor, Swaps};

@@ -1,7 +1,8 @@
 //! A server of one test, without sockets: commands in and replies out as text.
 
+use super::execution::Flow;
 use super::session::Session;
-use super::{Engine, Flow, Now, Seeds};
+use super::{Engine, Now, Seeds};
 use crate::clock::{NTP64, NodeId, Origin};
 use crate::command::TABLES;
 use crate::config::Config;

@@ -26,11 +26,12 @@ use super::shell::Shell;
 use super::stream::Stream;
 use super::ticker::farewell;
 use super::time::now;
+use crate::engine::Engine;
 use crate::engine::blocking::Waiter;
 use crate::engine::client::ClientFlags;
+use crate::engine::execution::Flow;
 use crate::engine::session::Session;
 use crate::engine::stats::Stats;
-use crate::engine::{Engine, Flow};
 use crate::resp::reply::Reply;
 use crate::resp::request::{Limits, Parser, Progress};
 

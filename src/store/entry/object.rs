@@ -90,7 +90,7 @@ pub(super) struct Object {
     pub(super) body: Body,
     /// When elements were removed. Boxed: rare at rest.
     pub(super) tombstones: Option<Box<HashMap<Element, Stamp, ahash::RandomState>>>,
-    /// The key is past its expiry and no longer counted; see [`Entry::bury`].
+    /// The key is past its expiry and no longer counted; see [`Entry::bury`](super::Entry::bury).
     pub(super) buried: bool,
 }
 
