@@ -137,7 +137,7 @@ pub enum Value<'a> {
     Hash(&'a Hash),
 }
 
-impl Value<'_> {
+impl<'a> Value<'a> {
     /// Its type.
     pub fn kind(&self) -> Kind {
         match self {
@@ -147,6 +147,41 @@ impl Value<'_> {
             Value::Zset(_) => Kind::Zset,
             Value::Hash(_) => Kind::Hash,
         }
+    }
+
+    /// The text, if it is a string.
+    #[inline]
+    pub fn as_string(self) -> Option<&'a [u8]> {
+        let Value::String(string) = self else { return None };
+        Some(string)
+    }
+
+    /// The list, if it is one.
+    #[inline]
+    pub fn as_list(self) -> Option<&'a List> {
+        let Value::List(list) = self else { return None };
+        Some(list)
+    }
+
+    /// The set, if it is one.
+    #[inline]
+    pub fn as_set(self) -> Option<&'a Set> {
+        let Value::Set(set) = self else { return None };
+        Some(set)
+    }
+
+    /// The sorted set, if it is one.
+    #[inline]
+    pub fn as_zset(self) -> Option<&'a Zset> {
+        let Value::Zset(zset) = self else { return None };
+        Some(zset)
+    }
+
+    /// The hash, if it is one.
+    #[inline]
+    pub fn as_hash(self) -> Option<&'a Hash> {
+        let Value::Hash(hash) = self else { return None };
+        Some(hash)
     }
 }
 
