@@ -25,6 +25,7 @@ pub mod error;
 pub mod execution;
 pub mod registry;
 pub mod keyspace;
+pub mod merging;
 pub mod notify;
 mod ownership;
 pub mod pubsub;
