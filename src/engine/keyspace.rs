@@ -31,7 +31,7 @@ use super::{Engine, Now};
 use crate::clock::{NTP64, Stamp};
 use crate::link::batch::{BatchWriter, Record};
 use crate::link::outbox::Slot;
-use crate::store::delta::{Amount, Change, Kind, Pos, Side};
+use crate::store::delta::{Added, Amount, Change, Kind, Pos, Side};
 use crate::store::entry::{Entry, Value};
 use crate::store::shard::KeyHash;
 
@@ -384,10 +384,7 @@ impl<'e> Keyspace<'e> {
     /// Merges a delta and appends it to the batch if it changed something.
     fn merge(&mut self, key: &[u8], hash: KeyHash, at: Option<Stamp>, change: &Change<'_>) -> bool {
         let own = self.stamp();
-        let stamp = match change {
-            Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
-            _ => at.unwrap_or(own),
-        };
+        let stamp = change.sum().map_or(at.unwrap_or(own), Added::stamp);
         let (space, used_at) = (self.space, (self.now.unix_ms / 1000) as u32);
         let cx = self.engine.shard_context();
         let is_new = || !self.replacing && !self.exists(key);

@@ -17,7 +17,7 @@ use crate::link::batch::{Batch, Record, Records, Register};
 use crate::link::codec::{self, Malformed};
 use crate::link::frame::Globals;
 use crate::link::vector::Vector;
-use crate::store::delta::Change;
+use crate::store::delta::{Added, Change};
 use crate::store::shard::KeyHash;
 
 impl Engine {
@@ -93,12 +93,7 @@ impl Engine {
                     {
                         continue;
                     }
-                    let stamp = match &change {
-                        Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
-                            added.stamp()
-                        }
-                        _ => stamp,
-                    };
+                    let stamp = change.sum().map_or(stamp, Added::stamp);
                     let existed = events.is_some() && keys.is_there(at.0, at.1);
                     if !keys.merge_remote(at.0, at.1, stamp, &change) {
                         continue;

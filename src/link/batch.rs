@@ -139,9 +139,7 @@ impl Record<'_> {
         match self {
             Record::Time(time) => *time,
             Record::Stamp(stamp) => stamp.time,
-            Record::Change(Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added)) => {
-                added.last
-            }
+            Record::Change(change) => change.sum().map_or(NTP64(0), |sum| sum.last),
             _ => NTP64(0),
         }
     }

@@ -272,6 +272,15 @@ pub enum Change<'a> {
 }
 
 impl<'a> Change<'a> {
+    /// What an origin has added, if this is it. Its stamp is that of its last amount, whoever tells it.
+    #[inline]
+    pub fn sum(&self) -> Option<&Added> {
+        match self {
+            Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => Some(added),
+            _ => None,
+        }
+    }
+
     /// Calls back with the stamps inside: of positions and sums.
     pub fn each_stamp(&self, each: &mut impl FnMut(Stamp)) {
         match self {

@@ -50,13 +50,9 @@ impl Keyspace<'_> {
         let Some((slot, batch, _)) = &mut self.batch else { return };
         if let Some(entry) = self.locks.cell(hash.range()).shard.get(space, key, hash) {
             entry.own_sums(own, |change| {
-                let stamp = match &change {
-                    Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
-                        added.stamp()
-                    }
-                    _ => return,
-                };
-                batch.change(space, key, stamp, &change, &mut slot.bytes);
+                if let Some(sum) = change.sum() {
+                    batch.change(space, key, sum.stamp(), &change, &mut slot.bytes);
+                }
             });
         }
     }
