@@ -403,7 +403,7 @@ fn list(c: &mut Call<'_, '_>, scope: Scope) -> Result<(), Error> {
     }
     let pattern = c.args.get(2);
     let mut names = c.engine.pubsub.names(scope);
-    names.retain(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name, false)));
+    names.retain(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name)));
     c.reply.array(names.len());
     names.iter().for_each(|name| c.reply.bulk(name));
     Ok(())

@@ -230,7 +230,7 @@ impl Engine {
     }
 
     fn serve_one<'e>(&'e self, keys: &mut Keyspace<'e>, waiter: &Waiter, key: &[u8]) {
-        let mut session = Session::new(waiter.client.clone(), true);
+        let mut session = Session::new(waiter.client.clone());
         (session.db, session.protocol) = (waiter.db, waiter.protocol);
         let args = waiter.args.args();
         keys.relock(|| self.lock_for(&session, waiter.command, args));
@@ -527,7 +527,7 @@ mod tests {
     fn execute_all(server: &mut Server, commands: &[&str]) -> String {
         let (engine, client) = (&server.engine, server.clients[0].1.client.clone());
         let mut keys = Keyspace::new(engine, Locks::all(engine), 0, NOW, 0);
-        let (mut session, mut out) = (Session::new(client, true), Vec::new());
+        let (mut session, mut out) = (Session::new(client), Vec::new());
         for command in commands {
             let args: OwnedArgs = command.split(' ').collect();
             let found = engine.find(&args.args()[0]).expect("the command exists");
@@ -572,7 +572,7 @@ mod tests {
             server.check("first", "BLMOVE l taken LEFT LEFT 0", "waits");
             let engine = &server.engine;
             let mut keys = Keyspace::new(engine, Locks::all(engine), 0, NOW, 0);
-            let (mut session, mut out) = (Session::new(server.clients[0].1.client.clone(), true), Vec::new());
+            let (mut session, mut out) = (Session::new(server.clients[0].1.client.clone()), Vec::new());
             let args: OwnedArgs = "RPUSH l v".split(' ').collect();
             let push = engine.find(b"rpush").expect("the command exists");
             engine.call(&mut session, push, args.args(), &mut keys, &mut out, Blocking::Denied);

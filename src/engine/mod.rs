@@ -265,7 +265,9 @@ impl Engine {
         let client = Arc::new(Client::new(id, addr, local_addr, now.unix_ms, self.limits.clone()));
         self.clients.insert(id, client.clone());
         Stats::add(&self.stats(thread).connections, 1);
-        Session::new(client, !self.requires_password())
+        let mut session = Session::new(client);
+        session.authenticated = !self.requires_password();
+        session
     }
 
     /// A number for a client or a link, never used twice.

@@ -37,6 +37,30 @@ pub struct Piece {
     pub to: Option<Cursor>,
 }
 
+/// A piece of a range as it arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// Of which range.
+    pub range: usize,
+    /// Where it begins.
+    pub from: Cursor,
+    /// Where the next piece begins; `None` at the end of the range.
+    pub to: Option<Cursor>,
+    /// It holds only keys that carry something collectable.
+    pub graves: bool,
+    /// See [`Piece::records`].
+    pub records: &'a [u8],
+}
+
+/// What both sides have seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Vectors<'a> {
+    /// This node.
+    pub own: &'a Vector,
+    /// The giver, before it read the first range.
+    pub theirs: &'a Vector,
+}
+
 impl Engine {
     /// The digest of every range that holds something.
     pub fn range_digests(&self) -> Vec<(u16, u64)> {
@@ -102,19 +126,19 @@ impl Engine {
         piece
     }
 
-    /// Merges a piece of a range; see the module's head. `own` and `theirs` are what this node and the giver have.
+    /// Merges a piece of a range; see the module's head.
     ///
     /// # Errors
     /// If the records are malformed; nothing is merged then.
     pub fn merge_range(
         &self,
-        range: usize,
-        (from, to): (Cursor, Option<Cursor>),
-        graves: bool,
-        records: &[u8],
-        (own, theirs): (&Vector, &Vector),
-        (now, thread): (Now, usize),
+        chunk: &Chunk<'_>,
+        vectors: Vectors<'_>,
+        now: Now,
+        thread: usize,
     ) -> Result<(), Malformed> {
+        let Chunk { range, from, to, graves, records } = *chunk;
+        let Vectors { own, theirs } = vectors;
         let mut changes: Vec<(u32, &[u8], Stamp, Change<'_>)> = Vec::new();
         if let Some((batch, _)) = Batch::split(records)? {
             let (mut at, mut stamp) = ((0, &[][..]), Stamp::NEVER);

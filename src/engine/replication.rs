@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use super::blocking::Unblock;
 use super::error::Error;
 use super::keyspace::Locks;
+use super::ranges::{Chunk, Vectors};
 use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, ntp_span_ms, unix_ms_from_ntp};
 use crate::config::{Config, HostPort};
@@ -307,8 +308,9 @@ impl Engine {
                 }
                 mesh.took(newest.unwrap_or(NTP64(0)));
                 let own = mesh.vector().clone();
-                self.merge_range(range.into(), (from, to), graves, tail, (&own, &theirs), (now, thread))
-                    .map_err(frame::FrameError::from)?;
+                let chunk = Chunk { range: range.into(), from, to, graves, records: tail };
+                let vectors = Vectors { own: &own, theirs: &theirs };
+                self.merge_range(&chunk, vectors, now, thread).map_err(frame::FrameError::from)?;
                 mesh.pulled(id, range, to, graves, tail.len());
             }
             Frame::Bye => {
@@ -573,9 +575,10 @@ mod tests {
         let range = here.engine.hash(b"l").range();
         let piece = there.engine.read_range(range, Cursor::default(), false);
         let own = here.engine.mesh.lock().vector().clone();
-        let places = (Cursor::default(), piece.to);
-        let vectors = (&own, &Vector::default());
-        here.engine.merge_range(range, places, false, &piece.records, vectors, (NOW, 0)).unwrap();
+        let (from, to) = (Cursor::default(), piece.to);
+        let chunk = Chunk { range, from, to, graves: false, records: &piece.records };
+        let vectors = Vectors { own: &own, theirs: &Vector::default() };
+        here.engine.merge_range(&chunk, vectors, NOW, 0).unwrap();
         here.check("EXISTS l", ":0");
     }
 

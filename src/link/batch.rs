@@ -123,9 +123,9 @@ impl BatchWriter {
     }
 }
 
-/// [`Record::Change`] by reference: the variants before it only hold its number in the codec's form.
+/// [`Record::Change`] by reference.
 #[derive(Serialize)]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the variants before it only hold its number in the codec's form")]
 enum ChangeRecord<'a> {
     Time,
     Stamp,
