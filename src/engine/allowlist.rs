@@ -115,17 +115,19 @@ impl Engine {
         }
         if covers(blocks, ip) {
             Admission::Full
-        } else if self.topology.read().is_member_address(ip) || self.is_configured_partner(ip) {
+        } else if self.is_partner(ip) {
             Admission::LinkOnly
         } else {
             Admission::Refused
         }
     }
 
-    /// Whether a partner is configured by this address. Names are the link layer's to look up.
-    fn is_configured_partner(&self, ip: IpAddr) -> bool {
+    /// Whether an address is a member's or a configured partner's. Names are the link layer's to look up.
+    fn is_partner(&self, ip: IpAddr) -> bool {
+        // Let go of before the configuration is asked: CLUSTER locks that one first.
+        let is_member = self.topology.read().is_member_address(ip);
         let is_it = |host: &str| host.parse::<IpAddr>().is_ok_and(|partner| partner.to_canonical() == ip);
-        self.config.read().equals().any(|partner| is_it(&partner.host))
+        is_member || self.config.read().equals().any(|partner| is_it(&partner.host))
     }
 
     /// Decides about a new connection, once it is among [`Self::clients`]: a change of the list before that has not

@@ -175,9 +175,9 @@ pub struct Engine {
     waits_begun: AtomicU64,
     /// Subscriptions.
     pub pubsub: pubsub::Registry,
-    /// The members, and who owns the slots in the eyes of cluster clients.
+    /// The members, and who owns the slots in the eyes of cluster clients. Locked after the configuration where both are.
     pub topology: RwLock<Topology>,
-    /// Addresses clients may come from. Locked after slots, before nothing but the configuration.
+    /// Addresses clients may come from. Locked after slots, before nothing but the topology and the configuration.
     pub allowlist: RwLock<Allowlist>,
     /// The node among its peers.
     pub mesh: Mutex<Mesh>,
