@@ -1,6 +1,6 @@
 //! Configuration in the grammar of redis.conf and keydb.conf.
 //!
-//! Owns: the table of directives ([`DIRECTIVES`]), reading files and the command line ([`lines`]), the
+//! Owns: the table of directives ([`DIRECTIVES`]), reading files and the command line (`lines`), the
 //! typed [`Config`], and what CONFIG GET, SET and REWRITE answer. Does not own: acting on a change, the
 //! reply's framing, writing the file. Nothing else of the crate is used here, and only
 //! [`follow_includes`] and [`of_file`] touch the file system.

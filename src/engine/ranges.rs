@@ -1,7 +1,7 @@
 //! Ranges as state: what resync reads on one node and merges on the other.
 //!
-//! A range is read piece by piece, a few keys under its lock at a time, while writes go on. A piece is a batch
-//! of registers with their stamps, for all keys from one place in hash order up to another.
+//! A range is read piece by piece while writes go on; a piece as a rule takes one look through the range, under its
+//! lock. It is a batch of registers with their stamps, for all keys from one place in hash order up to another.
 //!
 //! Merging a piece needs no tombstones, because both sides know what the other has seen:
 //! - a register that came, is covered by this node's vector and is not held here was deleted here: ignored;

@@ -1,8 +1,12 @@
 //! Replication: the engine's side of the links.
 //!
 //! The [`Mesh`] decides who gets what; here batches are sequenced out of the outbox, and frames are taken apart: their
-//! batches go to [`merging`](super::merging), their ranges to [`ranges`](super::ranges). Driven by the shell, or by the simulator, through five calls: [`Engine::link_open`],
-//! [`Engine::link_receive`], [`Engine::link_poll`], [`Engine::link_closed`] and [`Engine::link_tick`].
+//! batches go to [`merging`](super::merging), their ranges to [`ranges`](super::ranges). Driven by the shell, or by the
+//! simulator, through five calls: [`Engine::link_open`], [`Engine::link_receive`], [`Engine::link_poll`],
+//! [`Engine::link_closed`] and [`Engine::link_tick`].
+//!
+//! A node that is to follow a primary drops what it holds, and begins a new life, once the primary has accepted it:
+//! until then it may still be told otherwise.
 //!
 //! Locks: the mesh is locked first, then slots and ranges; no command holds a slot or a range when it asks for
 //! the mesh, which is why those that ask are kept out of MULTI.

@@ -1,3 +1,5 @@
+//! The mesh told what happens, by hand: what it answers, whom it dials, and what it waits for.
+
 use super::*;
 use crate::link::backlog::Segment;
 use crate::link::vector::Progress;
