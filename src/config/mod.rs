@@ -417,13 +417,6 @@ impl Config {
         self.adopt(values)
     }
 
-    /// The partners by our own directive from now on.
-    pub fn set_peer(&mut self, partners: Vec<HostPort>) -> Vec<&'static str> {
-        let mut values = self.values.clone();
-        *values.at_mut("peer") = Value::Partners(partners);
-        self.adopt(values)
-    }
-
     /// Whether writes depend on who is linked: `min-replicas-to-write` and `min-replicas-max-lag`.
     pub fn wants_replicas(&self) -> bool {
         self.min_replicas_to_write > 0 && self.min_replicas_max_lag_s > 0

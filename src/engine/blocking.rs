@@ -307,8 +307,8 @@ mod tests {
     use crate::command::TABLES;
     use crate::config::Config;
     use crate::engine::execution::Flow;
+    use crate::engine::testing::merge_batches;
     use crate::engine::{Now, Seeds};
-    use crate::link::batch::Batch;
     use crate::link::outbox::Drained;
 
     /// A server with as many clients as are named.
@@ -396,11 +396,7 @@ mod tests {
         fn tell(&self, peer: &Server) -> u64 {
             let mut drained = Drained::default();
             self.engine.outbox.drain(&self.engine.clock, &mut drained);
-            let mut rest = &drained.bytes[..];
-            while let Some((batch, behind)) = Batch::split(rest).unwrap() {
-                peer.engine.merge_batch(self.engine.clock.origin(), &batch, NOW, 0).unwrap();
-                rest = behind;
-            }
+            merge_batches(&peer.engine, self.engine.clock.origin(), &drained.bytes, NOW);
             drained.count
         }
 

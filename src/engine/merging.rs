@@ -13,7 +13,7 @@ use super::pubsub::Scope;
 use super::stats::Stats;
 use super::{Engine, Now, allowlist};
 use crate::clock::{NodeId, Origin, Stamp};
-use crate::link::batch::{Batch, Record, Records, Register};
+use crate::link::batch::{Record, Records, Register};
 use crate::link::codec::{self, Malformed};
 use crate::link::frame::Globals;
 use crate::link::vector::Vector;
@@ -21,22 +21,11 @@ use crate::store::delta::{Added, Change};
 use crate::store::shard::KeyHash;
 
 impl Engine {
-    /// Applies one batch of a peer: visible on this node in one step.
+    /// Applies one batch of a peer: visible on this node in one step. `own` is what this node had before.
     ///
     /// # Errors
     /// If it is malformed; nothing is merged then.
     pub fn merge_batch(
-        &self,
-        origin: Origin,
-        batch: &Batch<'_>,
-        now: Now,
-        thread: usize,
-    ) -> Result<(), Malformed> {
-        self.merge_records(origin, batch.read()?, &Vector::default(), now, thread)
-    }
-
-    /// `own` is what this node had before.
-    pub(super) fn merge_records(
         &self,
         origin: Origin,
         batch: Records<'_>,

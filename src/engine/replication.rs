@@ -390,7 +390,7 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(records.newest);
-                self.merge_records(origin, records, mesh.vector(), now, thread).map_err(malformed)?;
+                self.merge_batch(origin, records, mesh.vector(), now, thread).map_err(malformed)?;
             }
             rest = behind;
             number += 1;

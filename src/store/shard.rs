@@ -384,11 +384,6 @@ impl Shard {
         }
     }
 
-    /// When the next key may expire, in Unix milliseconds.
-    pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.expiring.peek().map(|Reverse((at_ms, _, _))| *at_ms)
-    }
-
     /// Forgets what no outstanding write can contest any more; visits at most `budget` graves. Calls back with keys whose
     /// expiry has killed them for good: see [`Entry::settled_death`].
     pub fn collect(
