@@ -167,33 +167,27 @@ fn hello(c: &mut Call<'_, '_>) -> Result<(), Error> {
         Some(Some(_)) => return Err(Error::new("NOPROTO unsupported protocol version")),
         Some(None) => return Err(Error::new("ERR Protocol version is not an integer or out of range")),
     };
-    let (mut credentials, mut name) = (None, None);
+    // Each option holds once it is read, whatever comes behind it.
     let mut at = 2;
     while at < args.len() {
         let left = args.len() - at - 1;
         if is(&args[at], "auth") && left >= 2 {
-            credentials = Some((&args[at + 1], &args[at + 2]));
+            authenticate(c, &args[at + 1], &args[at + 2])?;
             at += 3;
         } else if is(&args[at], "setname") && left >= 1 {
-            name = Some(&args[at + 1]);
+            set_name(c.session, &args[at + 1])?;
             at += 2;
         } else {
             let option = String::from_utf8_lossy(&args[at]);
             return Err(format!("ERR Syntax error in HELLO option '{option}'").into());
         }
     }
-    if let Some((user, password)) = credentials {
-        authenticate(c, user, password)?;
-    }
     if !c.session.authenticated && c.engine.requires_password() {
         return Err(Error::new(
-            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
-             <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
-             the same time",
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> \
+             <pass> option can be used to authenticate the client and select the RESP protocol version at the same \
+             time",
         ));
-    }
-    if let Some(name) = name {
-        set_name(c.session, name)?;
     }
     set_protocol(c.session, protocol);
     c.reply.set_protocol(protocol);

@@ -33,7 +33,7 @@ use dialing::Dial;
 use recall::Recall;
 
 pub use progress::Verdict;
-pub use pulling::Pull;
+pub use pulling::{Moved, Pull};
 
 /// Number of a link on this node; never used twice.
 pub type LinkId = u64;
@@ -120,10 +120,10 @@ pub enum Event {
     Leaving(NodeId),
     /// A pull has begun, with so many ranges.
     PullStarted(NodeId, usize),
-    /// So many ranges of so many are here.
-    PullProgress(NodeId, usize, usize),
+    /// How far a pull is.
+    PullProgress(NodeId, Moved),
     /// A pull is complete.
-    PullDone(NodeId),
+    PullDone(NodeId, Moved),
     /// A node's stamps are ahead of this node's clock by so many milliseconds: its changes are held.
     Skewed(NodeId, u64),
     /// A node's changes are no longer held.

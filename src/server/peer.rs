@@ -27,7 +27,7 @@ use super::time::now;
 use crate::engine::Engine;
 use crate::engine::replication::Received;
 use crate::link::frame::{self, VERSION};
-use crate::link::mesh::{Address, Fault, LinkId};
+use crate::link::mesh::{Address, Fault, LinkId, Moved};
 use crate::resp::reply::{Protocol, Reply};
 
 /// How often timers are looked at.
@@ -76,13 +76,16 @@ fn report(engine: &Engine) {
             Event::PullStarted(node, ranges) => {
                 tracing::info!("Resync from node {node} started: {ranges} ranges differ");
             }
-            Event::PullProgress(node, done, total) => {
-                tracing::info!(
-                    "Resync from node {node}: {}% ({done} of {total} ranges)",
-                    done * 100 / total.max(1)
-                );
+            Event::PullProgress(node, moved) => tracing::info!(
+                "Resync from node {node}: {}% ({} of {} ranges, {})",
+                moved.done * 100 / moved.total.max(1),
+                moved.done,
+                moved.total,
+                rate(moved)
+            ),
+            Event::PullDone(node, moved) => {
+                tracing::info!("Resync from node {node} is complete: {}", rate(moved));
             }
-            Event::PullDone(node) => tracing::info!("Resync from node {node} is complete"),
             Event::Skewed(node, ms) => tracing::warn!(
                 "Clock skew: node {node} is {ms} ms ahead; its changes are held until the clocks agree within \
                  max-clock-drift. Check time synchronisation on both hosts"
@@ -92,6 +95,13 @@ fn report(engine: &Engine) {
             }
         }
     }
+}
+
+/// What a pull has brought, and how fast.
+fn rate(moved: Moved) -> String {
+    let mb = moved.bytes as f64 / 1e6;
+    let seconds = now().unix_ms.saturating_sub(moved.started_at_ms).max(1) as f64 / 1e3;
+    format!("{mb:.1} MB in {seconds:.1} s, {:.1} MB/s", mb / seconds)
 }
 
 async fn dial(shell: Arc<Shell>, address: Address, thread: usize) {

@@ -123,7 +123,7 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     {
         tracing::warn!("Failed to write PID file {}: {error}", path.display());
     }
-    tracing::info!("Running mode=standalone, port={port}.");
+    tracing::info!("Running mode={}, port={port}.", shell.engine.mode());
     tracing::warn!("Server initialized");
     let mut receivers = receivers.into_iter();
     let first = receivers.next().expect("there is at least one thread");

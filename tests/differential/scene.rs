@@ -196,6 +196,31 @@ fn monitor_tells_the_same() {
 }
 
 #[test]
+fn who_has_not_authenticated() {
+    let scenes = [
+        "HELLO 3",
+        "HELLO 2 SETNAME a | HELLO 2 AUTH default pw | CLIENT GETNAME",
+        "HELLO 3 AUTH default pw FOO | GET k",
+        "HELLO 3 AUTH default bad | GET k | AUTH pw | RESET | GET k",
+        "MULTI | CLIENT ID | NOSUCH | EXEC | QUIT",
+    ];
+    compare("auth", scenes, |server, scene| {
+        let mut client = server.client();
+        if client.run("PING") == "PONG" {
+            client.ok(&["CONFIG", "SET", "requirepass", "pw"]);
+        }
+        let mut stranger = Client::to(server.port());
+        let replies: Vec<Value> = scene.split(" | ").map(|command| stranger.cmd(&words(command))).collect();
+        // HELLO's map tells who the server is.
+        replies
+            .iter()
+            .filter(|reply| !matches!(reply, Value::Map(_) | Value::Array(_)))
+            .map(Value::to_string)
+            .collect()
+    });
+}
+
+#[test]
 fn what_browsers_are_made_to_send_ends_the_connection() {
     compare("http", ["POST / HTTP/1.1", "Host: 127.0.0.1"], |server, scene| {
         let mut client = server.client();

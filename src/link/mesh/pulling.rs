@@ -43,6 +43,25 @@ pub struct Pull {
     shown_percent: usize,
 }
 
+/// How much a pull has brought so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// Ranges that are here.
+    pub done: usize,
+    /// Ranges to be pulled.
+    pub total: usize,
+    /// Bytes received.
+    pub bytes: u64,
+    /// When it began.
+    pub started_at_ms: u64,
+}
+
+impl Pull {
+    fn moved(&self) -> Moved {
+        Moved { done: self.done, total: self.total, bytes: self.bytes, started_at_ms: self.started_at_ms }
+    }
+}
+
 impl Mesh {
     /// Whether this node is taking over ranges that differ, and may answer with old data.
     pub fn is_syncing(&self) -> bool {
@@ -189,7 +208,7 @@ impl Mesh {
         if percent >= pull.shown_percent + 10 {
             pull.shown_percent = percent;
             if let Some(node) = self.links.get(&id).and_then(Link::node) {
-                self.events.push(Event::PullProgress(node, pull.done, pull.total));
+                self.events.push(Event::PullProgress(node, pull.moved()));
             }
         }
         self.ask_for_more();
@@ -211,7 +230,7 @@ impl Mesh {
             if let Some(pull) = self.pull.take() {
                 self.vector.join(&pull.shadow);
                 let told = node.filter(|_| pull.bytes > 0);
-                self.events.extend(told.map(Event::PullDone));
+                self.events.extend(told.map(|node| Event::PullDone(node, pull.moved())));
             }
         }
     }
