@@ -8,10 +8,10 @@
 //! Waiters of a key are served in the order in which they began to wait, each from the key that got something
 //! though it may wait for others too, until the key is empty. What one is served may serve the next, as in a
 //! chain of BLMOVE. Serving may need other ranges than the push, so it locks anew; a command of another thread that
-//! comes in between lets go of its ranges again until the waiters have been served ([`Engine::lock_in_turn`]).
+//! comes in between lets go of its ranges again until the waiters have been served (`Engine::lock_in_turn`).
 //!
 //! # Who ends a wait
-//! A waiter's [`Standing`] is locked inside the ranges of its keys, never around them: whoever serves a waiter
+//! A waiter's `Standing` is locked inside the ranges of its keys, never around them: whoever serves a waiter
 //! has its ranges and holds the standing until the answer is in it; CLIENT UNBLOCK only needs the standing, and so
 //! may run inside a transaction. The client's own task takes the answer out, with [`Engine::end_wait`]; that ends the
 //! wait in every case, also when the connection broke or the time is up. So an item is never taken for a client

@@ -1,5 +1,5 @@
-//! Who owns the slots in the eyes of cluster clients: keeping the [`Topology`](super::cluster::Topology) in step with the links, and
-//! claiming ownership when it falls to this node.
+//! Who owns the slots in the eyes of cluster clients: keeping the [`Topology`](super::cluster::Topology) in step with
+//! the links, and claiming ownership when it falls to this node.
 //!
 //! The owner is a cluster-wide register, told in the first frame of every link, so a node that joins or returns knows it
 //! before it could claim. While nobody has ever claimed, the live node with the smallest id does: at once when

@@ -217,7 +217,7 @@ impl Engine {
         self.mesh.lock().heard(id, now.unix_ms);
     }
 
-    /// To be called at least every [`HEARTBEAT_MS`]: moves the clock and the stable time on, closes silent links.
+    /// To be called at least every `HEARTBEAT_MS`: moves the clock and the stable time on, closes silent links.
     pub fn link_tick(&self, now: Now) {
         if !self.is_replicating() {
             return;

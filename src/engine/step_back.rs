@@ -1,13 +1,13 @@
 //! A clock that was ahead is set right: giving back stamps that nobody has taken.
 //!
 //! Problem: while this node's clock was ahead, it stamped writes in the future; the partners hold them. When the
-//! clock is set right the hybrid clock would stay ahead, because stamps never step back, and everything written here would be held
-//! until the real time catches up, which may be an hour.
+//! clock is set right the hybrid clock would stay ahead, because stamps never step back, and everything written here
+//! would be held until the real time catches up, which may be an hour.
 //!
 //! The stamps that are too far ahead can be given back as long as nobody has merged one: the partners are asked
 //! (`link/mesh/recall.rs`). Then all writing is stopped for a moment, those stamps are replaced in the same
-//! order by the next free ones just above the limit, which is above anything anybody could have taken, and the links begin anew: partners pull the
-//! ranges that differ.
+//! order by the next free ones just above the limit, which is above anything anybody could have taken, and the links
+//! begin anew: partners pull the ranges that differ.
 //!
 //! Cost: a walk over the whole keyspace, once, with everything locked.
 

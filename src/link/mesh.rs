@@ -675,7 +675,7 @@ impl Mesh {
 
     // Sending.
 
-    /// Appends what a link has to say next: control frames, a heartbeat when due, and up to about [`BURST_BYTES`] of
+    /// Appends what a link has to say next: control frames, a heartbeat when due, and up to about `BURST_BYTES` of
     /// batches. Nothing means: wait to be woken.
     pub fn poll(&mut self, id: LinkId, now_ms: u64, out: &mut Vec<u8>) {
         let start = out.len();

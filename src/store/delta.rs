@@ -1,6 +1,6 @@
 //! Deltas: what a write does to one key, as data. The only way into a stored value.
 //!
-//! A delta is a [`Stamp`](crate::clock::Stamp) and a [`Change`]. Commands make them, peers send them, a range's
+//! A delta is a [`Stamp`] and a [`Change`]. Commands make them, peers send them, a range's
 //! state is a list of them. They borrow the bytes they carry, so that decoding a frame copies nothing.
 
 use std::cmp::Ordering;
