@@ -531,3 +531,23 @@ fn meldis_up_ends_when_a_node_does() {
     assert!(Client::connect(up.port).is_err());
     suite.add(1);
 }
+
+#[test]
+fn memory_goes_back_to_the_system_after_a_flush() {
+    let mut suite = Suite::new("shell memory");
+    let server = Server::start(&[]);
+    let mut client = Client::to(server.port());
+    let resident = |client: &mut Client| -> u64 {
+        let info = client.run("INFO memory").text();
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory_rss:")).unwrap();
+        line.parse().unwrap()
+    };
+    let value = "x".repeat(1000);
+    let keys: Vec<String> = (0..50_000).map(|n| format!("k{n}")).collect();
+    let commands: Vec<Vec<&str>> = keys.iter().map(|key| vec!["SET", key, &value]).collect();
+    client.pipeline(&commands);
+    until("the values are in memory", || resident(&mut client) > 50_000_000);
+    client.ok(&["FLUSHALL"]);
+    until("the memory is given back", || resident(&mut client) < 25_000_000);
+    suite.add(1);
+}

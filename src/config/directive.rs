@@ -232,7 +232,7 @@ pub static DIRECTIVES: &[Directive] = &[
     off("dynamic-hz", Flag, "yes", NO_HZ),
     off("active-expire-effort", int(1, 10), "1", "keys that expire lie in order of time and need no search"),
     off("activerehashing", Flag, "yes", "tables are not rehashed in the background"),
-    off("jemalloc-bg-thread", Flag, "yes", "the allocator's own setting stands"),
+    on("jemalloc-bg-thread", Flag, "yes"),
     off("disable-thp", Flag, "yes", "huge pages are left as the system has them").startup(),
     off("oom-score-adj", Enum(&["no", "yes", "relative", "absolute"]), "no", NO_OOM),
     off("oom-score-adj-values", Kind::OomScores, "0 200 800", NO_OOM),

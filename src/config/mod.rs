@@ -61,6 +61,8 @@ pub struct Config {
     pub pidfile: Option<PathBuf>,
     /// Least severity that is logged.
     pub loglevel: LogLevel,
+    /// Give memory that was freed back to the system in the background.
+    pub jemalloc_bg_thread: bool,
     /// Log file; none is standard output.
     pub logfile: Option<PathBuf>,
     /// Number of databases, at least 1.
@@ -465,6 +467,7 @@ impl Config {
             tcp_keepalive_s: v.number("tcp-keepalive") as u64,
             pidfile: v.path("pidfile"),
             loglevel: LogLevel::of(v.text("loglevel")),
+            jemalloc_bg_thread: v.flag("jemalloc-bg-thread"),
             logfile: v.path("logfile"),
             databases: v.number("databases") as usize,
             dir: PathBuf::from(v.text("dir")),

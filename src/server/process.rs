@@ -64,6 +64,14 @@ pub fn refresh(facts: &mut ProcessFacts) {
     }
 }
 
+/// Has the allocator give freed memory back to the system by a thread of its own, or only as it happens to be called.
+///
+/// # Errors
+/// If the allocator cannot.
+pub fn purge_in_background(wanted: bool) -> Result<(), tikv_jemalloc_ctl::Error> {
+    tikv_jemalloc_ctl::background_thread::write(wanted)
+}
+
 /// Descriptors kept for what is no client: listeners, files, links.
 const RESERVED_FILES: u64 = 32;
 

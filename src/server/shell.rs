@@ -140,6 +140,9 @@ impl Host for ShellHost {
         if changes("dir") {
             std::env::set_current_dir(&config.dir).map_err(|error| error.to_string())?;
         }
+        if changes("jemalloc-bg-thread") {
+            process::purge_in_background(config.jemalloc_bg_thread).map_err(|error| error.to_string())?;
+        }
         if changes("loglevel") {
             self.severity.set(config.loglevel);
         }

@@ -103,6 +103,9 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     }
     let (port, pidfile, unixsocket) = (config.port, config.pidfile.clone(), config.unixsocket.clone());
     let clients = u64::from(config.maxclients);
+    if let Err(error) = process::purge_in_background(config.jemalloc_bg_thread) {
+        tracing::warn!("Memory that was freed goes back to the system late: {error}");
+    }
     let seeds = Seeds([a, b, c, d]);
     let engine = Arc::new(Engine::new(identity.origin(), identity.floor(), threads, seeds, config, TABLES));
     let run_id: String = run_id.iter().map(|word| format!("{word:016x}")).collect();
