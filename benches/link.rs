@@ -9,6 +9,7 @@ use meldis::config::Config;
 use meldis::engine::{Engine, Now, Seeds};
 use meldis::link::batch::{Batch, BatchWriter};
 use meldis::link::frame::{self, Frame};
+use meldis::link::vector::Vector;
 use meldis::store::delta::Change;
 
 const BATCHES: u64 = 1000;
@@ -68,7 +69,9 @@ fn link(criterion: &mut Criterion) {
             |framed| {
                 let (_, mut rest) = frame::read(framed).expect("it was just written");
                 while let Some((batch, behind)) = Batch::split(rest).expect("it was just written") {
-                    engine.merge_batch(origin(2), &batch, now, 0).expect("it was just written");
+                    let records = batch.read().expect("it was just written");
+                    let own = Vector::default();
+                    engine.merge_batch(origin(2), records, &own, now, 0).expect("it was just written");
                     rest = behind;
                 }
             },

@@ -11,11 +11,13 @@
 //!                                                                                            │       │
 //!                                                         store::Shard::merge ◄──────────────┘       │ delta
 //!                                                                 ▲                                  ▼
-//!   peer bytes ──► server::peer ──► Engine::link_receive ──► merge_batch        link::outbox ─► link::mesh ─► peers
+//!   peer bytes ──► server::peer ──► Engine::link_receive ──► merging, ranges    link::outbox ─► link::mesh ─► peers
 //! ```
+//! Where the backlog of one node no longer holds what another lacks, ranges of the keyspace travel as state:
+//! `link::mesh` says which, `engine::ranges` reads and merges them.
 //!
 //! # Code map
-//! Arrows point one way: server → command → engine → link → store → clock; `resp` and `config` stand alone.
+//! Arrows point one way: server → command → engine → link → store → clock; `resp`, `config` and `faults` stand alone.
 //!
 //! | module | what it owns | what it does not know |
 //! |---|---|---|
@@ -27,6 +29,7 @@
 //! | [`server`] | sockets, threads, timers, signals, files; the only tokio | what commands do |
 //! | [`resp`] | requests, replies, numbers and patterns as text | anything else |
 //! | [`config`] | directives in redis.conf's grammar | anything else |
+//! | [`faults`] | bugs that tests plant, to see them found | anything else |
 //!
 //! # Invariants
 //! - `merge` is the only mutation of a stored value; a write of this node takes the same path as a peer's.

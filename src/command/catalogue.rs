@@ -330,7 +330,7 @@ fn list(c: &mut Call<'_, '_>) -> Result<(), Error> {
             by_id(c, |_, command| is_in_category(command, &category))
         }
         5 if is(&args[2], "filterby") && is(&args[3], "pattern") => {
-            by_id(c, |name, _| glob::matches(&args[4], name.as_bytes(), true))
+            by_id(c, |name, _| glob::matches_nocase(&args[4], name.as_bytes()))
         }
         _ => return Err(Error::SYNTAX),
     };

@@ -78,7 +78,7 @@ fn get(c: &mut Call<'_, '_>) -> Result<(), Error> {
         c.args.slice(2..).iter().map(|arg| String::from_utf8_lossy(arg).into()).collect();
     let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
     let rows =
-        c.engine.config.read().get(&patterns, |p, name| glob::matches(p.as_bytes(), name.as_bytes(), true));
+        c.engine.config.read().get(&patterns, |p, name| glob::matches_nocase(p.as_bytes(), name.as_bytes()));
     c.reply.map(rows.len());
     for (name, value) in rows {
         c.reply.bulk(name.as_bytes());

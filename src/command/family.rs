@@ -1,8 +1,7 @@
 //! What commands with subcommands share.
 
-use crate::engine::QUOTED_BYTES_MAX;
 use crate::engine::call::Call;
-use crate::engine::error::Error;
+use crate::engine::error::{Error, QUOTED_BYTES_MAX};
 use crate::resp::args::Args;
 
 /// The function of a command that only has subcommands: its arity keeps it from being reached.

@@ -143,7 +143,7 @@ fn keys(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 /// A lone star also matches the empty name.
 fn matches(pattern: &[u8], key: &[u8]) -> bool {
-    pattern == b"*" || glob::matches(pattern, key, false)
+    pattern == b"*" || glob::matches(pattern, key)
 }
 
 fn dbsize(c: &mut Call<'_, '_>) -> Result<(), Error> {

@@ -2,7 +2,8 @@
 //!
 //! # Digests
 //! `MELD DIGEST` is equal on two nodes exactly if they hold the same keys with the same stamps and expiries in the
-//! same databases (or by a chance of 2^-64). Ranges are taken one by one, so it is stable only while nobody writes.
+//! same databases (or by a chance of 2^-64). Keys past their expiry count until they are cleared, which a delta does.
+//! Ranges are taken one by one, so it is stable only while nobody writes.
 
 use std::ops::ControlFlow;
 

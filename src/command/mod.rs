@@ -1,8 +1,7 @@
 //! The commands: one file per family, each opening with its table.
 //!
 //! A command is an entry in a table and a function in the rhythm: read arguments, look at the key, decide,
-//! apply, notify, reply. Functions that several families share stand in [`parse`], [`scan`] and
-//! [`pick`].
+//! apply, notify, reply. Functions that several families share stand in [`parse`], [`family`], [`scan`] and [`pick`].
 
 pub mod parse;
 pub mod family;

@@ -403,7 +403,7 @@ fn list(c: &mut Call<'_, '_>, scope: Scope) -> Result<(), Error> {
     }
     let pattern = c.args.get(2);
     let mut names = c.engine.pubsub.names(scope);
-    names.retain(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name, false)));
+    names.retain(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name)));
     c.reply.array(names.len());
     names.iter().for_each(|name| c.reply.bulk(name));
     Ok(())
@@ -452,9 +452,8 @@ mod tests {
     use crate::command::TABLES;
     use crate::config::{Config, of_text};
     use crate::engine::session::Session;
-    use crate::engine::testing::Fixture;
+    use crate::engine::testing::{Fixture, merge_batches};
     use crate::engine::{Engine, Now, Seeds};
-    use crate::link::batch::Batch;
     use crate::link::outbox::Drained;
     use crate::resp::reply::Protocol;
 
@@ -537,11 +536,7 @@ mod tests {
             here.run(command);
             let mut drained = Drained::default();
             here.engine.outbox.drain(&here.engine.clock, &mut drained);
-            let mut rest = &drained.bytes[..];
-            while let Some((batch, behind)) = Batch::split(rest).unwrap() {
-                there.merge_batch(here.engine.clock.origin(), &batch, now, 0).unwrap();
-                rest = behind;
-            }
+            merge_batches(&there, here.engine.clock.origin(), &drained.bytes, now);
             assert_eq!(pushed(&listener), expected, "{command}");
         };
         check("PUBLISH news hi", "*3 $7 message $4 news $2 hi");

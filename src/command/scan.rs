@@ -67,7 +67,7 @@ impl<'a> Options<'a> {
 
     /// Whether MATCH lets a key or element pass.
     pub fn matches(&self, name: &[u8]) -> bool {
-        self.pattern.is_none_or(|pattern| glob::matches(pattern, name, false))
+        self.pattern.is_none_or(|pattern| glob::matches(pattern, name))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sorted sets: members, their scores and ranks. Ranges are in [`zset_range`](super::zset_range), pops in
 //! [`zset_pop`](super::zset_pop), and what combines several sets in [`zset_algebra`](super::zset_algebra).
 //!
-//! A small set ([`Limits`]) makes -0 a 0 when it takes it, as Redis's do, and ZSCAN shows its whole numbers in full.
+//! A small set (`Limits`) makes -0 a 0 when it takes it, as Redis's do, and ZSCAN shows its whole numbers in full.
 
 use smallvec::SmallVec;
 

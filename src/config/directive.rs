@@ -8,7 +8,7 @@
 //!
 //! Defaults are Redis 7.0.15's except where the entry says otherwise.
 
-use super::value::{Kind, Unit};
+use super::kind::{Kind, Unit};
 
 /// One directive.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! Configuration in the grammar of redis.conf and keydb.conf.
 //!
-//! Owns: the table of directives ([`DIRECTIVES`]), reading files and the command line ([`lines`]), the
+//! Owns: the table of directives ([`DIRECTIVES`]), reading files and the command line (`lines`), the
 //! typed [`Config`], and what CONFIG GET, SET and REWRITE answer. Does not own: acting on a change, the
 //! reply's framing, writing the file. Nothing else of the crate is used here, and only
 //! [`follow_includes`] and [`of_file`] touch the file system.
@@ -10,9 +10,11 @@
 //! and typed field cannot differ: write through [`Config::set`] and its siblings, never to a field.
 
 mod directive;
+mod kind;
 mod lines;
 mod rewrite;
 mod value;
+mod values;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,13 +23,15 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 pub use directive::{Change, DIRECTIVES, Directive, Effect, Shown, find};
+pub use kind::{Kind, Unit};
 pub use lines::{
     CommandLine, FILE_BYTES_MAX, INCLUDE_DEPTH_MAX, LINES_MAX, Line, follow_includes, of_command_line,
     of_file, of_text,
 };
-pub use value::{Events, HostPort, Kind, OutputLimit, OutputLimits, SavePoint, Unit, block, block_text};
+pub use value::{Events, HostPort, OutputLimit, OutputLimits, SavePoint, block, block_text};
 
 use value::Value;
+use values::Values;
 
 /// The configuration: effective directives as fields, all others behind CONFIG GET. Equality is that of all
 /// values. A field's unit ends its name; sizes are in bytes.
@@ -423,13 +427,6 @@ impl Config {
         self.adopt(values)
     }
 
-    /// The partners by our own directive from now on.
-    pub fn set_peer(&mut self, partners: Vec<HostPort>) -> Vec<&'static str> {
-        let mut values = self.values.clone();
-        *values.at_mut("peer") = Value::Partners(partners);
-        self.adopt(values)
-    }
-
     /// Whether writes depend on who is linked: `min-replicas-to-write` and `min-replicas-max-lag`.
     pub fn wants_replicas(&self) -> bool {
         self.min_replicas_to_write > 0 && self.min_replicas_max_lag_s > 0
@@ -552,97 +549,6 @@ fn check_together(values: &Values, given: &HashMap<&'static str, &Line>) -> Resu
         fail("peer", "peer and a replicaof without active-replica exclude each other")?;
     }
     Ok(())
-}
-
-/// One value per directive, in the table's order.
-#[derive(Clone, Debug, PartialEq)]
-struct Values(Vec<Value>);
-
-impl Values {
-    fn at(&self, name: &str) -> &Value {
-        &self.0[directive::index(name).expect("every field names a directive of the table")]
-    }
-
-    fn at_mut(&mut self, name: &str) -> &mut Value {
-        &mut self.0[directive::index(name).expect("every field names a directive of the table")]
-    }
-
-    fn flag(&self, name: &str) -> bool {
-        match self.at(name) {
-            Value::Flag(x) => *x,
-            other => unreachable!("{name} is no flag: {other:?}"),
-        }
-    }
-
-    fn number(&self, name: &str) -> i128 {
-        match self.at(name) {
-            Value::Number(x) => *x,
-            other => unreachable!("{name} is no number: {other:?}"),
-        }
-    }
-
-    fn text(&self, name: &str) -> &str {
-        match self.at(name) {
-            Value::Text(x) => x,
-            other => unreachable!("{name} is no text: {other:?}"),
-        }
-    }
-
-    fn words(&self, name: &str) -> &[String] {
-        match self.at(name) {
-            Value::Words(x) => x,
-            other => unreachable!("{name} is no words: {other:?}"),
-        }
-    }
-
-    fn lines(&self, name: &str) -> &[Vec<String>] {
-        match self.at(name) {
-            Value::Lines(x) => x,
-            other => unreachable!("{name} is no lines: {other:?}"),
-        }
-    }
-
-    fn limits(&self, name: &str) -> OutputLimits {
-        match self.at(name) {
-            Value::Limits(x) => *x,
-            other => unreachable!("{name} is no limits: {other:?}"),
-        }
-    }
-
-    fn events(&self, name: &str) -> Events {
-        match self.at(name) {
-            Value::Events(x) => *x,
-            other => unreachable!("{name} is no events: {other:?}"),
-        }
-    }
-
-    fn partners(&self, name: &str) -> Vec<HostPort> {
-        match self.at(name) {
-            Value::Partners(x) => x.clone(),
-            other => unreachable!("{name} is no partners: {other:?}"),
-        }
-    }
-
-    fn blocks(&self, name: &str) -> Vec<IpNet> {
-        match self.at(name) {
-            Value::Blocks(x) => x.clone(),
-            other => unreachable!("{name} is no blocks: {other:?}"),
-        }
-    }
-
-    /// None for an empty text.
-    fn some(&self, name: &str) -> Option<String> {
-        Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
-    }
-
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        self.some(name).map(PathBuf::from)
-    }
-
-    /// None for 0.
-    fn port(&self, name: &str) -> Option<u16> {
-        Some(self.number(name) as u16).filter(|port| *port != 0)
-    }
 }
 
 fn bind_addresses(words: &[String]) -> Vec<BindAddress> {

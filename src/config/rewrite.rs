@@ -9,7 +9,8 @@
 //! that did not change, and leaves blank lines where it removed some.
 
 use super::directive::{self, DIRECTIVES, Directive};
-use super::value::{Kind, Value};
+use super::kind::Kind;
+use super::value::Value;
 use super::{Line, Values, default_of, lines};
 
 /// The comment above what was appended.

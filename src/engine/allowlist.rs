@@ -4,7 +4,7 @@
 //! stands until the register is written for the first time. An empty list lets everyone in, but for what
 //! protected mode keeps out; a list that is not empty takes protected mode's place.
 //!
-//! Who is asked: [`Engine::admission`](super::Engine::admission), at accept before a byte is read, and for every connection
+//! Who is asked: [`Engine::admission`], at accept before a byte is read, and for every connection
 //! when the list changes. A Unix socket has no address and is always let in. A member whose address is off the list
 //! may still connect to become a link, and do nothing else: else a list could cut the cluster apart for good.
 //!
@@ -14,6 +14,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::Engine;
+use super::client::{Client, ClientFlags};
 use super::error::Error;
 use crate::clock::Stamp;
 use crate::config::{block, block_text};
@@ -94,6 +96,68 @@ impl Allowlist {
             *self = Allowlist { stamp, blocks };
         }
         Ok(later)
+    }
+}
+
+impl Engine {
+    /// What a connection from an address may do; `None` is a Unix socket.
+    pub fn admission(&self, ip: Option<IpAddr>) -> Admission {
+        self.admission_under(self.allowlist.read().blocks(), ip)
+    }
+
+    /// What it could do if these blocks were the allowlist.
+    pub(crate) fn admission_under(&self, blocks: &[IpNet], ip: Option<IpAddr>) -> Admission {
+        let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return Admission::Full };
+        if blocks.is_empty() {
+            let has_password = !self.password.read().is_empty();
+            let is_open = ip.is_loopback() || has_password || !self.config.read().protected_mode;
+            return if is_open { Admission::Full } else { Admission::Protected };
+        }
+        if covers(blocks, ip) {
+            Admission::Full
+        } else if self.is_partner(ip) {
+            Admission::LinkOnly
+        } else {
+            Admission::Refused
+        }
+    }
+
+    /// Whether an address is a member's or a configured partner's. Names are the link layer's to look up.
+    fn is_partner(&self, ip: IpAddr) -> bool {
+        // Let go of before the configuration is asked: CLUSTER locks that one first.
+        let is_member = self.topology.read().is_member_address(ip);
+        let is_it = |host: &str| host.parse::<IpAddr>().is_ok_and(|partner| partner.to_canonical() == ip);
+        is_member || self.config.read().equals().any(|partner| is_it(&partner.host))
+    }
+
+    /// Decides about a new connection, once it is among [`Self::clients`]: a change of the list before that has not
+    /// seen it, a change after that closes it. Returns whether it may stay.
+    pub fn admit_client(&self, client: &Client) -> bool {
+        match self.admission(client.ip()) {
+            Admission::Full => true,
+            Admission::LinkOnly => {
+                client.set(ClientFlags::LINK_ONLY);
+                true
+            }
+            Admission::Protected | Admission::Refused => false,
+        }
+    }
+
+    /// Has CONFIG GET show the list, and closes what fell off it.
+    pub(crate) fn enforce_allowlist(&self) {
+        {
+            let allowlist = self.allowlist.read();
+            self.config.write().set_allowlist(allowlist.blocks().to_vec());
+        }
+        for client in &self.clients {
+            let is_link = client.flags().contains(ClientFlags::LINK);
+            match self.admission(client.ip()) {
+                Admission::Full => client.unset(ClientFlags::LINK_ONLY),
+                Admission::LinkOnly if client.flags().contains(ClientFlags::LINK_ONLY) => {}
+                Admission::LinkOnly | Admission::Protected | Admission::Refused if is_link => {}
+                Admission::LinkOnly | Admission::Protected | Admission::Refused => client.kill(),
+            }
+        }
     }
 }
 

@@ -8,10 +8,10 @@
 //! Waiters of a key are served in the order in which they began to wait, each from the key that got something
 //! though it may wait for others too, until the key is empty. What one is served may serve the next, as in a
 //! chain of BLMOVE. Serving may need other ranges than the push, so it locks anew; a command of another thread that
-//! comes in between lets go of its ranges again until the waiters have been served ([`Engine::lock_in_turn`]).
+//! comes in between lets go of its ranges again until the waiters have been served (`Engine::lock_in_turn`).
 //!
 //! # Who ends a wait
-//! A waiter's [`Standing`] is locked inside the ranges of its keys, never around them: whoever serves a waiter
+//! A waiter's `Standing` is locked inside the ranges of its keys, never around them: whoever serves a waiter
 //! has its ranges and holds the standing until the answer is in it; CLIENT UNBLOCK only needs the standing, and so
 //! may run inside a transaction. The client's own task takes the answer out, with [`Engine::end_wait`]; that ends the
 //! wait in every case, also when the connection broke or the time is up. So an item is never taken for a client
@@ -233,7 +233,7 @@ impl Engine {
     }
 
     fn serve_one<'e>(&'e self, keys: &mut Keyspace<'e>, waiter: &Waiter, key: &[u8]) {
-        let mut session = Session::new(waiter.client.clone(), true);
+        let mut session = Session::new(waiter.client.clone());
         (session.db, session.protocol) = (waiter.db, waiter.protocol);
         let args = waiter.args.args();
         keys.relock(|| self.lock_for(&session, waiter.command, args));
@@ -324,8 +324,9 @@ mod tests {
     use crate::clock::{NTP64, NodeId, Origin};
     use crate::command::TABLES;
     use crate::config::Config;
-    use crate::engine::{Flow, Now, Seeds};
-    use crate::link::batch::Batch;
+    use crate::engine::execution::Flow;
+    use crate::engine::testing::merge_batches;
+    use crate::engine::{Now, Seeds};
     use crate::link::outbox::Drained;
 
     /// A server with as many clients as are named.
@@ -413,11 +414,7 @@ mod tests {
         fn tell(&self, peer: &Server) -> u64 {
             let mut drained = Drained::default();
             self.engine.outbox.drain(&self.engine.clock, &mut drained);
-            let mut rest = &drained.bytes[..];
-            while let Some((batch, behind)) = Batch::split(rest).unwrap() {
-                peer.engine.merge_batch(self.engine.clock.origin(), &batch, NOW, 0).unwrap();
-                rest = behind;
-            }
+            merge_batches(&peer.engine, self.engine.clock.origin(), &drained.bytes, NOW);
             drained.count
         }
 
@@ -544,7 +541,7 @@ mod tests {
     fn execute_all(server: &mut Server, commands: &[&str]) -> String {
         let (engine, client) = (&server.engine, server.clients[0].1.client.clone());
         let mut keys = Keyspace::new(engine, Locks::all(engine), 0, NOW, 0);
-        let (mut session, mut out) = (Session::new(client, true), Vec::new());
+        let (mut session, mut out) = (Session::new(client), Vec::new());
         for command in commands {
             let args: OwnedArgs = command.split(' ').collect();
             let found = engine.find(&args.args()[0]).expect("the command exists");
@@ -589,7 +586,7 @@ mod tests {
             server.check("first", "BLMOVE l taken LEFT LEFT 0", "waits");
             let engine = &server.engine;
             let mut keys = Keyspace::new(engine, Locks::all(engine), 0, NOW, 0);
-            let (mut session, mut out) = (Session::new(server.clients[0].1.client.clone(), true), Vec::new());
+            let (mut session, mut out) = (Session::new(server.clients[0].1.client.clone()), Vec::new());
             let args: OwnedArgs = "RPUSH l v".split(' ').collect();
             let push = engine.find(b"rpush").expect("the command exists");
             engine.call(&mut session, push, args.args(), &mut keys, &mut out, Blocking::Denied);

@@ -187,10 +187,26 @@ impl Topology {
     /// How it looks to a client that reached this node at `local_addr`.
     pub fn face(&self, config: &Config, local_addr: &str) -> Face {
         let (host, port) = own_address(config, local_addr);
-        let own = Node::new(self.own, host, port, true, self.own_syncing, true);
+        let own = Node {
+            node: self.own,
+            id: cluster_id(self.own),
+            host,
+            port,
+            alive: true,
+            syncing: self.own_syncing,
+            is_self: true,
+            role: Role::Replica(0),
+        };
         let others = self.members.iter();
-        let others = others.map(|(node, member)| {
-            Node::new(*node, member.host.clone(), member.port, member.alive, member.syncing, false)
+        let others = others.map(|(node, member)| Node {
+            node: *node,
+            id: cluster_id(*node),
+            host: member.host.clone(),
+            port: member.port,
+            alive: member.alive,
+            syncing: member.syncing,
+            is_self: false,
+            role: Role::Replica(0),
         });
         let mut nodes: Vec<Node> = others.chain([own]).collect();
         nodes.sort_by_key(|node| node.node);
@@ -267,12 +283,6 @@ pub struct Node {
     pub is_self: bool,
     /// What it is.
     pub role: Role,
-}
-
-impl Node {
-    fn new(node: NodeId, host: String, port: u16, alive: bool, syncing: bool, is_self: bool) -> Self {
-        Node { node, id: cluster_id(node), host, port, alive, syncing, is_self, role: Role::Replica(0) }
-    }
 }
 
 /// A node's id in CLUSTER replies: its ten hex digits, then zeros up to Redis's forty.

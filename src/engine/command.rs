@@ -121,7 +121,7 @@ pub struct KeySpec {
 
 /// The group a command is documented under.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are those of COMMAND DOCS")]
 pub enum Group {
     Generic,
     String,

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+/// Bytes of a client's words that an error repeats.
+pub const QUOTED_BYTES_MAX: usize = 128;
+
 /// The text of an error reply, without the leading `-`. Bytes, because it may quote what the client sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Cow<'static, [u8]>);

@@ -6,6 +6,9 @@
 //!
 //! Reference: <https://redis.io/docs/latest/develop/use/keyspace-notifications/>.
 
+use std::sync::atomic::Ordering;
+
+use super::Engine;
 pub use crate::config::Events as EventClass;
 use crate::store::delta::{Change, Side};
 
@@ -93,7 +96,7 @@ impl PeerEvents {
         self.events.push(Event { class, event, db, key: run.key.clone() });
     }
 
-    /// The events in order, to be handed to [`super::Engine::publish_events`] once nothing is locked.
+    /// The events in order, to be handed to [`Engine::publish_events`] once nothing is locked.
     pub fn finish(mut self) -> Vec<Event> {
         self.end_run();
         self.events
@@ -102,6 +105,40 @@ impl PeerEvents {
     fn end_run(&mut self) {
         if let Some(Run { db, key, existed: true, exists: false, .. }) = self.run.take() {
             self.events.push(Event { class: EventClass::GENERIC, event: "del", db, key });
+        }
+    }
+}
+
+impl Engine {
+    /// Whether events of a class are published.
+    pub fn notifies(&self, class: EventClass) -> bool {
+        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
+        set.intersects(EventClass::KEYSPACE | EventClass::KEYEVENT) && set.contains(class)
+    }
+
+    /// Whether any event is published: else a peer's batch needs no [`PeerEvents`].
+    pub fn notifies_anything(&self) -> bool {
+        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
+        set.intersects(EventClass::KEYSPACE | EventClass::KEYEVENT)
+    }
+
+    /// Changes which events are published.
+    pub fn set_notify(&self, classes: EventClass) {
+        self.notify.store(classes.bits().into(), Ordering::Relaxed);
+    }
+
+    /// Publishes keyspace events to the channels that `notify-keyspace-events` asks for. Nothing may be locked.
+    pub fn publish_events(&self, events: &[Event]) {
+        let set = EventClass::from_bits_truncate(self.notify.load(Ordering::Relaxed) as u16);
+        for Event { event, db, key, .. } in events.iter().filter(|event| set.contains(event.class)) {
+            if set.contains(EventClass::KEYSPACE) {
+                let mut channel = format!("__keyspace@{db}__:").into_bytes();
+                channel.extend_from_slice(key);
+                self.pubsub.publish(&channel, event.as_bytes());
+            }
+            if set.contains(EventClass::KEYEVENT) {
+                self.pubsub.publish(format!("__keyevent@{db}__:{event}").as_bytes(), key);
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Who owns the slots in the eyes of cluster clients: keeping the [`Topology`](super::cluster::Topology) in step with the links, and
-//! claiming ownership when it falls to this node.
+//! Who owns the slots in the eyes of cluster clients: keeping the [`Topology`](super::cluster::Topology) in step with
+//! the links, and claiming ownership when it falls to this node.
 //!
 //! The owner is a cluster-wide register, told in the first frame of every link, so a node that joins or returns knows it
 //! before it could claim. While nobody has ever claimed, the live node with the smallest id does: at once when
@@ -11,7 +11,7 @@ use super::keyspace::{Keyspace, Locks};
 use super::{Engine, Now};
 use crate::clock::NodeId;
 use crate::link::batch::{Record, Register};
-use crate::link::mesh::{LinkId, Mesh};
+use crate::link::mesh::Mesh;
 
 /// A linked node not heard of for so long cannot own.
 const SILENT_MS: u64 = 400;
@@ -89,10 +89,5 @@ impl Engine {
         mesh.say_bye();
         drop(mesh);
         self.wake_all_links();
-    }
-
-    /// Whether everything there is to say has been put on a link.
-    pub fn link_is_drained(&self, id: LinkId) -> bool {
-        !self.outbox.is_filled() && !self.mesh.lock().wants_to_send(id)
     }
 }

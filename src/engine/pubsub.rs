@@ -48,7 +48,7 @@ impl Registry {
     pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
         let mut receivers = self.send(&self.channels, channel, &[b"message", channel, message]);
         for (pattern, clients) in self.patterns.read().iter() {
-            if glob::matches(pattern, channel, false) {
+            if glob::matches(pattern, channel) {
                 receivers += self.push(clients, &[b"pmessage", pattern, channel, message]);
             }
         }
@@ -67,7 +67,7 @@ impl Registry {
             return direct;
         }
         let patterns = self.patterns.read();
-        let matching = patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel, false));
+        let matching = patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel));
         direct + matching.map(|(_, clients)| clients.len()).sum::<usize>()
     }
 
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn session(id: u64) -> Session {
-        Session::new(Arc::new(Client::new(id, String::new(), String::new(), 0, Arc::default())), true)
+        Session::new(Arc::new(Client::new(id, String::new(), String::new(), 0, Arc::default())))
     }
 
     fn received(session: &Session) -> String {

@@ -1,7 +1,7 @@
 //! Ranges as state: what resync reads on one node and merges on the other.
 //!
-//! A range is read piece by piece, a few keys under its lock at a time, while writes go on. A piece is a batch
-//! of registers with their stamps, for all keys from one place in hash order up to another.
+//! A range is read piece by piece while writes go on; a piece as a rule takes one look through the range, under its
+//! lock. It is a batch of registers with their stamps, for all keys from one place in hash order up to another.
 //!
 //! Merging a piece needs no tombstones, because both sides know what the other has seen:
 //! - a register that came, is covered by this node's vector and is not held here was deleted here: ignored;
@@ -35,6 +35,30 @@ pub struct Piece {
     pub records: Vec<u8>,
     /// Where the next piece begins; `None` at the end of the range.
     pub to: Option<Cursor>,
+}
+
+/// A piece of a range as it arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// Of which range.
+    pub range: usize,
+    /// Where it begins.
+    pub from: Cursor,
+    /// Where the next piece begins; `None` at the end of the range.
+    pub to: Option<Cursor>,
+    /// It holds only keys that carry something collectable.
+    pub graves: bool,
+    /// See [`Piece::records`].
+    pub records: &'a [u8],
+}
+
+/// What both sides have seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Vectors<'a> {
+    /// This node.
+    pub own: &'a Vector,
+    /// The giver, before it read the first range.
+    pub theirs: &'a Vector,
 }
 
 impl Engine {
@@ -102,19 +126,19 @@ impl Engine {
         piece
     }
 
-    /// Merges a piece of a range; see the module's head. `own` and `theirs` are what this node and the giver have.
+    /// Merges a piece of a range; see the module's head.
     ///
     /// # Errors
     /// If the records are malformed; nothing is merged then.
     pub fn merge_range(
         &self,
-        range: usize,
-        (from, to): (Cursor, Option<Cursor>),
-        graves: bool,
-        records: &[u8],
-        (own, theirs): (&Vector, &Vector),
-        (now, thread): (Now, usize),
+        chunk: &Chunk<'_>,
+        vectors: Vectors<'_>,
+        now: Now,
+        thread: usize,
     ) -> Result<(), Malformed> {
+        let Chunk { range, from, to, graves, records } = *chunk;
+        let Vectors { own, theirs } = vectors;
         let mut changes: Vec<(u32, &[u8], Stamp, Change<'_>)> = Vec::new();
         if let Some((batch, _)) = Batch::split(records)? {
             let (mut at, mut stamp) = ((0, &[][..]), Stamp::NEVER);

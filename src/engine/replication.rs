@@ -1,8 +1,12 @@
 //! Replication: the engine's side of the links.
 //!
-//! The [`Mesh`] decides who gets what; here batches are sequenced out of the outbox, frames are taken apart, segments merged,
-//! ranges read and merged. Driven by the shell, or by the simulator, through five calls: [`Engine::link_open`],
-//! [`Engine::link_receive`], [`Engine::link_poll`], [`Engine::link_closed`] and [`Engine::link_tick`].
+//! The [`Mesh`] decides who gets what; here batches are sequenced out of the outbox, and frames are taken apart: their
+//! batches go to [`merging`](super::merging), their ranges to [`ranges`](super::ranges). Driven by the shell, or by the
+//! simulator, through five calls: [`Engine::link_open`], [`Engine::link_receive`], [`Engine::link_poll`],
+//! [`Engine::link_closed`] and [`Engine::link_tick`].
+//!
+//! A node that is to follow a primary drops what it holds, and begins a new life, once the primary has accepted it:
+//! until then it may still be told otherwise.
 //!
 //! Locks: the mesh is locked first, then slots and ranges; no command holds a slot or a range when it asks for
 //! the mesh, which is why those that ask are kept out of MULTI.
@@ -11,26 +15,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
-use smallvec::SmallVec;
 
 use super::blocking::Unblock;
 use super::error::Error;
-use super::keyspace::{Keyspace, Locks};
-use super::notify::PeerEvents;
-use super::pubsub::Scope;
-use super::stats::Stats;
-use super::{Engine, Now, allowlist};
-use crate::clock::{NTP64, NodeId, Origin, Stamp, ntp_span_ms, unix_ms_from_ntp};
+use super::keyspace::Locks;
+use super::ranges::{Chunk, Vectors};
+use super::{Engine, Now};
+use crate::clock::{NTP64, Origin, ntp_span_ms, unix_ms_from_ntp};
 use crate::config::{Config, HostPort};
 use crate::link::backlog::Segment;
-use crate::link::batch::{Batch, Record, Records, Register};
+use crate::link::batch::Batch;
 use crate::link::codec::Malformed;
-use crate::link::frame::{self, Frame, Globals, Hello, Member};
+use crate::link::frame::{self, Frame, Hello, Member};
 use crate::link::mesh::{Address, Event, Fault, LinkId, Mesh, Timing, Verdict};
 use crate::link::outbox::Drained;
-use crate::link::vector::Vector;
-use crate::store::delta::Change;
-use crate::store::shard::KeyHash;
 
 /// Between signs of life on a link.
 const HEARTBEAT_MS: u64 = 100;
@@ -92,6 +90,16 @@ pub enum Received {
     Taken,
     /// The peer's stamps are ahead of this node's clock: offer the same frame again later.
     Held,
+}
+
+/// A segment as it came over a link.
+struct Arrived<'a> {
+    link: LinkId,
+    origin: Origin,
+    first: u64,
+    count: u64,
+    watermark: NTP64,
+    batches: &'a [u8],
 }
 
 impl Engine {
@@ -209,7 +217,7 @@ impl Engine {
         self.mesh.lock().heard(id, now.unix_ms);
     }
 
-    /// To be called at least every [`HEARTBEAT_MS`]: moves the clock and the stable time on, closes silent links.
+    /// To be called at least every `HEARTBEAT_MS`: moves the clock and the stable time on, closes silent links.
     pub fn link_tick(&self, now: Now) {
         if !self.is_replicating() {
             return;
@@ -250,8 +258,8 @@ impl Engine {
         match frame {
             Frame::Hello(hello) => self.receive_hello(&mut mesh, id, hello, now)?,
             Frame::Segment { origin, first, count, watermark } => {
-                let segment = Segment { first, count, watermark, batches: bytes::Bytes::new() };
-                let received = self.receive_segment(&mut mesh, id, origin, segment, tail, now, thread)?;
+                let arrived = Arrived { link: id, origin, first, count, watermark, batches: tail };
+                let received = self.receive_segment(&mut mesh, arrived, now, thread)?;
                 if received == Received::Taken {
                     mesh.taken(id, origin, first + count - 1);
                 }
@@ -304,8 +312,9 @@ impl Engine {
                 }
                 mesh.took(newest.unwrap_or(NTP64(0)));
                 let own = mesh.vector().clone();
-                self.merge_range(range.into(), (from, to), graves, tail, (&own, &theirs), (now, thread))
-                    .map_err(frame::FrameError::from)?;
+                let chunk = Chunk { range: range.into(), from, to, graves, records: tail };
+                let vectors = Vectors { own: &own, theirs: &theirs };
+                self.merge_range(&chunk, vectors, now, thread).map_err(frame::FrameError::from)?;
                 mesh.pulled(id, range, to, graves, tail.len());
             }
             Frame::Bye => {
@@ -338,21 +347,18 @@ impl Engine {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn receive_segment(
         &self,
         mesh: &mut Mesh,
-        id: LinkId,
-        origin: Origin,
-        segment: Segment,
-        batches: &[u8],
+        arrived: Arrived<'_>,
         now: Now,
         thread: usize,
     ) -> Result<Received, Fault> {
-        if segment.count == 0 || segment.first == 0 {
+        let Arrived { link, origin, first, count, watermark, batches } = arrived;
+        if count == 0 || first == 0 {
             return Err(Fault::Unexpected("an empty Segment"));
         }
-        let skip = match mesh.judge(origin, segment.first, segment.count)? {
+        let skip = match mesh.judge(origin, first, count)? {
             Verdict::Repeat => return Ok(Received::Taken),
             Verdict::Merge { skip } => skip,
         };
@@ -360,7 +366,7 @@ impl Engine {
         let limit = self.time_limit(now);
         let keeps = mesh.members().count() > 1;
         // What came before is not counted: it may be known only to a pull that has not ended.
-        let fresh = segment.first + skip;
+        let fresh = first + skip;
         let part = |number: u64, bytes: &[u8], watermark: NTP64| Segment {
             first: fresh,
             count: number - fresh,
@@ -368,7 +374,7 @@ impl Engine {
             batches: if keeps { bytes::Bytes::copy_from_slice(bytes) } else { bytes::Bytes::new() },
         };
         let (mut rest, mut skipped) = (batches, 0);
-        let mut number = segment.first;
+        let mut number = first;
         while let Some((batch, behind)) = Batch::split(rest).map_err(malformed)? {
             if number == fresh {
                 skipped = batches.len() - rest.len();
@@ -376,7 +382,7 @@ impl Engine {
             if number >= fresh {
                 let records = batch.read().map_err(malformed)?;
                 if records.newest > limit {
-                    self.is_ahead(mesh, id, Some(records.newest), now);
+                    self.is_ahead(mesh, link, Some(records.newest), now);
                     if number > fresh {
                         let taken = batches.len() - rest.len();
                         mesh.merged(origin, part(number, &batches[skipped..taken], NTP64(0)));
@@ -384,16 +390,16 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(records.newest);
-                self.merge_records(origin, records, mesh.vector(), now, thread).map_err(malformed)?;
+                self.merge_batch(origin, records, mesh.vector(), now, thread).map_err(malformed)?;
             }
             rest = behind;
             number += 1;
         }
-        if number != segment.first + segment.count {
+        if number != first + count {
             return Err(Fault::Unexpected("a Segment of another length than it says"));
         }
-        self.is_ahead(mesh, id, None, now);
-        let watermark = if segment.watermark <= limit { segment.watermark } else { NTP64(0) };
+        self.is_ahead(mesh, link, None, now);
+        let watermark = if watermark <= limit { watermark } else { NTP64(0) };
         mesh.merged(origin, part(number, &batches[skipped..], watermark));
         Ok(Received::Taken)
     }
@@ -409,172 +415,6 @@ impl Engine {
         let ahead = newest.filter(|time| *time > limit);
         mesh.set_skewed(id, ahead.map(|time| unix_ms_from_ntp(time).saturating_sub(now.unix_ms)));
         ahead.is_some()
-    }
-
-    /// Applies one batch of a peer: visible on this node in one step.
-    ///
-    /// # Errors
-    /// If it is malformed; nothing is merged then.
-    pub fn merge_batch(
-        &self,
-        origin: Origin,
-        batch: &Batch<'_>,
-        now: Now,
-        thread: usize,
-    ) -> Result<(), Malformed> {
-        self.merge_records(origin, batch.read()?, &Vector::default(), now, thread)
-    }
-
-    /// `own` is what this node had before.
-    fn merge_records(
-        &self,
-        origin: Origin,
-        batch: Records<'_>,
-        own: &Vector,
-        now: Now,
-        thread: usize,
-    ) -> Result<(), Malformed> {
-        let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
-        let (mut whole, mut foreign, mut unreadable) = (false, false, false);
-        for record in &batch.list {
-            match record {
-                Record::Key(space, key) => {
-                    foreign |= *space >= self.databases();
-                    ranges.push(KeyHash::range_of(key));
-                }
-                Record::Flush(space) => {
-                    foreign |= *space >= self.databases();
-                    whole = true;
-                }
-                Record::Swap(a, b) => {
-                    foreign |= *a.max(b) >= self.databases();
-                    whole = true;
-                }
-                Record::Register(register, value) => unreadable |= !is_readable(*register, value),
-                Record::Time(_) | Record::Stamp(_) | Record::Change(_) => {}
-                Record::Publish(..) | Record::ShardPublish(..) => {}
-            }
-        }
-        if foreign {
-            return Err(crate::link::codec::malformed(
-                "a database this node does not have: raise `databases`",
-            ));
-        }
-        if unreadable {
-            return Err(crate::link::codec::malformed("a register's value is none"));
-        }
-        let locks = if whole { Locks::all(self) } else { Locks::of(self, &mut ranges) };
-        // Before anyone can see the data: what is written after seeing it is stamped later.
-        self.clock.observe(batch.newest);
-        let mut keys = Keyspace::new(self, locks, 0, now, thread);
-        let (mut stamp, mut at) = (Stamp::new(batch.time, origin), (0, &[][..]));
-        let mut garbage = Vec::new();
-        let mut afterwards: SmallVec<[(Stamp, Record<'_>); 2]> = SmallVec::new();
-        let mut events = self.notifies_anything().then(PeerEvents::default);
-        for record in batch.list {
-            match record {
-                Record::Time(time) => stamp = Stamp::new(time, origin),
-                Record::Stamp(other) => stamp = other,
-                Record::Key(space, key) => at = (space, key),
-                Record::Change(change) => {
-                    // The author of an LSET may not have seen that the item was removed, which its tombstone told, if it is
-                    // not collected yet. An item that was here and is not is not placed again.
-                    if let Change::ItemValue(pos, _) = &change
-                        && own.covers(pos.stamp())
-                        && !keys.holds(at.0, at.1, &change)
-                    {
-                        continue;
-                    }
-                    let stamp = match &change {
-                        Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
-                            added.stamp()
-                        }
-                        _ => stamp,
-                    };
-                    let existed = events.is_some() && keys.is_there(at.0, at.1);
-                    if !keys.merge_remote(at.0, at.1, stamp, &change) {
-                        continue;
-                    }
-                    Stats::add(&self.stats(thread).merged, 1);
-                    if let (Some(events), Some(db)) = (&mut events, self.db_of(at.0)) {
-                        events.changed(db, at.1, &change, existed, keys.is_there(at.0, at.1));
-                    }
-                }
-                Record::Flush(space) => garbage.extend(keys.flush_remote(space, stamp)),
-                Record::Swap(a, b) => keys.merge_swap(stamp, a, b),
-                Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {
-                    afterwards.push((stamp, record));
-                }
-            }
-        }
-        self.conclude(keys, thread);
-        drop(garbage);
-        self.publish_events(&events.map(PeerEvents::finish).unwrap_or_default());
-        for (stamp, record) in afterwards {
-            match record {
-                Record::Register(register, value) => self.merge_register(register, stamp, value),
-                Record::Publish(channel, message) => {
-                    self.deliver(Scope::Channel, channel, message);
-                }
-                Record::ShardPublish(channel, message) => {
-                    self.deliver(Scope::Shard, channel, message);
-                }
-                _ => unreachable!("only these were put aside"),
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes over a register's value and acts on it, if it is the latest and can be read. Nothing may be locked but
-    /// this thread's slot.
-    pub(crate) fn merge_register(&self, register: Register, stamp: Stamp, value: &[u8]) {
-        match register {
-            Register::Allowlist => {
-                if self.allowlist.write().merge(stamp, value) == Ok(true) {
-                    self.registers.merge(register, stamp, value);
-                    self.enforce_allowlist();
-                }
-            }
-            Register::Owner => {
-                if let Some(owner) = owner_of(value)
-                    && self.registers.merge(register, stamp, value)
-                {
-                    self.topology.write().set_owner(owner);
-                }
-            }
-        }
-    }
-
-    /// What a pulling peer needs besides ranges.
-    fn globals(&self) -> Globals {
-        let cell = self.cell(0).lock();
-        let flushes = (0..cell.shard.spaces())
-            .map(|space| (space, cell.shard.flushed_at(space)))
-            .filter(|(_, stamp)| *stamp != Stamp::NEVER)
-            .collect();
-        drop(cell);
-        Globals { flushes, swaps: self.databases.swaps(), registers: self.registers.all() }
-    }
-
-    fn merge_globals(&self, globals: &Globals, now: Now, thread: usize) {
-        for (register, stamp, value) in &globals.registers {
-            self.clock.observe(stamp.time);
-            self.merge_register(*register, *stamp, value);
-        }
-        if let Some(newest) = globals.swaps.stamps().max() {
-            self.clock.observe(newest.time);
-            let mut keys = Keyspace::new(self, Locks::all(self), 0, now, thread);
-            keys.merge_swaps(&globals.swaps);
-            self.conclude(keys, thread);
-        }
-        let flushes = globals.flushes.iter().filter(|(space, _)| *space < self.databases());
-        for (space, stamp) in flushes {
-            self.clock.observe(stamp.time);
-            let mut keys = Keyspace::new(self, Locks::all(self), 0, now, thread);
-            let garbage = keys.flush_remote(*space, *stamp);
-            self.conclude(keys, thread);
-            drop(garbage);
-        }
     }
 
     /// Moves complete batches of this node from the outbox into its sequence.
@@ -648,19 +488,6 @@ impl Engine {
     }
 }
 
-/// Whether a register's value makes sense.
-fn is_readable(register: Register, value: &[u8]) -> bool {
-    match register {
-        Register::Allowlist => allowlist::of_bytes(value).is_some(),
-        Register::Owner => owner_of(value).is_some(),
-    }
-}
-
-/// The node a value of [`Register::Owner`] names: its id as text.
-fn owner_of(value: &[u8]) -> Option<NodeId> {
-    NodeId::parse(std::str::from_utf8(value).ok()?)
-}
-
 /// The newest time in a piece of a range.
 fn newest_time(records: &[u8]) -> Result<Option<NTP64>, Malformed> {
     match Batch::split(records)? {
@@ -672,8 +499,10 @@ fn newest_time(records: &[u8]) -> Result<Option<NTP64>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::NodeId;
     use crate::engine::testing::Fixture;
     use crate::link::frame::{Cursor, VERSION};
+    use crate::link::vector::Vector;
 
     const NOW: Now = Now { unix_ms: 1_700_000_000_000, ntp: NTP64(1_700_000_000 << 32) };
 
@@ -727,48 +556,6 @@ mod tests {
         assert_eq!(greet(&here, 6, "primary", VERSION, primary), Ok(()));
     }
 
-    /// STR-4, and what is like it for the other types.
-    #[test]
-    fn of_two_writes_at_the_same_time_the_node_decides_alike_on_both() {
-        let (mut a, mut b) = (Fixture::replicating(), Fixture::numbered(2));
-        b.engine.start_replicating();
-        a.run("HSET h g 0 i 0");
-        a.run("RPUSH l x");
-        b.merge(&a, &a.written());
-        for (on_a, on_b) in [
-            ("SET k a", "SET k b"),
-            ("HSET h f a", "HSET h f b"),
-            ("ZADD z 1 m", "ZADD z 2 m"),
-            ("HDEL h g", "HSET h g b"),
-            ("HSET h i a", "HDEL h i"),
-            ("LSET l 0 a", "LSET l 0 b"),
-            ("RPUSH l a", "RPUSH l b"),
-            ("INCR n", "INCR n"),
-            ("SET type a", "HSET type f b"),
-            ("SET gone a", "SET gone b"),
-            ("DEL gone", "DEL gone"),
-            ("PEXPIRE k 5000", "PEXPIRE k 9000"),
-        ] {
-            a.run(on_a);
-            b.run(on_b);
-            assert_eq!(a.engine.clock.last(), b.engine.clock.last(), "{on_a} and {on_b} are stamped alike");
-        }
-        let (of_a, of_b) = (a.written(), b.written());
-        a.merge(&b, &of_b);
-        b.merge(&a, &of_a);
-        for node in [&mut a, &mut b] {
-            node.check("GET k", "$1 b");
-            node.check("PTTL k", ":9000");
-            node.check("HMGET h f g i", "*3 $1 b $1 b $-1");
-            node.check("ZSCORE z m", "$1 2");
-            node.check("LRANGE l 0 -1", "*3 $1 b $1 a $1 b");
-            node.check("GET n", "$1 2");
-            node.check("TYPE type", "+hash");
-            node.check("EXISTS gone", ":0");
-        }
-        assert_eq!(a.run("MELD DIGEST"), b.run("MELD DIGEST"));
-    }
-
     /// Takes a batch of a peer over a link that is up.
     fn receive(here: &Fixture, id: LinkId, origin: Origin, first: u64, batch: &[u8]) {
         let watermark = Batch::split(batch).unwrap().unwrap().0.newest().unwrap();
@@ -804,9 +591,10 @@ mod tests {
         let range = here.engine.hash(b"l").range();
         let piece = there.engine.read_range(range, Cursor::default(), false);
         let own = here.engine.mesh.lock().vector().clone();
-        let places = (Cursor::default(), piece.to);
-        let vectors = (&own, &Vector::default());
-        here.engine.merge_range(range, places, false, &piece.records, vectors, (NOW, 0)).unwrap();
+        let (from, to) = (Cursor::default(), piece.to);
+        let chunk = Chunk { range, from, to, graves: false, records: &piece.records };
+        let vectors = Vectors { own: &own, theirs: &Vector::default() };
+        here.engine.merge_range(&chunk, vectors, NOW, 0).unwrap();
         here.check("EXISTS l", ":0");
     }
 

@@ -82,13 +82,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// A fresh connection.
-    pub fn new(client: Arc<Client>, authenticated: bool) -> Self {
+    /// A fresh connection, which has not authenticated.
+    pub fn new(client: Arc<Client>) -> Self {
         Session {
             client,
             db: 0,
             protocol: Protocol::Resp2,
-            authenticated,
+            authenticated: false,
             transaction: None,
             watched: Vec::new(),
             subscriptions: Default::default(),

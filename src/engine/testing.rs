@@ -1,10 +1,13 @@
 //! A server of one test, without sockets: commands in and replies out as text.
 
+use super::execution::Flow;
 use super::session::Session;
-use super::{Engine, Flow, Now, Seeds};
+use super::{Engine, Now, Seeds};
 use crate::clock::{NTP64, NodeId, Origin};
 use crate::command::TABLES;
 use crate::config::Config;
+use crate::link::batch::Batch;
+use crate::link::vector::Vector;
 use crate::resp::args::OwnedArgs;
 use crate::resp::reply::Protocol;
 
@@ -78,12 +81,8 @@ impl Fixture {
     }
 
     /// Merges what a partner has written.
-    pub(crate) fn merge(&self, from: &Fixture, mut written: &[u8]) {
-        while let Some((batch, rest)) = crate::link::batch::Batch::split(written).expect("whole batches") {
-            let origin = from.engine.clock.origin();
-            self.engine.merge_batch(origin, &batch, now(self.now_ms), 0).expect("well-formed records");
-            written = rest;
-        }
+    pub(crate) fn merge(&self, from: &Fixture, written: &[u8]) {
+        merge_batches(&self.engine, from.engine.clock.origin(), written, now(self.now_ms));
     }
 
     /// Does upkeep until there is nothing left to do.
@@ -105,4 +104,13 @@ impl Fixture {
 
 fn now(unix_ms: u64) -> Now {
     Now::from_unix_ns(u128::from(unix_ms) * 1_000_000)
+}
+
+/// Merges batches of a partner.
+pub(crate) fn merge_batches(engine: &Engine, origin: Origin, mut written: &[u8], now: Now) {
+    while let Some((batch, rest)) = Batch::split(written).expect("whole batches") {
+        let records = batch.read().expect("well-formed records");
+        engine.merge_batch(origin, records, &Vector::default(), now, 0).expect("of databases there are");
+        written = rest;
+    }
 }

@@ -6,10 +6,11 @@
 
 use std::sync::atomic::Ordering;
 
+use super::cell::Cell;
 use super::keyspace::{Keyspace, Locks};
 use super::notify::{Event, EventClass};
 use super::stats::Stats;
-use super::{Cell, Engine, Now};
+use super::{Engine, Now};
 use crate::clock::{NodeId, Origin};
 use crate::store::shard::RANGES;
 

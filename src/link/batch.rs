@@ -123,9 +123,9 @@ impl BatchWriter {
     }
 }
 
-/// [`Record::Change`] by reference: the variants before it only hold its number in the codec's form.
+/// [`Record::Change`] by reference.
 #[derive(Serialize)]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the variants before it only hold its number in the codec's form")]
 enum ChangeRecord<'a> {
     Time,
     Stamp,
@@ -139,9 +139,7 @@ impl Record<'_> {
         match self {
             Record::Time(time) => *time,
             Record::Stamp(stamp) => stamp.time,
-            Record::Change(Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added)) => {
-                added.last
-            }
+            Record::Change(change) => change.sum().map_or(NTP64(0), |sum| sum.last),
             _ => NTP64(0),
         }
     }

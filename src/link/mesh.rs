@@ -356,6 +356,9 @@ impl Mesh {
 
     /// Bytes came over a link, whether they make a frame or not.
     pub fn heard(&mut self, id: LinkId, now_ms: u64) {
+        // A thread may read the clock just before it is set, and come here after another has ticked: then the tick's counts.
+        let is_of_tick = self.ticked_at_ms == 0 || now_ms.abs_diff(self.ticked_at_ms) <= STEP_MS_MIN;
+        let now_ms = if is_of_tick { now_ms } else { self.ticked_at_ms };
         if let Some(link) = self.links.get_mut(&id) {
             link.heard_at_ms = now_ms;
             if let Some(node) = link.node()
@@ -675,7 +678,7 @@ impl Mesh {
 
     // Sending.
 
-    /// Appends what a link has to say next: control frames, a heartbeat when due, and up to about [`BURST_BYTES`] of
+    /// Appends what a link has to say next: control frames, a heartbeat when due, and up to about `BURST_BYTES` of
     /// batches. Nothing means: wait to be woken.
     pub fn poll(&mut self, id: LinkId, now_ms: u64, out: &mut Vec<u8>) {
         let start = out.len();

@@ -2,7 +2,7 @@
 //!
 //! The task alternates between reading and running: read what is there, run every complete request, write all
 //! replies at once. It reads no further while replies wait for a slow reader, so a client holds at most one read buffer, one
-//! command's reply beyond [`FLUSH_BYTES`] and its mailbox.
+//! command's reply beyond `FLUSH_BYTES` and its mailbox.
 //!
 //! Cost per read buffer: one read, one write, one lock of the mailbox, one look at the clock; per command a second look,
 //! for the slow log and INFO commandstats. Values are copied into the read buffer, the store and the write buffer, once
@@ -26,11 +26,12 @@ use super::shell::Shell;
 use super::stream::Stream;
 use super::ticker::farewell;
 use super::time::now;
+use crate::engine::Engine;
 use crate::engine::blocking::Waiter;
 use crate::engine::client::ClientFlags;
+use crate::engine::execution::Flow;
 use crate::engine::session::Session;
 use crate::engine::stats::Stats;
-use crate::engine::{Engine, Flow};
 use crate::resp::reply::Reply;
 use crate::resp::request::{Limits, Parser, Progress};
 

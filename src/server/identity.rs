@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! id 0123456789            the node, 40 random bits
-//! incarnation 3            which life of it: one more at every start
+//! incarnation 3            which life of it: one more at every start, and where a primary is to be followed
 //! clock 7561234567890123456    no stamp above this NTP time has been issued
 //! ```
 //!

@@ -2,11 +2,11 @@
 //!
 //! A link lives on one thread. Its task writes what [`Engine::link_poll`] gives it, hands whole frames to
 //! [`Engine::link_receive`], and sleeps until the socket, the outbox or the next heartbeat wakes it. It holds at most
-//! one burst of output and one incoming frame.
+//! one burst of output and one incoming frame. While ranges move it rests as long as it worked, for the clients' sake.
 //!
 //! A reply never overtakes its write: before a connection acknowledges, [`LinkSockets::send`] gives what was written to
-//! the kernel, on the thread that wrote; a client that waited for a key, on the client's own. So a node that is killed has sent all that it has acknowledged, unless a link
-//! was down or its peer too slow to take it: nobody waits for that.
+//! the kernel, on the thread that wrote; a client that waited for a key, on the client's own. So a node that is killed
+//! has sent all that it has acknowledged, unless a link was down or its peer too slow to take it: nobody waits for that.
 
 use std::future::poll_fn;
 use std::io;

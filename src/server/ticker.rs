@@ -1,4 +1,5 @@
-//! What happens ten times a second and once a second: clocks ahead, numbers for INFO, idle and slow clients.
+//! What happens by itself. Ten times a second: the clock's ceiling is renewed, the node's standing is taken down, and
+//! the engine's upkeep is done. Once a second: numbers for INFO, idle and slow clients.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

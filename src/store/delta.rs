@@ -1,6 +1,6 @@
 //! Deltas: what a write does to one key, as data. The only way into a stored value.
 //!
-//! A delta is a [`Stamp`](crate::clock::Stamp) and a [`Change`]. Commands make them, peers send them, a range's
+//! A delta is a [`Stamp`] and a [`Change`]. Commands make them, peers send them, a range's
 //! state is a list of them. They borrow the bytes they carry, so that decoding a frame copies nothing.
 
 use std::cmp::Ordering;
@@ -272,6 +272,15 @@ pub enum Change<'a> {
 }
 
 impl<'a> Change<'a> {
+    /// What an origin has added, if this is it. Its stamp is that of its last amount, whoever tells it.
+    #[inline]
+    pub fn sum(&self) -> Option<&Added> {
+        match self {
+            Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => Some(added),
+            _ => None,
+        }
+    }
+
     /// Calls back with the stamps inside: of positions and sums.
     pub fn each_stamp(&self, each: &mut impl FnMut(Stamp)) {
         match self {

@@ -2,7 +2,8 @@
 //!
 //! Sums make the digest independent of order and cheap to update as writes happen: subtract the old term, add
 //! the new one. A stamp stands for the bytes written under it, because no two writes share one.
-//! Tombstones and other registers that are invisible have no term: nodes collect them at different times.
+//! Tombstones and other registers that are invisible have no term: nodes collect them at different times. A key past its
+//! expiry keeps its terms until it is cleared: what a node's clock says about it is no difference.
 
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -1,8 +1,8 @@
 //! A range of the keyspace: the unit of locking, of digests and of resync.
 //!
 //! The unkeyed hash of a key says which of [`RANGES`] ranges it lies in, alike on every node. Inside, each
-//! keyspace (what SELECT chooses among) has a table, found by a keyed hash so that crafted keys cannot collide. All counts and the
-//! digest are kept in step by comparing an entry's [`Weight`] before and after each change.
+//! keyspace (what SELECT chooses among) has a table, found by a keyed hash so that crafted keys cannot collide. All
+//! counts and the digest are kept in step by comparing an entry's [`Weight`] before and after each change.
 //!
 //! # Expiry
 //! A heap holds (time, key hash) of each expiry ever set; entries whose expiry has since changed are skipped
@@ -382,11 +382,6 @@ impl Shard {
             }
             weights.into_iter().for_each(|(before, after)| space.reweigh(before, after));
         }
-    }
-
-    /// When the next key may expire, in Unix milliseconds.
-    pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.expiring.peek().map(|Reverse((at_ms, _, _))| *at_ms)
     }
 
     /// Forgets what no outstanding write can contest any more; visits at most `budget` graves. Calls back with keys whose

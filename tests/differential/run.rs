@@ -1,8 +1,8 @@
 //! Plays episodes on both servers side by side.
 //!
-//! Commands that answer with one frame go out in pipelines of [`BATCH_COMMANDS`] or a few more (units stay together), to both servers at once; all replies
-//! of a batch are read before any is compared, so that nothing of a failed episode runs into the next. Each batch ends
-//! with DEBUG DIGEST on the second connection.
+//! Commands that answer with one frame go out in pipelines of [`BATCH_COMMANDS`] or a few more (units stay together), to
+//! both servers at once; all replies of a batch are read before any is compared, so that nothing of a failed episode
+//! runs into the next. Each batch ends with DEBUG DIGEST on the second connection.
 
 use std::fmt;
 use std::io;

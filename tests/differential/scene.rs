@@ -98,7 +98,7 @@ fn time_us(client: &mut Client) -> i64 {
 }
 
 #[test]
-fn events() {
+fn the_same_commands_cause_the_same_events() {
     compare("events", EVENTS.iter().copied(), |server, scene| {
         let mut client = fresh(server);
         let commands = match scene.strip_prefix("dead ") {
@@ -129,7 +129,7 @@ fn events() {
 }
 
 #[test]
-fn waits() {
+fn who_waits_is_served_or_ended_alike() {
     let scenes: Vec<String> = WAITS.iter().map(|(wait, meanwhile)| format!("{wait} | {meanwhile}")).collect();
     compare("waits", scenes.iter().map(String::as_str), |server, scene| {
         let mut client = fresh(server);
@@ -158,7 +158,7 @@ fn waits() {
 }
 
 #[test]
-fn counters() {
+fn the_same_is_counted_and_logged() {
     compare("counters", [COUNTED], |server, scene| {
         let mut client = fresh(server);
         client.ok(&["CONFIG", "RESETSTAT"]);
@@ -179,7 +179,7 @@ fn counters() {
 }
 
 #[test]
-fn monitor() {
+fn monitor_tells_the_same() {
     compare(
         "monitor",
         [
@@ -307,7 +307,7 @@ fn what_browsers_are_made_to_send_ends_the_connection() {
 }
 
 #[test]
-fn command_info_and_list() {
+fn command_info_and_list_agree() {
     let commands = "COMMAND INFO nosuch | COMMAND LIST FILTERBY PATTERN hget* | COMMAND INFO publish spublish | \
         COMMAND GETKEYSANDFLAGS bitfield k set u8 0 1 | CLIENT UNBLOCK 1 TIMEOUT x | SLOWLOG GET 1 2 | \
         CLIENT PAUSE 1 WRITE x | REPLICAOF no one x";

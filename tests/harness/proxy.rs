@@ -442,25 +442,27 @@ impl Pump {
                 lane.flips += 1;
                 // A piece written in part is not flipped again: the bit is in the chunk now.
             }
+            // Counted before it is written: an answer to it must not come before it counts.
+            self.count(piece as i64);
             let written = match self.to.write(&chunk[at..at + piece]) {
                 Ok(length) => length,
                 Err(error) if is_timeout(error.kind()) => 0,
                 Err(_) => return self.die(),
             };
             at += written;
-            self.count(written as u64);
+            self.count(written as i64 - piece as i64);
             if let Some(rate) = faults.bytes_per_second {
                 std::thread::sleep(Duration::from_secs_f64(written as f64 / rate as f64));
             }
         }
     }
 
-    fn count(&self, written: u64) {
+    fn count(&self, bytes: i64) {
         let mut state = self.state.lock().expect("state");
         let lane = state.lane(self.direction);
-        lane.bytes += written;
+        lane.bytes = lane.bytes.saturating_add_signed(bytes);
         if let Some(after) = &mut lane.faults.flip_after {
-            *after = after.saturating_sub(written);
+            *after = after.saturating_add_signed(-bytes);
         }
     }
 }

@@ -70,16 +70,6 @@ impl Server {
         server
     }
 
-    /// For starts that should be refused: the log, when the process ends by itself before it answers.
-    ///
-    /// # Errors
-    /// Why there is no server, with the tail of its log.
-    pub fn try_start(args: &[&str]) -> Result<Server, String> {
-        let mut server = Server::prepare(Program::subject(), Port::free(), args);
-        server.launch()?;
-        Ok(server)
-    }
-
     /// A place to run in, nothing running yet. [`Server::launch`] starts it.
     pub fn prepare(program: Program, port: Port, args: &[&str]) -> Server {
         let folder = TempDir::new();
@@ -195,16 +185,6 @@ impl Server {
             client.try_cmd(&["AUTH", &self.args[at + 1]])?;
         }
         Ok(client)
-    }
-
-    /// Changes the directives of the next start.
-    pub fn set_args(&mut self, args: &[&str]) {
-        self.args = args.iter().map(|&arg| arg.to_owned()).collect();
-    }
-
-    /// Adds directives for the next start.
-    pub fn add_args(&mut self, args: &[&str]) {
-        self.args.extend(args.iter().map(|&arg| arg.to_owned()));
     }
 
     /// Sets the environment of the next start, besides what the test itself runs in.

@@ -1,4 +1,4 @@
-//! What a node tells of its links, and what tests read from it.
+//! What tests read from a node to know how far it is: links, digests, log lines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -12,7 +12,7 @@ mod effects;
 mod load;
 mod model;
 #[path = "../harness/random.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the harness uses more of it")]
 mod random;
 mod storm;
 mod world;

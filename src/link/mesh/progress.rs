@@ -5,8 +5,9 @@
 //! of all members: nothing stamped at or below it is still under way to anyone, so tombstones up to it may go.
 //! A member not heard of for `absence_ms` is left out, and so is what it wrote but told nobody; until then a configured
 //! partner that was never met holds everything back. A floor counts only if it takes all members into account that this
-//! node knows of. Heard through others it counts only once this node has merged that member's own stream up to the moment it said so:
-//! otherwise a write stamped above a tombstone, but made before its author knew of the removal, could arrive behind it.
+//! node knows of. Heard through others it counts only once this node has merged that member's own stream up to the
+//! moment it said so: otherwise a write stamped above a tombstone, but made before its author knew of the removal, could
+//! arrive behind it.
 
 use super::{Fault, MemberState, Mesh, Recall};
 use crate::clock::{NTP64, Origin};

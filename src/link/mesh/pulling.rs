@@ -1,4 +1,9 @@
 //! Taking over ranges from a peer, and giving them.
+//!
+//! The taker sends its digests (`PullBegin`); the giver answers with its vector and what differs (`Differs`), and from
+//! then on sends what is new to it besides. The taker asks for piece after piece (`Pull`, `Chunk`), a few ahead, and
+//! adopts the giver's vector with the last. One pull at a time; a quiet link is compared in the same way, and mostly
+//! nothing differs.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -1,3 +1,5 @@
+//! The mesh told what happens, by hand: what it answers, whom it dials, and what it waits for.
+
 use super::*;
 use crate::link::backlog::Segment;
 use crate::link::vector::Progress;
@@ -200,4 +202,19 @@ fn what_a_pull_brought_without_its_batches_is_a_gap_for_others() {
     }
     assert!(frames.contains(&Frame::Gap), "{frames:?}");
     assert!(!mesh.wants_to_send(2));
+}
+
+#[test]
+fn who_was_heard_by_the_clock_before_it_was_set_is_not_silent() {
+    for (before, after) in [(10_000, 3_610_000), (3_610_000, 10_000)] {
+        let mut mesh = linked();
+        mesh.heard(2, before);
+        mesh.tick(before);
+        mesh.tick(after);
+        mesh.heard(2, before + 50);
+        mesh.tick(after + 100);
+        assert!(mesh.link(2).unwrap().fault.is_none(), "set from {before} to {after}");
+        (1..30).for_each(|n| mesh.tick(after + n * 100));
+        assert!(mesh.link(2).unwrap().fault.is_some(), "its silence is noticed after {after}");
+    }
 }

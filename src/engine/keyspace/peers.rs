@@ -1,0 +1,105 @@
+//! What peers do to keys: their deltas are merged, and resync asks what is held and drops what is gone.
+//!
+//! A peer's delta touches who watches or waits as a local write does. It is not written to the batch: this node's
+//! batches hold what this node did, and among that the sums that a peer's write has split.
+
+use super::Keyspace;
+use crate::clock::Stamp;
+use crate::link::frame::Cursor;
+use crate::store::delta::Change;
+use crate::store::digest;
+use crate::store::entry::Entry;
+
+impl Keyspace<'_> {
+    /// Merges one delta of a peer, whose effects on local clients are those of a local write.
+    pub(crate) fn merge_remote(&mut self, space: u32, key: &[u8], stamp: Stamp, change: &Change<'_>) -> bool {
+        let hash = self.engine.hash(key);
+        let cx = self.engine.shard_context();
+        let used_at = (self.now.unix_ms / 1000) as u32;
+        let cell = self.locks.cell_mut(hash.range());
+        let merged = match self.engine.twisted(&cell.shard, space, key, stamp, change, self.now) {
+            None => cell.shard.merge(space, key, hash, stamp, change, used_at, cx),
+            Some((stamp, change)) => cell.shard.merge(space, key, hash, stamp, &change, used_at, cx),
+        };
+        if merged.changed {
+            cell.touch_key(space, key);
+            if !cell.waiting.is_empty()
+                && let Some(db) = self.engine.db_of(space)
+                && cell.is_awaited(db, key, change)
+            {
+                self.ready(db, key);
+            }
+        }
+        if merged.reassert {
+            self.assert_own_sums(space, key);
+        }
+        merged.changed
+    }
+
+    /// Whether a key of a keyspace exists, for what a peer's change is called.
+    pub(crate) fn is_there(&self, space: u32, key: &[u8]) -> bool {
+        let hash = self.engine.hash(key);
+        let entry = self.locks.cell(hash.range()).shard.get(space, key, hash);
+        entry.is_some_and(|entry| entry.value_at(self.now.unix_ms).is_some())
+    }
+
+    /// Tells the peers this node's sums of a key anew, after one was split.
+    pub(super) fn assert_own_sums(&mut self, space: u32, key: &[u8]) {
+        let own = self.stamp().origin;
+        let hash = self.engine.hash(key);
+        let Some((slot, batch, _)) = &mut self.batch else { return };
+        if let Some(entry) = self.locks.cell(hash.range()).shard.get(space, key, hash) {
+            entry.own_sums(own, |change| {
+                if let Some(sum) = change.sum() {
+                    batch.change(space, key, sum.stamp(), &change, &mut slot.bytes);
+                }
+            });
+        }
+    }
+
+    /// Whether a register is held; see [`Entry::holds`].
+    pub(crate) fn holds(&self, space: u32, key: &[u8], change: &Change<'_>) -> bool {
+        let hash = self.engine.hash(key);
+        match self.locks.cell(hash.range()).shard.get(space, key, hash) {
+            Some(entry) => entry.holds(change),
+            None => Entry::blank(key).holds(change),
+        }
+    }
+
+    /// Drops the registers of keys between two places that `is_gone` names.
+    pub(crate) fn forget_absent(
+        &mut self,
+        range: usize,
+        from: Cursor,
+        to: Cursor,
+        is_gone: impl Fn(u32, &[u8], Stamp, &Change<'_>) -> bool,
+    ) {
+        let shard = &self.locks.cell(range).shard;
+        let mut gone: Vec<(u32, Vec<u8>)> = Vec::new();
+        for space in from.space..shard.spaces().min(to.space.saturating_add(1)) {
+            for entry in shard.entries(space) {
+                let at = Cursor { space, hash: digest::hash(entry.key()) };
+                let mut any = false;
+                if at >= from && at < to {
+                    entry.registers(|stamp, change| any |= is_gone(space, entry.key(), stamp, &change));
+                }
+                if any {
+                    gone.push((space, entry.key().to_vec()));
+                }
+            }
+        }
+        for (space, key) in gone {
+            let hash = self.engine.hash(&key);
+            let cell = self.locks.cell_mut(range);
+            cell.touch_key(space, &key);
+            cell.shard.update(space, &key, hash, |entry| {
+                let before = entry.clone();
+                before.registers(|stamp, change| {
+                    if is_gone(space, &key, stamp, &change) {
+                        entry.forget(&change);
+                    }
+                });
+            });
+        }
+    }
+}
