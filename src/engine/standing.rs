@@ -181,18 +181,26 @@ fn partner(mesh: &Mesh, address: HostPort, now: Now) -> Partner {
     let node = node_at(mesh, &address);
     let member = member(mesh, &address);
     let link = node.and_then(|node| mesh.link_to(node));
-    let pull = mesh.pull().filter(|pull| link.is_some_and(|(id, _)| id == pull.link));
+    // One without ranges only compares.
+    let pull = mesh.pull().filter(|pull| pull.total > 0 && link.is_some_and(|(id, _)| id == pull.link));
     let last_io_s = link.map_or(-1, |(_, link)| seconds(now, link.heard_at_ms) as i64);
-    Partner {
-        address,
-        up: link.is_some() && pull.is_none(),
-        last_io_s,
+    let sync = match (pull, link) {
         // Ranges are what is counted; their bytes are not known beforehand.
-        sync: pull.map(|pull| Sync {
+        (Some(pull), _) => Some(Sync {
             total_bytes: pull.bytes.saturating_mul(pull.total.max(1) as u64) / (pull.done.max(1) as u64),
             read_bytes: pull.bytes,
             last_io_s,
         }),
+        (None, Some((_, link))) if mesh.is_behind(link) => {
+            Some(Sync { total_bytes: 0, read_bytes: 0, last_io_s })
+        }
+        (None, _) => None,
+    };
+    Partner {
+        address,
+        up: link.is_some() && sync.is_none(),
+        last_io_s,
+        sync,
         down_since_s: member.filter(|_| link.is_none()).map_or(0, |state| seconds(now, state.seen_at_ms)),
         offset: member.map_or(0, |state| mesh.vector().of(state.member.origin).sequence),
     }

@@ -156,6 +156,8 @@ pub struct Link {
     pub peer: Option<Member>,
     /// What the peer said it has.
     pub vector: Vector,
+    /// What it had when the link began.
+    had: Vector,
     /// Nodes the peer is linked with.
     linked: BTreeSet<NodeId>,
     /// The peer is pulling ranges from somebody.
@@ -332,6 +334,7 @@ impl Mesh {
                 seen_host,
                 peer: None,
                 vector: Vector::default(),
+                had: Vector::default(),
                 linked: BTreeSet::new(),
                 syncing: false,
                 leaving: false,
@@ -454,6 +457,7 @@ impl Mesh {
         }
         let Some(link) = self.links.get_mut(&id) else { return Err(Fault::Closed) };
         link.peer = Some(peer.clone());
+        link.had.clone_from(&hello.vector);
         link.vector = hello.vector;
         link.heard_at_ms = now_ms;
         if let Some(address) = link.dialed.clone() {

@@ -9,7 +9,7 @@
 //! moment it said so: otherwise a write stamped above a tombstone, but made before its author knew of the removal, could
 //! arrive behind it.
 
-use super::{Fault, MemberState, Mesh, Recall};
+use super::{Fault, Link, MemberState, Mesh, Recall};
 use crate::clock::{NTP64, Origin};
 use crate::faults::Faults;
 use crate::link::backlog::Segment;
@@ -100,6 +100,12 @@ impl Mesh {
                 self.backlog.push(origin, segment);
             }
         }
+    }
+
+    /// Whether this node lacks something that a peer had when their link began.
+    pub fn is_behind(&self, link: &Link) -> bool {
+        let lacks = |(origin, had): (Origin, Progress)| had.sequence > self.vector.of(origin).sequence;
+        link.had.iter().filter(|(origin, _)| *origin != self.own.origin).any(lacks)
     }
 
     /// How many other members have everything this node has written so far.

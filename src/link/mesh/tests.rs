@@ -76,6 +76,19 @@ fn nothing_is_stable_before_a_configured_partner_was_met_or_given_up() {
 }
 
 #[test]
+fn a_node_is_behind_until_it_has_what_a_peer_had_when_their_link_began() {
+    let mut mesh = linked();
+    mesh.open(4, None, "n4".into(), Vec::new(), 0);
+    mesh.hello(4, Hello { vector: vector(&[(4, 2, 2), (1, 9, 9)]), ..hello(4) }, 0).unwrap();
+    assert!(!mesh.is_behind(mesh.link(2).unwrap()));
+    assert!(mesh.is_behind(mesh.link(4).unwrap()));
+    take(&mut mesh, 4, member(4).origin, 1, 1);
+    assert!(mesh.is_behind(mesh.link(4).unwrap()));
+    take(&mut mesh, 4, member(4).origin, 2, 1);
+    assert!(!mesh.is_behind(mesh.link(4).unwrap()));
+}
+
+#[test]
 fn batches_passed_over_for_a_pull_are_asked_for_again_when_it_breaks_off() {
     let mut mesh = linked();
     let third = member(3).origin;
