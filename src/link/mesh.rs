@@ -653,7 +653,8 @@ impl Mesh {
     }
 
     /// Times here are those of the wall clock, which may be set while the node runs. Then they move with it: else
-    /// a clock set back stops heartbeats and dialing, and one set forward makes every link look silent.
+    /// a clock set back stops heartbeats and dialing, and one set forward makes every link look silent. Another thread may
+    /// still note a time it read before: so what recurs is due as far from its last time in either direction.
     fn follow_clock(&mut self, now_ms: u64) {
         let before_ms = std::mem::replace(&mut self.ticked_at_ms, now_ms);
         let is_set = now_ms < before_ms || now_ms > before_ms + STEP_MS_MIN;
@@ -691,7 +692,7 @@ impl Mesh {
             frame::write(&frame, &[], out);
         }
         let Some(peer) = link.peer.clone() else { return };
-        if link.heartbeat_at_ms + self.timing.heartbeat_ms <= now_ms {
+        if now_ms.abs_diff(link.heartbeat_at_ms) >= self.timing.heartbeat_ms {
             link.heartbeat_at_ms = now_ms;
             let heartbeat = self.own_heartbeat(now_ms);
             frame::write(&Frame::Heartbeat(heartbeat), &[], out);
@@ -736,7 +737,7 @@ impl Mesh {
             }
         }
         let Some(link) = self.links.get_mut(&id) else { return };
-        if gap && link.gap_told_ms.is_none_or(|told| told + GAP_REPEAT_MS <= now_ms) {
+        if gap && link.gap_told_ms.is_none_or(|told| now_ms.abs_diff(told) >= GAP_REPEAT_MS) {
             link.gap_told_ms = Some(now_ms);
             link.giving = false;
             frame::write(&Frame::Gap, &[], out);

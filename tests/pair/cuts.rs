@@ -102,9 +102,8 @@ fn a_half_open_link_is_noticed_by_silence_and_resumed() {
     let tallies = loads.map(Load::stop);
     pair.settle();
     check_sums(&mut [a, b], &tallies);
-    for node in [0, 1] {
-        assert!(logged(pair.node(node), "nothing heard for") > 0, "{}", pair.node(node).log_tail());
-    }
+    // Of a cut, one node may be told by the other, which notices first; of a frozen process, nobody is.
+    assert!(logged(pair.node(0), "nothing heard for") > 0, "{}", pair.node(0).log_tail());
 }
 
 #[test]
@@ -131,7 +130,7 @@ fn one_byte_at_a_time_with_delay_still_arrives() {
     pair.settle_within(PATIENCE);
     assert_eq!(a.run("GET large"), Value::Bulk(larger));
     for node in [0, 1] {
-        assert_eq!(logged(pair.node(node), "is down"), 0, "slow is not silent");
+        assert_eq!(logged(pair.node(node), "nothing heard"), 0, "slow is not silent");
     }
 }
 

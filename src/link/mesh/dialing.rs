@@ -76,7 +76,7 @@ impl Mesh {
         let mut due = Vec::new();
         for (address, dial) in &mut self.dials {
             let wanted = !dial.own && !dial.busy && dial.node.is_none_or(|node| !linked.contains(&node));
-            if wanted && dial.next_at_ms <= now_ms {
+            if wanted && (dial.next_at_ms <= now_ms || dial.next_at_ms > now_ms + BACKOFF_MS.1) {
                 dial.busy = true;
                 due.push(address.clone());
             }

@@ -112,7 +112,11 @@ impl Mesh {
     pub fn acknowledged(&self, sequence: u64) -> usize {
         self.links
             .values()
-            .filter(|link| link.peer.is_some() && link.vector.of(self.own.origin).sequence >= sequence)
+            .filter(|link| {
+                link.peer.is_some()
+                    && link.fault.is_none()
+                    && link.vector.of(self.own.origin).sequence >= sequence
+            })
             .count()
     }
 

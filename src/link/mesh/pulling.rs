@@ -88,7 +88,7 @@ impl Mesh {
         }
         let vector = &self.vector;
         let due = self.links.iter_mut().find(|(_, link)| {
-            let quiet = link.compared_at_ms + COMPARE_MS <= now_ms && link.holds_all_of(vector);
+            let quiet = now_ms.abs_diff(link.compared_at_ms) >= COMPARE_MS && link.holds_all_of(vector);
             link.peer.is_some() && link.fault.is_none() && !link.skewed && (link.wants_pull || quiet)
         });
         due.map(|(id, link)| {

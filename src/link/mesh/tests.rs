@@ -76,6 +76,35 @@ fn nothing_is_stable_before_a_configured_partner_was_met_or_given_up() {
 }
 
 #[test]
+fn a_node_that_is_linked_anew_is_counted_once_by_wait() {
+    let mut mesh = linked();
+    mesh.sequence(1, vec![0; 8], NTP64(50));
+    let has = vector(&[(1, 1, 50)]);
+    for id in [4, 5] {
+        mesh.open(id, None, "n4".into(), Vec::new(), 0);
+        mesh.hello(id, Hello { vector: has.clone(), ..hello(4) }, 0).unwrap();
+    }
+    assert_eq!(mesh.acknowledged(1), 1);
+}
+
+#[test]
+fn heartbeats_go_on_though_a_thread_notes_a_time_it_read_before_the_clock_was_set_back() {
+    let mut mesh = linked();
+    let hour_ms = 3_600_000;
+    mesh.tick(hour_ms);
+    mesh.tick(1000);
+    let mut sends = |now_ms| {
+        let mut out = Vec::new();
+        mesh.poll(2, now_ms, &mut out);
+        !out.is_empty()
+    };
+    sends(hour_ms);
+    assert!(sends(1200));
+    assert!(!sends(1250));
+    assert!(sends(1300));
+}
+
+#[test]
 fn a_node_is_behind_until_it_has_what_a_peer_had_when_their_link_began() {
     let mut mesh = linked();
     mesh.open(4, None, "n4".into(), Vec::new(), 0);
