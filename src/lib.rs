@@ -17,7 +17,8 @@
 //! `link::mesh` says which, `engine::ranges` reads and merges them.
 //!
 //! # Code map
-//! Arrows point one way: server → command → engine → link → store → clock; `resp`, `config` and `faults` stand alone.
+//! Arrows point one way: server → command → engine → link → store → clock; `number`, `config` and `faults` stand alone, and `resp`
+//! but for `number`.
 //!
 //! | module | what it owns | what it does not know |
 //! |---|---|---|
@@ -27,7 +28,8 @@
 //! | [`engine`] | sessions, locks, batches, blocking, pub/sub, replication; what a command is | sockets, clocks, files |
 //! | [`command`] | one table entry and one function per command | how it is called |
 //! | [`server`] | sockets, threads, timers, signals, files; the only tokio | what commands do |
-//! | [`resp`] | requests, replies, numbers and patterns as text | anything else |
+//! | [`resp`] | requests, replies and patterns as text | anything else but numbers |
+//! | [`number`] | numbers as text, by Redis's rules | anything else |
 //! | [`config`] | directives in redis.conf's grammar | anything else |
 //! | [`faults`] | bugs that tests plant, to see them found | anything else |
 //!
@@ -56,3 +58,4 @@ pub mod clock;
 pub mod faults;
 pub mod config;
 pub mod resp;
+pub mod number;

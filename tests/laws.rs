@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meldis::clock::{NTP64, NodeId, Origin, Stamp};
-use meldis::resp::long_double::LongDouble;
+use meldis::number::long_double::LongDouble;
 use meldis::store::delta::{Added, Amount, Change, Kind, Pos, Side};
 use meldis::store::entry::{Entry, MergeContext, Value, Weight};
 use proptest::prelude::*;

@@ -14,7 +14,7 @@ use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::engine::pause::Paused;
 use crate::engine::session::ReplyMode;
-use crate::resp::number;
+use crate::number;
 
 const OWN: Flags = Flags::NOSCRIPT.union(Flags::LOADING).union(Flags::STALE);
 const OTHERS: Flags = OWN.union(Flags::ADMIN);

@@ -13,7 +13,7 @@ use crate::engine::cluster::{Face, Role, SLOTS, slot_of};
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::link::batch::{Record, Register};
-use crate::resp::number;
+use crate::number;
 
 /// The table.
 pub const COMMANDS: &[Command] = &[Command {

@@ -7,7 +7,7 @@ use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::engine::session::{ReplyMode, Session};
 use crate::engine::standing::Role;
-use crate::resp::number;
+use crate::number;
 use crate::resp::reply::Protocol;
 
 /// The Redis version whose behaviour clients may expect.

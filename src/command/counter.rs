@@ -8,8 +8,8 @@ use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::engine::notify::EventClass;
-use crate::resp::long_double::LongDouble;
-use crate::resp::number;
+use crate::number;
+use crate::number::long_double::LongDouble;
 use crate::store::delta::{Amount, Change, Kind};
 
 /// The table.

@@ -9,7 +9,7 @@ use crate::engine::call::{Call, Outcome};
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::engine::keyspace::Keyspace;
-use crate::resp::number;
+use crate::number;
 use crate::store::delta::Kind;
 use crate::store::entry::{Entry, Value};
 

@@ -6,7 +6,7 @@ use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::command_stats::Total;
 use crate::engine::error::Error;
-use crate::resp::number;
+use crate::number;
 use crate::store::entry::Value;
 
 const BASE: Command = Command {

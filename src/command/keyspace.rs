@@ -13,7 +13,8 @@ use super::parse::{integer, is};
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
-use crate::resp::{glob, number};
+use crate::number;
+use crate::resp::glob;
 use crate::store::entry::Entry;
 use crate::store::shard::{range_of, range_start};
 

@@ -10,8 +10,8 @@ use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::engine::notify::EventClass;
+use crate::number;
 use crate::resp::args::Args;
-use crate::resp::number;
 use crate::store::delta::{Change, Pos, Side};
 use crate::store::list::{Item, List};
 

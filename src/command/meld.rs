@@ -14,7 +14,7 @@ use crate::clock::{Stamp, unix_ms_from_ntp};
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
-use crate::resp::number;
+use crate::number;
 use crate::store::delta::Change;
 use crate::store::entry::{Entry, Value};
 

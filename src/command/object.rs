@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
-use crate::resp::number;
+use crate::number;
 use crate::store::entry::Value;
 
 /// The table.

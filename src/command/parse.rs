@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use crate::engine::Engine;
 use crate::engine::error::Error;
+use crate::number;
+use crate::number::long_double::LongDouble;
 use crate::resp::args::Iter;
-use crate::resp::long_double::LongDouble;
-use crate::resp::number;
 
 /// `proto-max-bulk-len` is never set below this, so shorter strings need no look at the configuration.
 const LEN_ALWAYS_ALLOWED: u64 = 1 << 20;

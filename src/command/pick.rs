@@ -4,7 +4,7 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 
 use crate::engine::error::Error;
-use crate::resp::number;
+use crate::number;
 use crate::resp::reply::Reply;
 
 /// Most bytes of a reply that repeats elements as often as the client says.

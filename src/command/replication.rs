@@ -10,7 +10,7 @@ use crate::engine::client::ClientFlags;
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::link::frame::VERSION;
-use crate::resp::number;
+use crate::number;
 
 const REPLICAOF_FLAGS: Flags = Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::STALE).union(Flags::NO_MULTI);
 

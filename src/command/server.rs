@@ -6,7 +6,7 @@ use crate::engine::call::{Blocking, Call, Outcome};
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::engine::standing::{Partner, Role, Standing};
-use crate::resp::number;
+use crate::number;
 use crate::resp::reply::Reply;
 
 const ANYTIME: Flags = Flags::LOADING.union(Flags::STALE);

@@ -13,8 +13,8 @@ use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::engine::keyspace::Keyspace;
 use crate::engine::notify::EventClass;
+use crate::number;
 use crate::resp::args::{Args, OwnedArgs};
-use crate::resp::number;
 use crate::store::delta::Change;
 use crate::store::set::Set;
 

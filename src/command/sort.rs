@@ -11,8 +11,8 @@ use crate::engine::command::{Begin, Command, Find, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::engine::keyspace::Keyspace;
 use crate::engine::notify::EventClass;
+use crate::number;
 use crate::resp::args::Args;
-use crate::resp::number;
 use crate::store::delta::{Change, Pos, Side};
 use crate::store::entry::Value;
 

@@ -7,8 +7,8 @@ use super::zset::{Parts, remove};
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
+use crate::number;
 use crate::resp::args::Args;
-use crate::resp::number;
 use crate::store::ranked::Ranked;
 
 /// The table.

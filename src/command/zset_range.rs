@@ -10,8 +10,8 @@ use super::zset::{Direction, Parts, remove, store};
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
+use crate::number;
 use crate::resp::args::Args;
-use crate::resp::number;
 use crate::store::ranked::Ranked;
 use crate::store::zset::Zset;
 

@@ -295,7 +295,7 @@ impl KeySpec {
                 true
             }
             Find::Count { at, first, step } => {
-                let Some(count) = args.get(begin + at).and_then(crate::resp::number::parse_i64) else {
+                let Some(count) = args.get(begin + at).and_then(crate::number::parse_i64) else {
                     return false;
                 };
                 let first = begin + first;

@@ -15,6 +15,7 @@
 //! Differs from Redis in one byte: NUL ends a line there, and is an ordinary byte here.
 
 use super::args::Span;
+use crate::number::{hex_digit, is_space};
 
 /// A quote was not closed, or its closing quote was followed by something else than white space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,19 +108,6 @@ fn control(escaped: u8) -> u8 {
         b'a' => 0x07,
         other => other,
     }
-}
-
-/// The value of an ASCII hexadecimal digit.
-pub(super) fn hex_digit(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20) - b'a' + 10,
-    }
-}
-
-/// White space as the C library has it: vertical tab and form feed included.
-pub(super) fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 fn skip_space(line: &[u8]) -> &[u8] {

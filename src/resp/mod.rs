@@ -1,7 +1,7 @@
 //! The Redis serialization protocol as bytes: requests in, replies out, and the rules by which Redis reads
-//! numbers and patterns inside them.
+//! patterns inside them.
 //!
-//! Stands alone: nothing here knows a command, a key or a socket, and nothing else of the crate is used.
+//! Stands alone: nothing here knows a command, a key or a socket, and of the crate only `number` is used.
 //! Input comes from clients, so no byte sequence panics, recurses, or makes a parser allocate by a number
 //! that was only announced.
 //!
@@ -11,6 +11,4 @@ pub mod request;
 pub mod args;
 pub mod inline;
 pub mod reply;
-pub mod number;
-pub mod long_double;
 pub mod glob;

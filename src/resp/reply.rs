@@ -19,7 +19,7 @@
 use std::fmt;
 use std::io::Write;
 
-use super::number;
+use crate::number;
 
 /// The version of the protocol, as HELLO chooses it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

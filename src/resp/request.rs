@@ -22,7 +22,7 @@
 
 use super::args::{Args, Span};
 use super::inline::{self, UnbalancedQuotes};
-use super::number;
+use crate::number;
 
 /// Redis's default `proto-max-bulk-len`.
 const BULK_LEN_MAX: usize = 512 * 1024 * 1024;

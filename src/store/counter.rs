@@ -15,8 +15,8 @@
 use super::delta::{Added, Amount};
 use super::digest;
 use crate::clock::{NTP64, Origin, Stamp};
-use crate::resp::long_double::LongDouble;
-use crate::resp::number;
+use crate::number;
+use crate::number::long_double::LongDouble;
 
 /// Most single amounts kept for splitting; beyond it the oldest become one, stamped as the newer of the two.
 pub const RECENT_MAX: usize = 4096;

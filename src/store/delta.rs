@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{NTP64, Origin, Stamp};
-use crate::resp::long_double::LongDouble;
+use crate::number::long_double::LongDouble;
 
 /// The type of a value.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 
 use super::digest;
 use crate::clock::Stamp;
-use crate::resp::number;
+use crate::number;
 
 /// The members of a set. Dead ones are not here but in the object's tombstones.
 #[derive(Clone, Debug)]

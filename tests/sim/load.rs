@@ -1,8 +1,8 @@
 //! Random commands, as data: a weight and a line whose words in braces are drawn from small pools.
 
 use meldis::engine::Engine;
-use meldis::resp::long_double::LongDouble;
-use meldis::resp::number;
+use meldis::number;
+use meldis::number::long_double::LongDouble;
 use meldis::store::delta::Amount;
 
 use crate::random::Random;

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meldis::clock::Stamp;
-use meldis::resp::long_double::LongDouble;
-use meldis::resp::number;
+use meldis::number;
+use meldis::number::long_double::LongDouble;
 use meldis::store::delta::{Amount, Change, Kind, Pos, Side};
 use meldis::store::entry::{Entry, Value};
 

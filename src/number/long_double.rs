@@ -19,7 +19,7 @@ use std::cmp::Ordering;
 use rustc_apfloat::ieee::{Double, X87DoubleExtended};
 use rustc_apfloat::{Float, FloatConvert};
 
-use super::number::{self, Hex};
+use super::{self as number, Hex};
 
 const PRECISION: u32 = 64;
 const BIAS: i64 = 16_383;

@@ -7,11 +7,12 @@
 //! | f64 | what C's `strtod` takes whole: decimal, hexadecimal, `inf`, `infinity` | scores, timeouts |
 //!
 //! No float is accepted from a leading space, `nan`, or a text whose value is too big or too small to be
-//! told from infinity or zero. 80-bit floats are in [`long_double`](super::long_double).
+//! told from infinity or zero. 80-bit floats are in [`long_double`].
 //!
 //! Differs from Redis: u64 refuses negative numbers beyond i64, which `strtoull` would wrap around.
 
-use super::inline::{hex_digit, is_space};
+pub mod long_double;
+
 use std::io::Write;
 
 /// The integer `text` is the canonical form of.
@@ -240,6 +241,19 @@ fn write_point_and(out: &mut Vec<u8>, fraction: &[u8]) {
         out.push(b'.');
         out.extend_from_slice(fraction);
     }
+}
+
+/// The value of an ASCII hexadecimal digit.
+pub(crate) fn hex_digit(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => (digit | 0x20) - b'a' + 10,
+    }
+}
+
+/// White space as the C library has it: vertical tab and form feed included.
+pub(crate) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 #[cfg(test)]
