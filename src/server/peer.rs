@@ -42,7 +42,7 @@ const OUTPUT_BYTES_KEPT: usize = 4 * 1024 * 1024;
 const ROUNDS_MAX: usize = 4;
 /// Work at a stretch on ranges that move over a link. It then rests as long as it worked, so that clients get at least
 /// half of the thread.
-const STRETCH: Duration = Duration::from_millis(1);
+const STRETCH: Duration = Duration::from_millis(2);
 
 /// Keeps the clock, the stable time and the links going, and dials whoever is not linked.
 pub async fn supervise(shell: Arc<Shell>, thread: usize) {
