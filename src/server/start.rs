@@ -16,12 +16,16 @@ use super::identity::{Identity, IdentityError};
 use super::listener::{self, Incoming, Listener, Listening, NotListening};
 use super::shell::{LINGER, Shell, ShellHost};
 use super::{connection, log, peer, process, ticker, time};
+use crate::clock::NodeId;
 use crate::command::TABLES;
 use crate::config::Config;
 use crate::engine::{Engine, Seeds};
+use crate::link::mesh::MemberState;
 
 /// What a goodbye to partners takes to be sent.
 const LEAVE: Duration = Duration::from_millis(10);
+/// How long a stopping node waits for a partner to be linked anew.
+const RELINK: Duration = Duration::from_secs(1);
 
 /// The operator's error: the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -277,13 +281,28 @@ async fn take_leave(shell: &Shell) {
 async fn hand_over(shell: &Shell) {
     let timeout_s = shell.engine.config.read().shutdown_timeout_s;
     let sequence = shell.engine.sequence_now();
+    let own = shell.engine.clock.origin();
+    // One link may just be giving way to another: whoever was heard a moment ago counts.
+    let now_ms = time::now().unix_ms;
+    let is_here = |state: &&MemberState| now_ms.saturating_sub(state.seen_at_ms) < RELINK.as_millis() as u64;
+    let nodes: Vec<NodeId> = {
+        let mesh = shell.engine.mesh.lock();
+        mesh.members().filter(is_here).map(|state| state.member.origin.node()).collect()
+    };
+    let mut lacking: Vec<(NodeId, Instant)> = nodes.into_iter().map(|node| (node, Instant::now())).collect();
     let handed = async {
         loop {
-            let (held, linked) = {
+            {
                 let mesh = shell.engine.mesh.lock();
-                (mesh.acknowledged(sequence), mesh.linked().count())
-            };
-            if held >= linked {
+                lacking.retain_mut(|(node, linked_at)| match mesh.link_to(*node) {
+                    Some((_, link)) => {
+                        *linked_at = Instant::now();
+                        link.vector.of(own).sequence < sequence
+                    }
+                    None => linked_at.elapsed() < RELINK,
+                });
+            }
+            if lacking.is_empty() {
                 return;
             }
             shell.engine.wake_all_links();
