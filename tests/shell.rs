@@ -338,6 +338,8 @@ fn the_configuration_changes_and_is_written() {
         .unwrap();
     until("the server is up", || Client::connect(port.number).is_ok());
     let mut client = Client::to(port.number);
+    // It listens before it writes its process id, and answers after.
+    assert_eq!(client.run("PING"), "PONG");
     assert_eq!(std::fs::read_to_string(folder.path().join("pid")).unwrap().trim(), server.id().to_string());
     client.ok(&["CONFIG", "SET", "maxclients", "60", "loglevel", "warning"]);
     client.ok(&["CONFIG", "REWRITE"]);
