@@ -10,6 +10,7 @@ use crate::engine::client::ClientFlags;
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::link::frame::VERSION;
+use crate::link::mesh::{PartnerView, State};
 use crate::number;
 
 const REPLICAOF_FLAGS: Flags = Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::STALE).union(Flags::NO_MULTI);
@@ -159,44 +160,54 @@ fn resync(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn peers(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let now_ms = c.keys.now_ms();
     let mesh = c.engine.mesh.lock();
-    let sequence = mesh.vector().of(mesh.own().origin).sequence;
-    let members: Vec<_> = mesh.members().collect();
-    c.reply.array(members.len());
-    for state in members {
+    let own = mesh.own().origin;
+    let sequence = mesh.vector().of(own).sequence;
+    let views = mesh.partners(now_ms);
+    let met = |view: &PartnerView| {
+        let node = view.origin?.node();
+        mesh.members().find(|state| state.member.origin.node() == node)
+    };
+    c.reply.array(views.iter().filter(|view| met(view).is_some()).count());
+    for view in &views {
+        let Some(state) = met(view) else { continue };
         let member = &state.member;
-        let link = mesh.link_to(member.origin.node());
-        let pull = mesh.pull().filter(|pull| link.is_some_and(|(id, _)| id == pull.link));
-        let state_name = match (link, pull) {
-            (None, _) => "down",
-            (Some((_, link)), _) if link.skewed => "clock_skew",
-            (Some(_), Some(_)) => "syncing",
-            (Some(_), None) => "up",
+        let link = mesh.link_to(member.origin.node()).map(|(_, link)| link);
+        let link_name = match (&view.state, link) {
+            (_, None) => "down",
+            (State::ClockSkew, _) => "clock_skew",
+            (State::Resync(_), Some(link)) if !link.syncing => "syncing",
+            (_, Some(_)) => "up",
         };
+        let lag = link.map_or(0, |link| sequence.saturating_sub(link.vector.of(own).sequence));
+        let texts = [
+            ("node", member.origin.node().to_string()),
+            ("incarnation", member.origin.incarnation().to_string()),
+            ("address", format!("{}:{}", member.host, member.port)),
+            ("role", if member.follower { "replica" } else { "active" }.to_owned()),
+            ("link", link_name.to_owned()),
+            ("state", view.state.name().to_owned()),
+        ];
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let reply = &mut c.reply;
-        reply.map(11);
-        let text = |reply: &mut crate::resp::reply::Reply<'_>, name: &str, value: &str| {
-            reply.bulk(name.as_bytes());
-            reply.bulk(value.as_bytes());
-        };
-        text(reply, "node", &member.origin.node().to_string());
-        text(reply, "incarnation", &member.origin.incarnation().to_string());
-        text(reply, "address", &format!("{}:{}", member.host, member.port));
-        text(reply, "role", if member.follower { "replica" } else { "active" });
-        text(reply, "link", state_name);
-        let lag =
-            link.map_or(0, |(_, link)| sequence.saturating_sub(link.vector.of(mesh.own().origin).sequence));
-        let fields = [
+        let numbers = [
             ("lag_batches", number(lag)),
+            ("lag_ms", number(view.lag_ms)),
+            ("backlog_bytes", number(view.backlog_bytes)),
             ("merged_batches", number(mesh.vector().of(member.origin).sequence)),
             ("silent_ms", number(now_ms.saturating_sub(state.seen_at_ms))),
-            ("sync_percent", pull.map_or(100, |pull| (pull.done * 100 / pull.total.max(1)) as i64)),
-            ("verified_at_ms", link.map_or(0, |(_, link)| number(link.verified_at_ms))),
-            ("differing_ranges", link.map_or(0, |(_, link)| link.differing_ranges as i64)),
+            ("sync_percent", if let State::Resync(percent) = view.state { percent as i64 } else { 100 }),
+            ("verified_at_ms", number(view.verified_at_ms)),
+            ("differing_ranges", view.differing_ranges as i64),
+            ("repaired_keys", number(view.repaired_keys)),
+            ("clock_offset_ms", view.clock_offset_ms.unwrap_or(0)),
         ];
-        for (name, value) in fields {
-            reply.bulk(name.as_bytes());
-            reply.int(value);
+        c.reply.map(texts.len() + numbers.len());
+        for (name, value) in texts {
+            c.reply.bulk(name.as_bytes());
+            c.reply.bulk(value.as_bytes());
+        }
+        for (name, value) in numbers {
+            c.reply.bulk(name.as_bytes());
+            c.reply.int(value);
         }
     }
     Ok(())

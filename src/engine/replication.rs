@@ -26,9 +26,10 @@ use crate::config::{Config, HostPort};
 use crate::link::backlog::Segment;
 use crate::link::batch::Batch;
 use crate::link::codec::Malformed;
-use crate::link::frame::{self, Frame, Hello, Member};
-use crate::link::mesh::{Address, Event, Fault, LinkId, Mesh, Timing, Verdict};
+use crate::link::frame::{self, Frame, Hello, Member, Seen};
+use crate::link::mesh::{Address, Brought, Event, Fault, LinkId, Mesh, Timing, Verdict, Want};
 use crate::link::outbox::Drained;
+use crate::link::vector::Vector;
 
 /// Between signs of life on a link.
 const HEARTBEAT_MS: u64 = 100;
@@ -99,6 +100,7 @@ struct Arrived<'a> {
     first: u64,
     count: u64,
     watermark: NTP64,
+    seen: Seen,
     batches: &'a [u8],
 }
 
@@ -233,8 +235,9 @@ impl Engine {
         self.sequence(&mut mesh);
         mesh.tick(now.unix_ms);
         self.refresh_topology(&mesh, now);
-        if let Some(id) = mesh.pull_due(now.unix_ms) {
-            mesh.begin_pull(id, self.range_digests(), now.unix_ms);
+        mesh.forget(self.registers.forgotten());
+        if let Some((id, want)) = mesh.pull_due() {
+            mesh.begin_pull(id, want, self.range_digests(), now.unix_ms);
         }
         let stable = mesh.stable(now.unix_ms);
         self.set_stable(stable);
@@ -257,8 +260,8 @@ impl Engine {
         }
         match frame {
             Frame::Hello(hello) => self.receive_hello(&mut mesh, id, hello, now)?,
-            Frame::Segment { origin, first, count, watermark } => {
-                let arrived = Arrived { link: id, origin, first, count, watermark, batches: tail };
+            Frame::Segment { origin, first, count, watermark, seen } => {
+                let arrived = Arrived { link: id, origin, first, count, watermark, seen, batches: tail };
                 let received = self.receive_segment(&mut mesh, arrived, now, thread)?;
                 if received == Received::Taken {
                     mesh.taken(id, origin, first + count - 1);
@@ -266,7 +269,7 @@ impl Engine {
                 return Ok(received);
             }
             Frame::Heartbeat(heartbeat) => {
-                mesh.heartbeat(id, heartbeat, self.time_limit(now))?;
+                mesh.heartbeat(id, heartbeat, self.time_limit(now), now.unix_us())?;
                 let stable = mesh.stable(now.unix_ms);
                 self.set_stable(stable);
             }
@@ -274,15 +277,15 @@ impl Engine {
             Frame::Members(members) => mesh.told_of(members, now.unix_ms),
             Frame::Gap => {
                 if mesh.told_of_gap(id) {
-                    mesh.begin_pull(id, self.range_digests(), now.unix_ms);
+                    mesh.begin_pull(id, Want::All, self.range_digests(), now.unix_ms);
                 }
             }
-            Frame::PullBegin(digests) => {
+            Frame::PullBegin { digests, only } => {
                 mesh.end_recall(now.unix_ms);
                 self.sequence(&mut mesh);
                 let globals = self.globals();
                 // The vector was fixed before the first digest is compared: what is written from here on is sent.
-                let (ranges, graves) = self.compare_ranges(&digests);
+                let (ranges, graves) = self.compare_ranges(&digests, only.as_deref());
                 mesh.give(id, ranges, graves, globals);
             }
             Frame::Differs { vector, ranges, graves, globals } => {
@@ -314,9 +317,12 @@ impl Engine {
                 let own = mesh.vector().clone();
                 let chunk = Chunk { range: range.into(), from, to, graves, records: tail };
                 let vectors = Vectors { own: &own, theirs: &theirs };
-                self.merge_range(&chunk, vectors, now, thread).map_err(frame::FrameError::from)?;
-                mesh.pulled(id, range, to, graves, tail.len());
+                let merged = self.merge_range(&chunk, vectors, now, thread);
+                let changed_keys = merged.map_err(frame::FrameError::from)?;
+                mesh.pulled(id, range, to, graves, Brought { bytes: tail.len(), changed_keys });
             }
+            Frame::Compare { vector, digests } => self.compare(&mut mesh, id, &vector, &digests),
+            Frame::Compared { differ, unsure } => mesh.compared(id, &differ, &unsure),
             Frame::Bye => {
                 mesh.leaving(id);
                 self.refresh_topology(&mesh, now);
@@ -354,7 +360,7 @@ impl Engine {
         now: Now,
         thread: usize,
     ) -> Result<Received, Fault> {
-        let Arrived { link, origin, first, count, watermark, batches } = arrived;
+        let Arrived { link, origin, first, count, watermark, seen, batches } = arrived;
         if count == 0 || first == 0 {
             return Err(Fault::Unexpected("an empty Segment"));
         }
@@ -371,6 +377,7 @@ impl Engine {
             first: fresh,
             count: number - fresh,
             watermark,
+            seen: seen.clone(),
             batches: if keeps { bytes::Bytes::copy_from_slice(bytes) } else { bytes::Bytes::new() },
         };
         let (mut rest, mut skipped) = (batches, 0);
@@ -439,7 +446,10 @@ impl Engine {
     pub fn link_poll(&self, id: LinkId, now: Now, out: &mut Vec<u8>) -> bool {
         let mut mesh = self.mesh.lock();
         self.sequence(&mut mesh);
-        mesh.poll(id, now.unix_ms, out);
+        mesh.poll(id, now.unix_us(), out);
+        if let Some(ranges) = mesh.comparison_due(id, now.unix_ms) {
+            self.ask_to_compare(&mut mesh, id, &ranges, out);
+        }
         if let Some((range, from, graves)) = mesh.next_request(id) {
             // Everything the piece may hold is sequenced behind it or sent already; the mesh stays unlocked for others.
             drop(mesh);
@@ -458,7 +468,37 @@ impl Engine {
         if mesh.link(id).is_none_or(|link| link.fault.is_some()) {
             return;
         }
-        mesh.poll(id, now.unix_ms, out);
+        mesh.poll(id, now.unix_us(), out);
+    }
+
+    /// Appends the question whether the peer holds the same in these ranges; see `link/mesh/comparing.rs`. Everything
+    /// this node has was sent before.
+    fn ask_to_compare(&self, mesh: &mut Mesh, id: LinkId, ranges: &[u16], out: &mut Vec<u8>) {
+        let vector = mesh.vector().clone();
+        let mut digests: Vec<(u16, u64)> =
+            ranges.iter().map(|range| (*range, self.compared_digest(*range))).collect();
+        self.sequence(mesh);
+        // Written while the digests were taken: whether they tell of it is not known.
+        match mesh.touched_since(&vector) {
+            Some(touched) => digests.retain(|(range, _)| !touched.contains(range)),
+            None => digests.clear(),
+        }
+        mesh.asks(id, digests.iter().map(|(range, _)| *range).collect());
+        frame::write(&Frame::Compare { vector, digests }, &[], out);
+    }
+
+    /// Answers that question.
+    fn compare(&self, mesh: &mut Mesh, id: LinkId, vector: &Vector, digests: &[(u16, u64)]) {
+        self.sequence(mesh);
+        let differ = digests.iter().filter(|(range, digest)| self.compared_digest(*range) != *digest);
+        let differ: Vec<u16> = differ.map(|(range, _)| *range).collect();
+        self.sequence(mesh);
+        let touched = if mesh.can_compare(vector) { mesh.touched_since(vector) } else { None };
+        let (unsure, differ) = match touched {
+            Some(touched) => differ.into_iter().partition(|range| touched.contains(range)),
+            None => (differ, Vec::new()),
+        };
+        mesh.answer_comparison(id, differ, unsure);
     }
 
     /// Has a link's task woken when there is something to send.
@@ -502,7 +542,6 @@ mod tests {
     use crate::clock::NodeId;
     use crate::engine::testing::Fixture;
     use crate::link::frame::{Cursor, VERSION};
-    use crate::link::vector::Vector;
 
     const NOW: Now = Now { unix_ms: 1_700_000_000_000, ntp: NTP64(1_700_000_000 << 32) };
 
@@ -560,7 +599,8 @@ mod tests {
     fn receive(here: &Fixture, id: LinkId, origin: Origin, first: u64, batch: &[u8]) {
         let watermark = Batch::split(batch).unwrap().unwrap().0.newest().unwrap();
         let mut bytes = Vec::new();
-        frame::write(&Frame::Segment { origin, first, count: 1, watermark }, batch, &mut bytes);
+        let seen = Seen::new();
+        frame::write(&Frame::Segment { origin, first, count: 1, watermark, seen }, batch, &mut bytes);
         assert_eq!(here.engine.link_receive(id, &bytes, NOW, 0), Ok(Received::Taken));
     }
 
