@@ -4,11 +4,13 @@
 //! primary. MELD LINK is what nodes send each other on the client port.
 
 use super::parse::is;
+use crate::clock::NodeId;
 use crate::config::HostPort;
 use crate::engine::call::{Call, Outcome};
 use crate::engine::client::ClientFlags;
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
+use crate::link::batch::{Record, Register};
 use crate::link::frame::VERSION;
 use crate::link::mesh::{PartnerView, State};
 use crate::number;
@@ -64,6 +66,22 @@ pub const LINK: Command = Command {
     summary: "Makes this connection a peer's link. Sent by nodes, not by clients.",
     complexity: "O(1)",
     run: link,
+    subcommands: &[],
+};
+
+/// MELD FORGET.
+pub const FORGET: Command = Command {
+    name: "forget",
+    arity: 3,
+    flags: OPERATOR,
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: Group::Meldis,
+    since: "1.0.0",
+    summary: "Has all nodes refuse a node for good, until it joins under another identity.",
+    complexity: "O(1)",
+    run: forget,
     subcommands: &[],
 };
 
@@ -149,6 +167,28 @@ fn address(host: &[u8], port: &[u8]) -> Result<HostPort, Error> {
     let invalid = || Error::new("ERR Invalid master port");
     let port = number::parse_i64(port).and_then(|port| u16::try_from(port).ok()).ok_or_else(invalid)?;
     Ok(HostPort { host: String::from_utf8_lossy(host).into_owned(), port })
+}
+
+/// `MELD FORGET node`
+fn forget(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let node = std::str::from_utf8(&c.args[2]).ok().and_then(NodeId::parse);
+    let node = node.ok_or(Error::new("ERR invalid node id: MELD PEERS tells those of the members"))?;
+    if node == c.engine.clock.origin().node() {
+        return Err(Error::new("ERR I tried hard but I can't forget myself..."));
+    }
+    let forgotten = c.engine.registers.forgotten();
+    let is_member = c.engine.mesh.lock().members().any(|state| state.member.origin.node() == node);
+    if !is_member && !forgotten.contains(&node) {
+        return Err(format!("ERR Unknown node {node}").into());
+    }
+    if !forgotten.contains(&node) {
+        let register = Register::Forgotten(node);
+        let stamp = c.keys.stamp();
+        c.keys.record(&Record::Register(register, b""));
+        c.engine.registers.merge(register, stamp, b"");
+    }
+    c.reply.ok();
+    Ok(())
 }
 
 fn resync(c: &mut Call<'_, '_>) -> Result<(), Error> {

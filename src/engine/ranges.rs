@@ -75,7 +75,7 @@ impl Engine {
     }
 
     /// The digest of what two nodes compare by this number: a range's, or that of [`GLOBALS`].
-    pub(super) fn compared_digest(&self, range: u16) -> u64 {
+    pub fn compared_digest(&self, range: u16) -> u64 {
         match range {
             GLOBALS => self.databases.digest() ^ self.registers.digest(),
             range => self.range_digest(usize::from(range) % RANGES),

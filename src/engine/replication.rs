@@ -17,6 +17,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use super::blocking::Unblock;
+use super::call::Awaited;
 use super::error::Error;
 use super::keyspace::Locks;
 use super::ranges::{Chunk, Vectors};
@@ -370,7 +371,7 @@ impl Engine {
         };
         let malformed = |error: Malformed| Fault::Frame(error.into());
         let limit = self.time_limit(now);
-        let keeps = mesh.members().count() > 1;
+        let keeps = mesh.keeps_foreign();
         // What came before is not counted: it may be known only to a pull that has not ended.
         let fresh = first + skip;
         let part = |number: u64, bytes: &[u8], watermark: NTP64| Segment {
@@ -425,7 +426,7 @@ impl Engine {
     }
 
     /// Moves complete batches of this node from the outbox into its sequence.
-    fn sequence(&self, mesh: &mut Mesh) {
+    pub(super) fn sequence(&self, mesh: &mut Mesh) {
         let mut drained = Drained::default();
         let watermark = self.outbox.drain(&self.clock, &mut drained);
         mesh.sequence(drained.count, drained.bytes, watermark);
@@ -439,6 +440,21 @@ impl Engine {
         // What was written while there is nobody to tell gets its number with the first peer.
         let is_untold = !self.is_replicating() && self.clock.last().0 > 0;
         mesh.vector().of(self.clock.origin()).sequence + u64::from(is_untold)
+    }
+
+    /// What a client that waits is to be answered, and whether that is what it waits for. `sequence` is what
+    /// [`Self::sequence_now`] said when it began to.
+    pub fn answer(&self, awaited: &Awaited, sequence: u64) -> (i64, bool) {
+        match awaited {
+            Awaited::Replicas(count) => {
+                let held = self.mesh.lock().acknowledged(sequence);
+                (held as i64, held >= *count)
+            }
+            Awaited::Vector(vector) => {
+                let reached = self.has_reached(vector);
+                (reached.into(), reached)
+            }
+        }
     }
 
     /// Appends what a link has to send next. Returns whether there is more; if not, the task sleeps until woken

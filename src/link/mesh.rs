@@ -249,6 +249,8 @@ pub struct Mesh {
     forgotten: BTreeSet<NodeId>,
     /// Nodes a pull from which broke off, and when: this node may hold what its vector does not tell.
     torn: BTreeMap<NodeId, u64>,
+    /// Somebody reads what was written.
+    keeps_everything: bool,
 }
 
 impl Mesh {
@@ -273,6 +275,7 @@ impl Mesh {
             pulls_given: 0,
             forgotten: BTreeSet::new(),
             torn: BTreeMap::new(),
+            keeps_everything: false,
         }
     }
 

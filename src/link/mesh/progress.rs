@@ -106,11 +106,21 @@ impl Mesh {
         let have = self.vector.of(origin);
         if segment.first <= have.sequence + 1 {
             self.vector.advance(origin, progress);
-            // Kept to be passed on, where there is a third node it may be passed on to.
-            if self.members.len() > 1 && segment.last() > have.sequence {
+            if self.keeps_foreign() && segment.last() > have.sequence {
                 self.backlog.push(origin, segment);
             }
         }
+    }
+
+    /// Whether others' batches are kept: to be passed on, where there is a third node it may be passed on to, or to be
+    /// read by clients.
+    pub fn keeps_foreign(&self) -> bool {
+        self.members.len() > 1 || self.keeps_everything
+    }
+
+    /// Keeps others' batches from here on, as far as the backlog takes them.
+    pub fn keep_everything(&mut self) {
+        self.keeps_everything = true;
     }
 
     /// Whether this node lacks something that a peer had when their link began.
