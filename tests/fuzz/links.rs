@@ -24,7 +24,7 @@ pub fn check(input: &[u8]) {
             node::write_something(&mut choices, &mut node, now(after_ms));
         }
         let mut frame = match choices.below(4) {
-            0 | 1 => next_segment(sequence),
+            0 | 1 => next_segment(&mut choices, sequence),
             2 => answer(&mut choices, &node, link),
             _ => made::frame(&mut choices),
         };
@@ -80,8 +80,14 @@ fn greet(choices: &mut Choices<'_>, node: &Node, link: LinkId, after_ms: u64) ->
     link
 }
 
-fn next_segment(sequence: u64) -> Frame {
-    Frame::Segment { origin: origin(PEER), first: sequence, count: 0, watermark: now(0).ntp }
+fn next_segment(choices: &mut Choices<'_>, sequence: u64) -> Frame {
+    Frame::Segment {
+        origin: origin(PEER),
+        first: sequence,
+        count: 0,
+        watermark: now(0).ntp,
+        seen: made::seen(choices),
+    }
 }
 
 /// What the node waits for, or what has it wait.

@@ -3,7 +3,9 @@
 use meldis::clock::{NTP64, NodeId, Origin, Stamp};
 use meldis::link::batch::{BatchWriter, Record, Register};
 use meldis::link::codec;
-use meldis::link::frame::{Cursor, Floor, Frame, Globals, Heartbeat, Hello, Member, Swaps, VERSION};
+use meldis::link::frame::{
+    Cursor, Echo, Floor, Frame, Globals, Heartbeat, Hello, Member, Seen, Swaps, VERSION,
+};
 use meldis::link::vector::{Progress, SEQUENCE_MAX, Vector};
 use meldis::number::long_double::LongDouble;
 use meldis::store::delta::{Added, Amount, Change, Kind, Pos, Side};
@@ -135,7 +137,7 @@ pub fn change(choices: &mut Choices<'_>) -> Change<'static> {
 }
 
 pub fn record(choices: &mut Choices<'_>) -> Record<'static> {
-    match choices.below(9) {
+    match choices.below(10) {
         0 => Record::Time(time(choices)),
         1 => Record::Stamp(stamp(choices)),
         2 => Record::Key(choices.number() as u32, choices.pick(&KEYS)),
@@ -144,6 +146,7 @@ pub fn record(choices: &mut Choices<'_>) -> Record<'static> {
         5 => Record::Register(register(choices), b"127.0.0.0/8\n"),
         6 => Record::Publish(b"channel", b"message"),
         7 => Record::ShardPublish(b"channel", b"message"),
+        8 => Record::Amount(amount(choices)),
         _ => Record::Change(change(choices)),
     }
 }
@@ -265,7 +268,7 @@ fn floor(choices: &mut Choices<'_>) -> Floor {
 
 /// Any frame.
 pub fn frame(choices: &mut Choices<'_>) -> Frame {
-    match choices.below(12) {
+    match choices.below(14) {
         0 => {
             let of = some_origin(choices);
             Frame::Hello(hello(choices, of))
@@ -276,30 +279,55 @@ pub fn frame(choices: &mut Choices<'_>) -> Frame {
             linked: origins(choices).into_iter().map(Origin::node).collect(),
             syncing: choices.one_in(2),
             taken: time(choices),
+            sent_us: choices.number(),
+            echo: if choices.one_in(2) { Some(echo(choices)) } else { None },
         }),
         2 => Frame::Ask,
         3 => Frame::Members(members(choices)),
         4 => Frame::Gap,
-        5 => Frame::PullBegin((0..choices.below(8)).map(|_| (range(choices), choices.word())).collect()),
+        5 => Frame::PullBegin {
+            digests: digests(choices),
+            only: if choices.one_in(3) { Some(ranges(choices)) } else { None },
+        },
         6 => differs(choices),
         7 => Frame::Pull { range: range(choices), from: cursor(choices), graves: choices.one_in(2) },
         8 => chunk(choices),
         9 => Frame::Bye,
+        10 => Frame::Compare { vector: vector(choices), digests: digests(choices) },
+        11 => Frame::Compared { differ: ranges(choices), unsure: ranges(choices) },
         _ => Frame::Segment {
             origin: some_origin(choices),
             first: choices.number(),
             count: choices.number(),
             watermark: time(choices),
+            seen: seen(choices),
         },
     }
+}
+
+fn digests(choices: &mut Choices<'_>) -> Vec<(u16, u64)> {
+    (0..choices.below(8)).map(|_| (range(choices), choices.word())).collect()
+}
+
+fn ranges(choices: &mut Choices<'_>) -> Vec<u16> {
+    (0..choices.below(8)).map(|_| range(choices)).collect()
+}
+
+fn echo(choices: &mut Choices<'_>) -> Echo {
+    Echo { sent_us: choices.number(), received_us: choices.number() }
+}
+
+/// What an origin says it had merged of others.
+pub fn seen(choices: &mut Choices<'_>) -> Seen {
+    (0..choices.below(3)).map(|_| (some_origin(choices), time(choices))).collect()
 }
 
 /// An answer to a pull.
 pub fn differs(choices: &mut Choices<'_>) -> Frame {
     Frame::Differs {
         vector: vector(choices),
-        ranges: (0..choices.below(8)).map(|_| range(choices)).collect(),
-        graves: (0..choices.below(3)).map(|_| range(choices)).collect(),
+        ranges: ranges(choices),
+        graves: ranges(choices),
         globals: globals(choices),
     }
 }
@@ -354,7 +382,7 @@ pub fn is_refused(frame: &Frame) -> bool {
     let vector = match frame {
         Frame::Hello(hello) => &hello.vector,
         Frame::Heartbeat(heartbeat) => &heartbeat.vector,
-        Frame::Differs { vector, .. } => vector,
+        Frame::Differs { vector, .. } | Frame::Compare { vector, .. } => vector,
         _ => return false,
     };
     vector.iter().any(|(_, progress)| progress.sequence >= SEQUENCE_MAX)
