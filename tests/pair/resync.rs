@@ -57,7 +57,7 @@ fn a_partner_that_reads_slowly_costs_its_partner_neither_memory_nor_time() {
     };
     // More than all sockets and the proxy swallow.
     (0..60).for_each(|number| write(&mut a, number));
-    let resident = || resident_kb(pair.node(0).pid());
+    let resident = || pair.node(0).resident_kb();
     let before = resident();
     let mut slowest = Duration::ZERO;
     let mut other = pair.client(0);
@@ -76,12 +76,6 @@ fn a_partner_that_reads_slowly_costs_its_partner_neither_memory_nor_time() {
     pair.heal();
     pair.settle();
     assert_eq!(b.run("GET n"), "140");
-}
-
-fn resident_kb(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -129,6 +123,41 @@ fn a_resync_cut_at_many_chunks_goes_on_and_loses_nothing() {
     }
     suite.add(cuts);
     suite.note(&format!("{} resyncs begun", resyncs(pair.node(1))));
+}
+
+/// Fault 14, where an end is not cut off but gone: what the giver had is on the taker as far as it came, and the taker, who
+/// comes back with nothing, begins again.
+#[test]
+fn a_resync_whose_giver_or_taker_is_killed_goes_on_with_what_is_left() {
+    let mut suite = Suite::new("pair resync: an end is killed");
+    for killed in [0, 1] {
+        let mut pair = Pair::prepare(Options::new(2).proxied().args(SMALL_BACKLOG));
+        pair.launch(0);
+        fill(&mut pair.client(0), 4000, 300);
+        pair.throttle(0, 1, 2_000_000);
+        pair.launch(1);
+        each_of(&mut pair.client(1), 0..200, |n| words(&format!("INCRBY sum:{n} 3")));
+        let load = Load::on(pair.node(1 - killed), 145);
+        for round in 1..=4 {
+            let goal = pair.link_bytes(0, 1) + 150_000 * round;
+            let patience = Instant::now();
+            while pair.link_bytes(0, 1) < goal && patience.elapsed() < Duration::from_millis(1500) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            pair.crash(killed);
+            suite.add(1);
+        }
+        pair.heal();
+        let tallies = [load.stop()];
+        pair.settle();
+        let mut clients: [_; 2] = pair.clients();
+        check_sums(&mut clients, &tallies);
+        if killed == 1 {
+            assert_eq!(clients[1].run("EXISTS key:0 key:1999 key:3999"), 3);
+        } else {
+            assert_eq!(clients[0].run("GET sum:199"), "3");
+        }
+    }
 }
 
 #[test]
