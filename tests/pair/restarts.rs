@@ -104,6 +104,36 @@ fn a_node_killed_in_the_middle_of_an_exec_has_told_all_of_it_or_nothing() {
     suite.note(&format!("{all} times all of it, {none} times nothing, {acknowledged} acknowledged"));
 }
 
+/// Fault 12, without a disk: nothing is left, and nothing of it haunts what comes after.
+#[test]
+fn both_killed_at_once_begin_anew_and_alike() {
+    let mut suite = Suite::new("pair restarts: both killed");
+    let mut pair = Pair::proxied();
+    for round in 0..3 {
+        pair.settle();
+        let doomed = [0, 1].map(|node| {
+            let mut client = pair.client(node);
+            std::thread::spawn(move || while client.try_cmd(&["INCR", "lost"]).is_ok() {})
+        });
+        let mut a = pair.client(0);
+        until("both count", || a.run("INCRBY lost 0").int() > 200);
+        (0..2).for_each(|node| pair.node_mut(node).kill());
+        doomed.into_iter().for_each(|thread| thread.join().unwrap());
+        (0..2).for_each(|node| pair.launch(node));
+        let loads = [0, 1].map(|node| Load::on(pair.node(node), 470 + 2 * round + node as u64));
+        lasting(200);
+        let tallies = loads.map(Load::stop);
+        pair.settle();
+        let mut clients: [_; 2] = pair.clients();
+        check_sums(&mut clients, &tallies);
+        for client in &mut clients {
+            assert!(client.run("GET lost").is_null());
+            client.ok(&["FLUSHALL"]);
+        }
+        suite.add(1);
+    }
+}
+
 #[test]
 fn a_wiped_member_of_three_is_one_member_not_two() {
     let _suite = Suite::new("pair restarts: wiped among three");
