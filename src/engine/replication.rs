@@ -441,6 +441,11 @@ impl Engine {
         mesh.sequence(drained.count, drained.bytes, watermark);
     }
 
+    /// Moves what was written into the backlog, whose limit then bounds it. For when no link takes any of it.
+    pub fn link_sequence(&self) {
+        self.sequence(&mut self.mesh.lock());
+    }
+
     /// Sequences what was written, and returns the number of the last batch: what WAIT waits for.
     pub fn sequence_now(&self) -> u64 {
         let mut mesh = self.mesh.lock();
