@@ -29,5 +29,6 @@ mod acknowledged;
 mod absence;
 mod clocks;
 mod visibility;
+mod convergence;
 mod replica;
 mod standing;
