@@ -27,10 +27,11 @@
 //!
 //! A piece of a range comes without its authors' knowledge. Logged is what is certain: neither vector covers the other's
 //! write, and either the giver wrote it itself before its vector was taken, or it is stamped earlier: nobody has seen
-//! a later write than its own.
+//! a later write than its own. Where both pull, the first knows of all; the vector the second is given may cover its
+//! writes already.
 //!
-//! Not noticed: a write that a third node's has replaced here before the other came, and at its author's partner one
-//! made while that partner's segment was being merged, which counts as having seen it.
+//! Not noticed: a write that an equal one or a third node's has replaced here before the other came. And what a node
+//! writes while it merges a segment counts as having seen the segment: of such a conflict only that node may know.
 //!
 //! # Cost
 //! While the author has seen all this node has written, a comparison per batch; with the log off, one relaxed load. Else a
@@ -503,7 +504,6 @@ mod tests {
         check(&["HSET h f v"], &["A: HDEL h f", "B: HSET h f b"], &["removal h f: B over A, -"]);
         check(&["HSET h f v"], &["B: HSET h f b", "A: HDEL h f"], &["removal h f: A over B, b"]);
         check(&["SADD s m"], &["A: SREM s m", "B: SADD s m"], &[]);
-        check(&["SADD s m x"], &["A: SREM s m", "B: SREM s m", "B: SADD s m"], &["removal s m: B over A, -"]);
         check(&["ZADD z 1 m"], &["B: ZADD z 2 m", "A: ZREM z m"], &["removal z m: A over B, 2"]);
         check(&["RPUSH l x y"], &["A: LPOP l", "B: LSET l 0 b"], &["removal l item: A over B, b"]);
         check(&["RPUSH l x y"], &["B: LSET l 0 b", "A: LPOP l"], &["removal l item: A over B, b"]);
@@ -564,8 +564,7 @@ mod tests {
         two.b.now_ms += 10;
         two.write(&["B: HSET k f b"]);
         two.exchange();
-        let expected = ["type k -: B over A, va"];
-        assert_eq!(two.logs(), [expected, expected]);
+        assert_eq!(two.logs(), [Vec::<String>::new(), Vec::new()]);
     }
 
     #[test]

@@ -248,11 +248,11 @@ impl Entry {
     ) {
         let base = self.base(change).filter(|(held, _)| unseen.has(*held));
         let clear = self.clear();
-        let is_cleared = unseen.has(clear) && change.placed(stamp) < clear;
         // A SET clears and sets at once: that is one write, and its value is what another value meets.
         let is_own_set = base.as_ref().is_some_and(|(held, _)| *held == clear) && self.is_string();
-        if is_cleared && !is_own_set {
-            if !base.is_some_and(|(_, value)| value.is_alike(change)) {
+        if change.placed(stamp) < clear && !is_own_set {
+            // What an expiry or another node has cleared did not lose to this node's writes.
+            if unseen.has(clear) && !base.is_some_and(|(_, value)| value.is_alike(change)) {
                 let kind = if self.is_set_at(clear) { ConflictKind::Type } else { ConflictKind::Removal };
                 each(Conflict { kind, held: clear, held_wins: true, lost: change });
             }
