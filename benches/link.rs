@@ -6,6 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use meldis::clock::{NTP64, NodeId, Origin, Stamp};
 use meldis::command::TABLES;
 use meldis::config::Config;
+use meldis::engine::merging::Known;
 use meldis::engine::{Engine, Now, Seeds};
 use meldis::link::batch::{Batch, BatchWriter};
 use meldis::link::frame::{self, Frame};
@@ -77,7 +78,8 @@ fn link(criterion: &mut Criterion) {
                 while let Some((batch, behind)) = Batch::split(rest).expect("it was just written") {
                     let records = batch.read().expect("it was just written");
                     let own = Vector::default();
-                    engine.merge_batch(origin(2), records, &own, now, 0).expect("it was just written");
+                    let known = Known { own: &own, seen: NTP64(0), written: NTP64(0) };
+                    engine.merge_batch(origin(2), records, known, now, 0).expect("it was just written");
                     rest = behind;
                 }
             },

@@ -132,6 +132,7 @@ fn resetstat(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
     c.engine.link_input_bytes.store(0, Relaxed);
     c.engine.link_output_bytes.store(0, Relaxed);
+    c.engine.conflicts.reset_counts();
     c.engine.command_stats.reset();
     c.engine.error_stats.lock().clear();
     c.reply.ok();

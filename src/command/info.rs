@@ -16,6 +16,7 @@ use crate::engine::facts::ProcessFacts;
 use crate::engine::standing::{Partner, Role};
 use crate::engine::stats::Stats;
 use crate::link::mesh::{PartnerView, State};
+use crate::store::entry::ConflictKind;
 
 /// The table.
 pub const COMMANDS: &[Command] = &[Command {
@@ -407,6 +408,11 @@ fn convergence(scene: &Scene<'_>, out: &mut String) {
         "differing_ranges": total(|view| view.differing_ranges as u64),
         "repaired_keys": total(|view| view.repaired_keys),
     );
+    let conflicts = ConflictKind::ALL.map(|kind| (kind.name(), scene.engine.conflicts.count(kind)));
+    for (kind, count) in conflicts {
+        let _ = write!(out, "conflicts_{kind}:{count}\r\n");
+    }
+    lines!(out, "conflicts_total": conflicts.iter().map(|(_, count)| count).sum::<u64>());
     for (at, view) in standing.members.iter().enumerate() {
         let node = view.origin.map_or("unknown".to_owned(), |origin| origin.node().to_string());
         let (host, port) = &view.address;

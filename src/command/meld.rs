@@ -9,13 +9,13 @@ use std::ops::ControlFlow;
 
 use super::family;
 use super::parse::is;
-use super::{meld_allowlist, meld_check, meld_feed, replication};
-use crate::clock::{Stamp, unix_ms_from_ntp};
+use super::{meld_allowlist, meld_check, meld_conflicts, meld_feed, replication};
+use crate::clock::Stamp;
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
 use crate::engine::error::Error;
 use crate::number;
-use crate::store::delta::Change;
+use crate::store::delta::{Change, Kind};
 use crate::store::entry::{Entry, Value};
 
 /// The table.
@@ -37,6 +37,7 @@ pub const COMMANDS: &[Command] = &[Command {
 const SUBCOMMANDS: &[Command] = &[
     meld_allowlist::ALLOWLIST,
     meld_check::CHECK,
+    meld_conflicts::CONFLICTS,
     meld_feed::AFTER,
     meld_feed::EFFECTS,
     meld_feed::TOKEN,
@@ -97,6 +98,10 @@ fn help(c: &mut Call<'_, '_>) -> Result<(), Error> {
             (
                 "CHECK RANGES|KEYS|KEY ...",
                 "Digests for comparing nodes from outside, as `meldis check` does.",
+            ),
+            (
+                "CONFLICTS [<count>|LEN|RESET]",
+                "The latest concurrent writes that have lost (default 10, -1 all).",
             ),
             ("DIGEST [RANGES]", "A hash of all that this node holds, or of each range that holds something."),
             (
@@ -167,31 +172,30 @@ impl How {
 }
 
 fn stamp(c: &mut Call<'_, '_>) -> Result<(), Error> {
-    let element = match c.args.len() {
+    let args = c.args;
+    let element = match args.len() {
         3 => None,
-        4 => Some(&c.args[3]),
+        4 => Some(&args[3]),
         _ => return Err(Error::wrong_arity("meld|stamp")),
     };
     let now_ms = c.keys.now_ms();
-    let entry = c.keys.peek_registers(&c.args[2]);
+    let entry = c.keys.peek_registers(&args[2]);
     let Some((entry, (stamp, how))) = entry.and_then(|entry| Some((entry, winner(entry, element, now_ms)?)))
     else {
         c.reply.null();
         return Ok(());
     };
-    c.reply.map(6);
-    c.reply.bulk(b"stamp");
-    c.reply.bulk(stamp.to_string().as_bytes());
-    c.reply.bulk(b"node");
-    c.reply.bulk(stamp.origin.node().to_string().as_bytes());
-    c.reply.bulk(b"incarnation");
-    c.reply.int(stamp.origin.incarnation().into());
-    c.reply.bulk(b"time");
-    c.reply.int(unix_ms_from_ntp(stamp.time) as i64);
+    let kind = entry.value().map(|value| value.kind());
+    // The items of a list are asked for by their index, which is not what the log names them by.
+    let name = element.filter(|_| kind != Some(Kind::List));
+    c.reply.map(7);
+    meld_conflicts::write_stamp(c, stamp);
     c.reply.bulk(b"kind");
-    c.reply.bulk_opt(entry.value().map(|value| value.kind().name().as_bytes()));
+    c.reply.bulk_opt(kind.map(|kind| kind.name().as_bytes()));
     c.reply.bulk(b"how");
     c.reply.bulk(how.name().as_bytes());
+    c.reply.bulk(b"won_over");
+    meld_conflicts::write_won_over(c, &args[2], name, stamp);
     Ok(())
 }
 
@@ -208,10 +212,10 @@ fn winner(entry: &Entry, element: Option<&[u8]>, now_ms: u64) -> Option<(Stamp, 
     }
     let (mut written, mut removed): (Option<(Stamp, How)>, Option<Stamp>) = (None, None);
     entry.registers(|stamp, change| {
-        let is_asked = element.is_none_or(|asked| element_of(&change).is_none_or(|name| name == asked));
+        let is_asked = element.is_none_or(|asked| change.element().is_none_or(|name| name == asked));
         match how(&change) {
             Some(How::Cleared) if is_asked => removed = removed.max(Some(stamp)),
-            Some(how) if is_asked && element.is_none_or(|_| element_of(&change).is_some()) => {
+            Some(how) if is_asked && element.is_none_or(|_| change.element().is_some()) => {
                 written = written.filter(|(held, _)| *held > stamp).or(Some((stamp, how)));
             }
             _ => {}
@@ -237,24 +241,6 @@ fn how(change: &Change<'_>) -> Option<How> {
         | Change::ScoreRemove(_)
         | Change::ItemRemove(_) => Some(How::Cleared),
         Change::Kind(_) | Change::Expire(..) => None,
-    }
-}
-
-/// The field or member a register is about.
-fn element_of<'a>(change: &Change<'a>) -> Option<&'a [u8]> {
-    match change {
-        Change::Field(name, _) | Change::FieldSum(name, _) | Change::FieldRemove(name) => Some(name),
-        Change::Member(name) | Change::MemberRemove(name) => Some(name),
-        Change::Score(name, _) | Change::ScoreSum(name, _) | Change::ScoreRemove(name) => Some(name),
-        Change::Clear
-        | Change::Assign(_)
-        | Change::Value(_)
-        | Change::Sum(_)
-        | Change::Kind(_)
-        | Change::Expire(..)
-        | Change::Item(..)
-        | Change::ItemValue(..)
-        | Change::ItemRemove(_) => None,
     }
 }
 

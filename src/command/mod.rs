@@ -38,6 +38,7 @@ pub mod pubsub;
 pub mod cluster;
 pub mod meld_allowlist;
 pub mod meld_check;
+pub mod meld_conflicts;
 pub mod meld_feed;
 pub mod replication;
 pub mod debug;

@@ -363,6 +363,8 @@ pub static DIRECTIVES: &[Directive] = &[
     // Microseconds.
     on("slowlog-log-slower-than", int(-1, LONG), "10000"),
     on("slowlog-max-len", int(0, LONG), "128"),
+    // Our own.
+    on("conflict-log-max-len", int(0, LONG), "128"),
     on("latency-monitor-threshold", millis(0, LONG), "0"),
     on("latency-tracking", Flag, "yes"),
     on("latency-tracking-info-percentiles", Kind::Percentiles, "50 99 99.9"),

@@ -135,6 +135,8 @@ pub struct Config {
     pub slowlog_log_slower_than_us: Option<u64>,
     /// Entries the slow log keeps.
     pub slowlog_max_len: u64,
+    /// Entries the log of conflicts keeps; 0 keeps no log.
+    pub conflict_log_max_len: u64,
     /// Milliseconds from which an event is sampled; 0 samples none.
     pub latency_monitor_threshold_ms: u64,
     /// Keep a histogram per command.
@@ -512,6 +514,7 @@ impl Config {
             soft_shutdown: v.flag("soft-shutdown"),
             slowlog_log_slower_than_us: u64::try_from(v.number("slowlog-log-slower-than")).ok(),
             slowlog_max_len: v.number("slowlog-max-len") as u64,
+            conflict_log_max_len: v.number("conflict-log-max-len") as u64,
             latency_monitor_threshold_ms: v.number("latency-monitor-threshold") as u64,
             latency_tracking: v.flag("latency-tracking"),
             latency_tracking_info_percentiles: percentiles(v.words("latency-tracking-info-percentiles")),

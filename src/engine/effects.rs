@@ -207,7 +207,7 @@ fn command(key: &[u8], change: &Change<'_>) -> Option<(Vec<Vec<u8>>, Option<Stri
 }
 
 /// A list item's name: the stamp that placed it and its number among those that one command placed.
-fn identity(pos: &Pos) -> String {
+pub(super) fn identity(pos: &Pos) -> String {
     let last = pos.last();
     format!("{}#{}", last.stamp, last.index)
 }

@@ -384,6 +384,7 @@ impl<'e> Keyspace<'e> {
     fn open_batch(&mut self) {
         if self.batch.is_none() && self.engine.is_replicating() {
             let mut slot = self.engine.outbox.slot(self.thread);
+            self.engine.outbox.begin();
             let writer = BatchWriter::begin(self.engine.clock.origin(), &mut slot.bytes);
             self.batch = Some((slot, writer, NTP64(0)));
         }

@@ -7,24 +7,37 @@
 
 use smallvec::SmallVec;
 
+use super::conflicts::{Author, Watch};
 use super::keyspace::{Keyspace, Locks};
 use super::notify::PeerEvents;
 use super::pubsub::Scope;
 use super::stats::Stats;
 use super::{Engine, Now, allowlist};
-use crate::clock::{NodeId, Origin, Stamp};
+use crate::clock::{NTP64, NodeId, Origin, Stamp};
 use crate::link::batch::{Record, Records, Register};
 use crate::link::codec::{self, Malformed};
 use crate::link::frame::Globals;
 use crate::link::vector::Vector;
 use crate::store::delta::Change;
+use crate::store::entry::Unseen;
 use crate::store::shard::KeyHash;
 
 /// Why a peer's data cannot be taken: it may have more databases than this node.
 pub(super) const FOREIGN_DATABASE: &str = "a database this node does not have: raise `databases`";
 
+/// What either side knew when a batch came.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// What this node had.
+    pub own: &'a Vector,
+    /// Up to when the author had merged what this node wrote.
+    pub seen: NTP64,
+    /// Up to when this node had written, but for what is in the outbox.
+    pub written: NTP64,
+}
+
 impl Engine {
-    /// Applies one batch of a peer: visible on this node in one step. `own` is what this node had before.
+    /// Applies one batch of a peer: visible on this node in one step.
     ///
     /// # Errors
     /// If it is malformed; nothing is merged then.
@@ -32,7 +45,7 @@ impl Engine {
         &self,
         origin: Origin,
         batch: Records<'_>,
-        own: &Vector,
+        known: Known<'_>,
         now: Now,
         thread: usize,
     ) -> Result<(), Malformed> {
@@ -71,36 +84,40 @@ impl Engine {
         // Before anyone can see the data: what is written after seeing it is stamped later.
         self.clock.observe(batch.newest);
         let mut keys = Keyspace::new(self, locks, 0, now, thread);
+        let watch = self.watch(Author::Is(origin), known, now);
         let (mut stamp, mut at) = (Stamp::new(batch.time, origin), (0, &[][..]));
         let mut garbage = Vec::new();
-        let mut afterwards: SmallVec<[(Stamp, Record<'_>); 2]> = SmallVec::new();
+        let mut afterwards: SmallVec<[(Stamp, &Record<'_>); 2]> = SmallVec::new();
         let mut events = self.notifies_anything().then(PeerEvents::default);
-        for record in batch.list {
+        for (number, record) in batch.list.iter().enumerate() {
             match record {
-                Record::Time(time) => stamp = Stamp::new(time, origin),
-                Record::Stamp(other) => stamp = other,
-                Record::Key(space, key) => at = (space, key),
+                Record::Time(time) => stamp = Stamp::new(*time, origin),
+                Record::Stamp(other) => stamp = *other,
+                Record::Key(space, key) => at = (*space, key),
                 Record::Change(change) => {
+                    let stamp = change.stamp(stamp);
+                    if let Some(watch) = &watch {
+                        keys.notice(at, stamp, change, same_write(&batch.list[number + 1..]), watch);
+                    }
                     // The author of an LSET may not have seen that the item was removed, which its tombstone told, if it is
                     // not collected yet. An item that was here and is not is not placed again.
-                    if let Change::ItemValue(pos, _) = &change
-                        && own.covers(pos.stamp())
-                        && !keys.holds(at.0, at.1, &change)
+                    if let Change::ItemValue(pos, _) = change
+                        && known.own.covers(pos.stamp())
+                        && !keys.holds(at.0, at.1, change)
                     {
                         continue;
                     }
-                    let stamp = change.stamp(stamp);
                     let existed = events.is_some() && keys.is_there(at.0, at.1);
-                    if !keys.merge_remote(at.0, at.1, stamp, &change) {
+                    if !keys.merge_remote(at.0, at.1, stamp, change) {
                         continue;
                     }
                     Stats::add(&self.stats(thread).merged, 1);
                     if let (Some(events), Some(db)) = (&mut events, self.db_of(at.0)) {
-                        events.changed(db, at.1, &change, existed, keys.is_there(at.0, at.1));
+                        events.changed(db, at.1, change, existed, keys.is_there(at.0, at.1));
                     }
                 }
-                Record::Flush(space) => garbage.extend(keys.flush_remote(space, stamp)),
-                Record::Swap(a, b) => keys.merge_swap(stamp, a, b),
+                Record::Flush(space) => garbage.extend(keys.flush_remote(*space, stamp, watch.as_ref())),
+                Record::Swap(a, b) => keys.merge_swap(stamp, *a, *b),
                 Record::Amount(_) => {}
                 Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {
                     afterwards.push((stamp, record));
@@ -112,7 +129,7 @@ impl Engine {
         self.publish_events(&events.map(PeerEvents::finish).unwrap_or_default());
         for (stamp, record) in afterwards {
             match record {
-                Record::Register(register, value) => self.merge_register(register, stamp, value),
+                Record::Register(register, value) => self.merge_register(*register, stamp, value),
                 Record::Publish(channel, message) => {
                     self.deliver(Scope::Channel, channel, message);
                 }
@@ -159,7 +176,25 @@ impl Engine {
         Globals { flushes, swaps: self.databases.swaps(), registers: self.registers.all() }
     }
 
-    pub(super) fn merge_globals(&self, globals: &Globals, now: Now, thread: usize) {
+    /// Where to log conflicts with changes that come, if there can be any. The ranges they are in must be locked.
+    pub(super) fn watch<'a>(&'a self, author: Author<'a>, known: Known<'_>, now: Now) -> Option<Watch<'a>> {
+        let is_all_seen = || known.written <= known.seen && !self.outbox.is_filled();
+        if !self.conflicts.is_on() || is_all_seen() {
+            return None;
+        }
+        let unseen = Unseen { own: self.clock.origin(), seen: known.seen };
+        Some(Watch { log: &self.conflicts, unseen, author, now_ms: now.unix_ms })
+    }
+
+    /// Takes over what a giver of ranges has besides them.
+    pub(super) fn merge_globals(
+        &self,
+        globals: &Globals,
+        author: Author<'_>,
+        known: Known<'_>,
+        now: Now,
+        thread: usize,
+    ) {
         for (register, stamp, value) in &globals.registers {
             self.clock.observe(stamp.time);
             self.merge_register(*register, *stamp, value);
@@ -174,11 +209,21 @@ impl Engine {
         for (space, stamp) in flushes {
             self.clock.observe(stamp.time);
             let mut keys = Keyspace::new(self, Locks::all(self), 0, now, thread);
-            let garbage = keys.flush_remote(*space, *stamp);
+            let watch = self.watch(author, known, now).filter(|_| !known.own.covers(*stamp));
+            let garbage = keys.flush_remote(*space, *stamp, watch.as_ref());
             self.conclude(keys, thread);
             drop(garbage);
         }
     }
+}
+
+/// What the write that a change belongs to does behind it to the same key.
+fn same_write<'a>(behind: &'a [Record<'a>]) -> impl Iterator<Item = &'a Change<'a>> + Clone {
+    let of_write = behind.iter().take_while(|record| matches!(record, Record::Change(_) | Record::Amount(_)));
+    of_write.filter_map(|record| match record {
+        Record::Change(change) => Some(change),
+        _ => None,
+    })
 }
 
 /// Whether a register's value makes sense.
@@ -213,7 +258,8 @@ mod tests {
         let (batch, _) = Batch::split(&batch).unwrap().unwrap();
         let now = Now { unix_ms: here.now_ms, ntp: NTP64(0) };
         let (records, own) = (batch.read().unwrap(), Vector::default());
-        assert!(here.engine.merge_batch(Origin::NONE, records, &own, now, 0).is_err());
+        let known = Known { own: &own, seen: NTP64(0), written: NTP64(0) };
+        assert!(here.engine.merge_batch(Origin::NONE, records, known, now, 0).is_err());
     }
 
     /// No honest node writes it, but what it would leave behind is out of step: an item older than the key's clear.
@@ -235,7 +281,9 @@ mod tests {
         let now = Now { unix_ms: here.now_ms, ntp: NTP64(0) };
         let records = batch.read().unwrap();
         assert_eq!(records.newest, NTP64(3), "a place's stamps are not to lie ahead of the clock either");
-        here.engine.merge_batch(peer, records, &Vector::default(), now, 0).unwrap();
+        let own = Vector::default();
+        let known = Known { own: &own, seen: NTP64(0), written: NTP64(0) };
+        here.engine.merge_batch(peer, records, known, now, 0).unwrap();
         here.engine.check_invariants();
     }
 

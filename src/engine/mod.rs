@@ -27,6 +27,7 @@ pub mod execution;
 pub mod registry;
 pub mod keyspace;
 pub mod merging;
+pub mod conflicts;
 pub mod notify;
 mod ownership;
 pub mod pubsub;
@@ -69,6 +70,7 @@ use client::{Client, ClientFlags};
 use cluster::Topology;
 use command::Command;
 use command_stats::CommandStats;
+use conflicts::ConflictLog;
 use databases::Databases;
 use error::Error;
 use facts::ProcessFacts;
@@ -162,6 +164,8 @@ pub struct Engine {
     pub monitors: Monitors,
     /// Slow commands.
     pub slowlog: Mutex<SlowLog>,
+    /// Concurrent writes that have lost.
+    pub conflicts: ConflictLog,
     /// Latency spikes.
     pub latency: Mutex<Latency>,
     /// The shell, once there is one.
@@ -236,6 +240,7 @@ impl Engine {
             error_stats: Mutex::default(),
             monitors: Monitors::default(),
             slowlog: Mutex::default(),
+            conflicts: ConflictLog::new(config.conflict_log_max_len),
             latency: Mutex::default(),
             host: OnceLock::new(),
             registry,
@@ -382,7 +387,7 @@ impl Engine {
             drop(self.cell(range).lock());
         }
         if self.clock.last().0 > 0 {
-            mesh.count_untold(NTP64(0));
+            mesh.count_untold(self.clock.last());
         }
     }
 
@@ -417,6 +422,9 @@ impl Engine {
             );
         }
         self.limits.adopt(&config);
+        if changed.contains(&"conflict-log-max-len") {
+            self.conflicts.set_len_max(config.conflict_log_max_len);
+        }
         if changed.contains(&"requirepass") {
             *self.password.write() = config.requirepass.clone().unwrap_or_default().into_bytes();
         }

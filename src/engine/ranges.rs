@@ -11,7 +11,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::conflicts::Author;
 use super::keyspace::{Keyspace, Locks};
+use super::merging::Known;
 use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, Stamp};
 use crate::link::batch::{Batch, BatchWriter, Record};
@@ -56,10 +58,12 @@ pub struct Chunk<'a> {
 /// What both sides have seen.
 #[derive(Clone, Copy, Debug)]
 pub struct Vectors<'a> {
-    /// This node.
-    pub own: &'a Vector,
+    /// This node, and the giver of it.
+    pub known: Known<'a>,
     /// The giver, before it read the first range.
     pub theirs: &'a Vector,
+    /// Who that is.
+    pub giver: Origin,
 }
 
 impl Engine {
@@ -148,7 +152,7 @@ impl Engine {
         thread: usize,
     ) -> Result<usize, Malformed> {
         let Chunk { range, from, to, graves, records } = *chunk;
-        let Vectors { own, theirs } = vectors;
+        let Vectors { known, theirs, giver } = vectors;
         let mut changes: Vec<(u32, &[u8], Stamp, Change<'_>)> = Vec::new();
         if let Some((batch, _)) = Batch::split(records)? {
             let (mut at, mut stamp) = ((0, &[][..]), Stamp::NEVER);
@@ -178,8 +182,14 @@ impl Engine {
         }
         let mut changed: HashSet<(u32, &[u8])> = HashSet::new();
         let mut keys = Keyspace::new(self, Locks::One(range, self.cell(range).lock()), 0, now, thread);
-        for (space, key, stamp, change) in &changes {
-            if own.covers(identity_stamp(*stamp, change)) && !keys.holds(*space, key, change) {
+        let watch = self.watch(Author::Gives(giver, theirs), known, now);
+        for (number, (space, key, stamp, change)) in changes.iter().enumerate() {
+            if let Some(watch) = watch.as_ref().filter(|_| !known.own.covers(*stamp)) {
+                let behind = changes[number + 1..].iter();
+                let same = behind.take_while(|(at, of, when, _)| (at, of, when) == (space, key, stamp));
+                keys.notice((*space, key), *stamp, change, same.map(|(_, _, _, change)| change), watch);
+            }
+            if known.own.covers(identity_stamp(*stamp, change)) && !keys.holds(*space, key, change) {
                 continue;
             }
             if keys.merge_remote(*space, key, *stamp, change) {

@@ -18,9 +18,10 @@ use parking_lot::Mutex;
 
 use super::blocking::Unblock;
 use super::call::Awaited;
+use super::conflicts::Author;
 use super::error::Error;
 use super::keyspace::Locks;
-use super::merging::FOREIGN_DATABASE;
+use super::merging::{FOREIGN_DATABASE, Known};
 use super::ranges::{Chunk, Vectors};
 use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, ntp_span_ms, unix_ms_from_ntp};
@@ -304,9 +305,12 @@ impl Engine {
                 if self.is_ahead(&mut mesh, id, newest, now) {
                     return Ok(Received::Held);
                 }
-                if mesh.differs(id, vector, &ranges, &graves) {
+                self.sequence_unseeing(&mut mesh);
+                if mesh.differs(id, vector.clone(), &ranges, &graves) {
                     mesh.took(newest.unwrap_or(NTP64(0)));
-                    self.merge_globals(&globals, now, thread);
+                    let author = Author::Gives(mesh.peer_of(id), &vector);
+                    let known = self.known(&mesh, vector.of(self.clock.origin()).watermark);
+                    self.merge_globals(&globals, author, known, now, thread);
                 }
             }
             Frame::Pull { range, from, graves } => {
@@ -324,9 +328,9 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(newest.unwrap_or(NTP64(0)));
-                let own = mesh.vector().clone();
                 let chunk = Chunk { range: range_number(range)?, from, to, graves, records: tail };
-                let vectors = Vectors { own: &own, theirs: &theirs };
+                let known = self.known(&mesh, theirs.of(self.clock.origin()).watermark);
+                let vectors = Vectors { known, theirs: &theirs, giver: mesh.peer_of(id) };
                 let merged = self.merge_range(&chunk, vectors, now, thread);
                 let changed_keys = merged.map_err(frame::FrameError::from)?;
                 mesh.pulled(id, range, to, graves, Brought { bytes: tail.len(), changed_keys });
@@ -380,6 +384,9 @@ impl Engine {
         };
         let malformed = |error: Malformed| Fault::Frame(error.into());
         let limit = self.time_limit(now);
+        self.sequence_unseeing(mesh);
+        let own = self.clock.origin();
+        let seen_here = seen.iter().find(|(of, _)| *of == own).map_or(NTP64(0), |(_, time)| *time);
         let keeps = mesh.keeps_foreign();
         // What came before is not counted: it may be known only to a pull that has not ended.
         let fresh = first + skip;
@@ -407,7 +414,8 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(records.newest);
-                self.merge_batch(origin, records, mesh.vector(), now, thread).map_err(malformed)?;
+                let known = self.known(mesh, seen_here);
+                self.merge_batch(origin, records, known, now, thread).map_err(malformed)?;
             }
             rest = behind;
             number += 1;
@@ -419,6 +427,18 @@ impl Engine {
         let watermark = if watermark <= limit { watermark } else { NTP64(0) };
         mesh.merged(origin, part(number, &batches[skipped..], watermark));
         Ok(Received::Taken)
+    }
+
+    /// Before something is merged: what is in the outbox was written without it, and is to say so.
+    fn sequence_unseeing(&self, mesh: &mut Mesh) {
+        if self.outbox.is_filled() {
+            self.sequence(mesh);
+        }
+    }
+
+    /// What either side knows of the other's writes; `seen` is up to when the peer has merged this node's.
+    fn known<'m>(&self, mesh: &'m Mesh, seen: NTP64) -> Known<'m> {
+        Known { own: mesh.vector(), seen, written: mesh.written() }
     }
 
     /// The latest time a peer's stamp or promise may carry.
@@ -704,11 +724,13 @@ mod tests {
         // Nor does a range of that node.
         let range = here.engine.hash(b"l").range();
         let piece = there.engine.read_range(range, Cursor::default(), false);
-        let own = here.engine.mesh.lock().vector().clone();
+        let mesh = here.engine.mesh.lock();
         let (from, to) = (Cursor::default(), piece.to);
         let chunk = Chunk { range, from, to, graves: false, records: &piece.records };
-        let vectors = Vectors { own: &own, theirs: &Vector::default() };
+        let known = here.engine.known(&mesh, NTP64(0));
+        let vectors = Vectors { known, theirs: &Vector::default(), giver: peer };
         here.engine.merge_range(&chunk, vectors, NOW, 0).unwrap();
+        drop(mesh);
         here.check("EXISTS l", ":0");
     }
 

@@ -10,7 +10,7 @@ use crate::resp::args::Args;
 /// Arguments kept of a command; the last tells how many more there were.
 const ARGS_MAX: usize = 32;
 /// Bytes kept of an argument.
-const ARG_BYTES_MAX: usize = 128;
+const BYTES_MAX: usize = 128;
 
 /// A slow command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,21 +73,20 @@ impl SlowLog {
 
 fn shortened(command: &Command, args: Args<'_>) -> Vec<Vec<u8>> {
     let kept = if args.len() > ARGS_MAX { ARGS_MAX - 1 } else { args.len() };
-    let mut out: Vec<Vec<u8>> = shown(command, args.slice(..kept))
-        .into_iter()
-        .map(|arg| match arg.len().checked_sub(ARG_BYTES_MAX) {
-            None | Some(0) => arg.into_owned(),
-            Some(more) => {
-                let mut short = arg[..ARG_BYTES_MAX].to_vec();
-                short.extend_from_slice(format!("... ({more} more bytes)").as_bytes());
-                short
-            }
-        })
-        .collect();
+    let mut out: Vec<Vec<u8>> =
+        shown(command, args.slice(..kept)).into_iter().map(|arg| shortened_bytes(&arg)).collect();
     if kept < args.len() {
         out.push(format!("... ({} more arguments)", args.len() - kept).into_bytes());
     }
     out
+}
+
+/// The first bytes, and how many more there were.
+pub fn shortened_bytes(bytes: &[u8]) -> Vec<u8> {
+    match bytes.len().checked_sub(BYTES_MAX) {
+        None | Some(0) => bytes.to_vec(),
+        Some(more) => [&bytes[..BYTES_MAX], format!("... ({more} more bytes)").as_bytes()].concat(),
+    }
 }
 
 #[cfg(test)]

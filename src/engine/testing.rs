@@ -1,6 +1,7 @@
 //! A server of one test, without sockets: commands in and replies out as text.
 
 use super::execution::Flow;
+use super::merging::Known;
 use super::session::Session;
 use super::{Engine, Now, Seeds};
 use crate::clock::{NTP64, NodeId, Origin};
@@ -85,6 +86,13 @@ impl Fixture {
         merge_batches(&self.engine, from.engine.clock.origin(), written, now(self.now_ms));
     }
 
+    /// Merges what a partner has written that had merged what this node wrote up to `seen`.
+    pub(crate) fn merge_unseen(&self, from: &Fixture, written: &[u8], seen: NTP64) {
+        let vector = Vector::default();
+        let known = Known { own: &vector, seen, written: NTP64(u64::MAX) };
+        merge_known(&self.engine, from.engine.clock.origin(), written, known, now(self.now_ms));
+    }
+
     /// Does upkeep until there is nothing left to do.
     pub(crate) fn tick(&self) {
         while self.engine.tick(now(self.now_ms), 0) {}
@@ -106,11 +114,17 @@ fn now(unix_ms: u64) -> Now {
     Now::from_unix_ns(u128::from(unix_ms) * 1_000_000)
 }
 
-/// Merges batches of a partner.
-pub(crate) fn merge_batches(engine: &Engine, origin: Origin, mut written: &[u8], now: Now) {
+/// Merges batches of a partner that had seen all that was written here.
+pub(crate) fn merge_batches(engine: &Engine, origin: Origin, written: &[u8], now: Now) {
+    let vector = Vector::default();
+    let known = Known { own: &vector, seen: NTP64(u64::MAX), written: NTP64(0) };
+    merge_known(engine, origin, written, known, now);
+}
+
+fn merge_known(engine: &Engine, origin: Origin, mut written: &[u8], known: Known<'_>, now: Now) {
     while let Some((batch, rest)) = Batch::split(written).expect("whole batches") {
         let records = batch.read().expect("well-formed records");
-        engine.merge_batch(origin, records, &Vector::default(), now, 0).expect("of databases there are");
+        engine.merge_batch(origin, records, known, now, 0).expect("of databases there are");
         written = rest;
     }
 }

@@ -251,6 +251,8 @@ pub struct Mesh {
     torn: BTreeMap<NodeId, u64>,
     /// Somebody reads what was written.
     keeps_everything: bool,
+    /// Nothing this node wrote is stamped later, but for what is not sequenced.
+    written: NTP64,
 }
 
 impl Mesh {
@@ -276,6 +278,7 @@ impl Mesh {
             forgotten: BTreeSet::new(),
             torn: BTreeMap::new(),
             keeps_everything: false,
+            written: NTP64(0),
         }
     }
 
@@ -323,6 +326,11 @@ impl Mesh {
     /// One link.
     pub fn link(&self, id: LinkId) -> Option<&Link> {
         self.links.get(&id)
+    }
+
+    /// Who is at the other end of a link; nobody before its Hello.
+    pub fn peer_of(&self, id: LinkId) -> Origin {
+        self.link(id).and_then(|link| link.peer.as_ref()).map_or(Origin::NONE, |peer| peer.origin)
     }
 
     /// The ready link to a node.

@@ -67,6 +67,12 @@ impl Outbox {
     /// Notes that a batch was put into the slot of a thread.
     pub fn fill(&self, thread: usize) {
         self.slots[thread % self.slots.len()].filled.store(true, Ordering::Relaxed);
+        self.begin();
+    }
+
+    /// Notes that a batch is about to be put into a slot, whose lock is held: before the range is free again, so that who
+    /// finds a write there finds the outbox filled, or the write drained.
+    pub fn begin(&self) {
         if !self.filled.load(Ordering::Relaxed) {
             self.filled.store(true, Ordering::SeqCst);
         }

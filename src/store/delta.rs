@@ -308,6 +308,24 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// The field or member it is about.
+    pub fn element(&self) -> Option<&'a [u8]> {
+        match self {
+            Change::Field(name, _) | Change::FieldSum(name, _) | Change::FieldRemove(name) => Some(name),
+            Change::Member(name) | Change::MemberRemove(name) => Some(name),
+            Change::Score(name, _) | Change::ScoreSum(name, _) | Change::ScoreRemove(name) => Some(name),
+            Change::Clear
+            | Change::Assign(_)
+            | Change::Value(_)
+            | Change::Sum(_)
+            | Change::Kind(_)
+            | Change::Expire(..)
+            | Change::Item(..)
+            | Change::ItemValue(..)
+            | Change::ItemRemove(_) => None,
+        }
+    }
+
     /// Calls back with the stamps inside: of positions and sums.
     pub fn each_stamp(&self, each: &mut impl FnMut(Stamp)) {
         match self {

@@ -2,13 +2,15 @@
 //!
 //! Most keys are *plain*: a value and the stamp of the SET that wrote it. A key that was deleted is a stamp until
 //! its tombstone is collected. Everything else is an object (`object`), and becomes plain again once nothing is left
-//! of it that a stamp and a value do not say. Submodule `transfer` tells an entry as deltas, for peers.
+//! of it that a stamp and a value do not say. Submodule `transfer` tells an entry as deltas, for peers; `conflict` finds
+//! the registers that a peer wrote without having seen this node's.
 //!
 //! # Invariants (see [`Entry::check_invariants`])
 //! Nothing in the body is stamped before `clear`; no element is stamped before its tombstone.
 
 mod object;
 mod transfer;
+mod conflict;
 
 use super::counter::TextCounter;
 use super::delta::{Added, Amount, Change, Kind};
@@ -19,6 +21,7 @@ use super::list::List;
 use super::set::Set;
 use super::zset::Zset;
 use crate::clock::{NTP64, Origin, Stamp};
+pub use conflict::{Conflict, ConflictKind, Unseen};
 use object::{Body, Object};
 
 /// What a merge needs to know besides the delta.

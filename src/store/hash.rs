@@ -182,12 +182,11 @@ impl Hash {
         }
     }
 
-    /// Whether a field was set, not only added to.
-    pub(super) fn has_base(&self, name: &[u8]) -> bool {
-        match self.fields.get(name) {
-            Some(Field::Plain(..)) => true,
-            Some(Field::Counter(counter)) => counter.base().is_some(),
-            None => false,
+    /// What a field was set to, without what was added since, and when.
+    pub(super) fn base(&self, name: &[u8]) -> Option<(Stamp, &[u8])> {
+        match self.fields.get(name)? {
+            Field::Plain(stamp, value) => Some((*stamp, value)),
+            Field::Counter(counter) => counter.base(),
         }
     }
 

@@ -95,6 +95,12 @@ impl List {
         self.range(0..self.len)
     }
 
+    /// The item of an identity.
+    pub fn item(&self, pos: &Pos) -> Option<&Item> {
+        let Place { chunk, at } = self.find(pos).ok()?;
+        Some(&self.chunks[chunk][at])
+    }
+
     /// Whether an item is in the list.
     pub fn has(&self, pos: &Pos) -> bool {
         self.find(pos).is_ok()

@@ -123,9 +123,9 @@ impl Zset {
         }
     }
 
-    /// Whether a member's score was set, not only added to.
-    pub(super) fn has_base(&self, member: &[u8]) -> bool {
-        self.members.get(member).is_some_and(|score| score.base().is_some())
+    /// What a member's score was set to, without what was added since, and when.
+    pub(super) fn base(&self, member: &[u8]) -> Option<(Stamp, f64)> {
+        self.members.get(member)?.base()
     }
 
     /// Drops an origin's register of a member, or its base.

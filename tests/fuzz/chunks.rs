@@ -1,5 +1,7 @@
 //! Pieces of ranges that were damaged: refused whole, or merged in the range they name and nowhere else.
 
+use meldis::clock::NTP64;
+use meldis::engine::merging::Known;
 use meldis::engine::ranges::{Chunk, Vectors};
 use meldis::link::batch::{Batch, Record};
 use meldis::link::frame::Cursor;
@@ -30,7 +32,9 @@ pub fn check(input: &[u8]) {
         let to = if choices.one_in(4) { Some(made::cursor(&mut choices)) } else { piece.to };
         let chunk = Chunk { range: range.into(), from, to, graves, records: &records };
         let before = taker.digests();
-        let merged = taker.engine.merge_range(&chunk, Vectors { own: &own, theirs: &theirs }, now(0), 0);
+        let known = Known { own: &own, seen: NTP64(0), written: NTP64(u64::MAX) };
+        let vectors = Vectors { known, theirs: &theirs, giver: giver.engine.clock.origin() };
+        let merged = taker.engine.merge_range(&chunk, vectors, now(0), 0);
         let after = taker.digests();
         for other in (0..RANGES).filter(|other| merged.is_err() || *other != usize::from(range)) {
             assert_eq!(

@@ -30,5 +30,6 @@ mod absence;
 mod clocks;
 mod visibility;
 mod convergence;
+mod conflicts;
 mod replica;
 mod standing;

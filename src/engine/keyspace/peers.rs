@@ -5,12 +5,71 @@
 
 use super::Keyspace;
 use crate::clock::Stamp;
+use crate::engine::conflicts::{Rewritten, Watch};
 use crate::link::frame::Cursor;
 use crate::store::delta::Change;
 use crate::store::digest;
-use crate::store::entry::Entry;
+use crate::store::entry::{Conflict, ConflictKind, Entry};
 
 impl Keyspace<'_> {
+    /// Logs what a change of a peer, not merged yet, conflicts with. `rest` is what the same write does behind it to the
+    /// key.
+    pub(in crate::engine) fn notice<'c>(
+        &self,
+        (space, key): (u32, &[u8]),
+        stamp: Stamp,
+        change: &Change<'_>,
+        rest: impl Iterator<Item = &'c Change<'c>> + Clone,
+        watch: &Watch<'_>,
+    ) {
+        if !watch.concerns(stamp) {
+            return;
+        }
+        let hash = self.engine.hash(key);
+        let shard = &self.locks.cell(hash.range()).shard;
+        let flush = shard.flushed_at(space);
+        if watch.unseen.has(flush) && change.is_write() && change.placed(stamp) < flush {
+            let kind = ConflictKind::Flush;
+            watch.tell(1, space, key, stamp, Conflict { kind, held: flush, held_wins: true, lost: change });
+            return;
+        }
+        let Some(entry) = shard.get(space, key, hash) else { return };
+        let is_clear = matches!(change, Change::Clear);
+        // A clear with a string behind it is a SET.
+        let set = rest.clone().filter(|_| is_clear).find_map(|change| match change {
+            Change::Assign(value) | Change::Value(value) => Some(Change::Assign(value)),
+            _ => None,
+        });
+        let mut rewritten: Option<Rewritten> = None;
+        let mut met = 0;
+        entry.conflicts(stamp, set.as_ref().unwrap_or(change), watch.unseen, |conflict| {
+            if is_clear {
+                let rewritten = rewritten.get_or_insert_with(|| Rewritten::by(rest.clone()));
+                if rewritten.has(conflict.lost) {
+                    return;
+                }
+            }
+            met += 1;
+            watch.tell(met, space, key, stamp, conflict);
+        });
+    }
+
+    /// Logs what a flush of a peer, not merged yet, takes of this node's. The whole keyspace must be locked.
+    pub(super) fn notice_flush(&self, space: u32, stamp: Stamp, watch: &Watch<'_>) {
+        if !watch.concerns(stamp) {
+            return;
+        }
+        let mut met = 0;
+        for cell in self.cells().iter().filter(|cell| cell.shard.flushed_at(space) < stamp) {
+            for entry in cell.shard.entries(space) {
+                entry.killed(stamp, watch.unseen, ConflictKind::Flush, |conflict| {
+                    met += 1;
+                    watch.tell(met, space, entry.key(), stamp, conflict);
+                });
+            }
+        }
+    }
+
     /// Merges one delta of a peer, whose effects on local clients are those of a local write.
     pub(crate) fn merge_remote(&mut self, space: u32, key: &[u8], stamp: Stamp, change: &Change<'_>) -> bool {
         let hash = self.engine.hash(key);

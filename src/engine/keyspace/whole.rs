@@ -11,6 +11,7 @@ use super::{Keyspace, Locks};
 use crate::clock::Stamp;
 use crate::engine::Engine;
 use crate::engine::cell::Cell;
+use crate::engine::conflicts::Watch;
 use crate::engine::databases::Moved;
 use crate::link::batch::Record;
 use crate::link::frame::Swaps;
@@ -84,7 +85,15 @@ impl<'e> Keyspace<'e> {
     }
 
     /// Flushes a keyspace as of a peer's stamp; the whole keyspace must be locked.
-    pub(crate) fn flush_remote(&mut self, space: u32, stamp: Stamp) -> Vec<Flushed> {
+    pub(in crate::engine) fn flush_remote(
+        &mut self,
+        space: u32,
+        stamp: Stamp,
+        watch: Option<&Watch<'_>>,
+    ) -> Vec<Flushed> {
+        if let Some(watch) = watch {
+            self.notice_flush(space, stamp, watch);
+        }
         let cx = self.engine.shard_context();
         let Locks::All(cells) = &mut self.locks else { panic!("a flush holds every range") };
         let mut flushed = Vec::new();

@@ -36,6 +36,7 @@ impl Mesh {
         let progress = Progress { sequence: have.sequence + count, watermark: watermark.max(have.watermark) };
         self.vector.advance(own, progress);
         if count > 0 {
+            self.written = progress.watermark;
             let segment = Segment {
                 first: have.sequence + 1,
                 count,
@@ -47,16 +48,25 @@ impl Mesh {
         }
     }
 
-    /// Up to when this node has merged its members' writes.
+    /// Up to when this node has merged its members' writes. What a pull has begun to bring counts: clients may have read it.
     fn seen(&self) -> Seen {
+        let pulled = self.pull.as_ref().filter(|pull| pull.vector.is_some());
+        let pulled = |origin| pulled.map_or(NTP64(0), |pull| pull.shadow.of(origin).watermark);
         let members = self.members.values().map(|state| state.member.origin);
-        members.map(|origin| (origin, self.vector.of(origin).watermark)).collect()
+        members.map(|origin| (origin, self.vector.of(origin).watermark.max(pulled(origin)))).collect()
     }
 
-    /// Counts what this node holds though it was never a batch: peers have to pull it.
-    pub fn count_untold(&mut self, watermark: NTP64) {
+    /// No write of this node that is in its sequence, or untold, is stamped later.
+    pub fn written(&self) -> NTP64 {
+        self.written
+    }
+
+    /// Counts what this node holds though it was never a batch, stamped up to `written`: peers have to pull it.
+    pub fn count_untold(&mut self, written: NTP64) {
         let have = self.vector.of(self.own.origin);
-        self.vector.advance(self.own.origin, Progress { sequence: have.sequence + 1, watermark });
+        let untold = Progress { sequence: have.sequence + 1, watermark: NTP64(0) };
+        self.vector.advance(self.own.origin, untold);
+        self.written = written;
     }
 
     /// This node's batches so far are void: what it holds is to be pulled. Its promise falls to `watermark`; the links end.
@@ -65,6 +75,7 @@ impl Mesh {
         let sequence = self.vector.of(own).sequence + 1;
         self.vector.set(own, Progress { sequence, watermark });
         self.backlog.drop_origin(own);
+        self.written = watermark;
         self.recall = Recall::Idle { not_before_ms: 0 };
         self.end_links(&Fault::ClockSetRight);
     }
@@ -212,6 +223,7 @@ impl Mesh {
         self.own.origin = origin;
         self.vector = Vector::default();
         self.backlog.clear();
+        self.written = NTP64(0);
         self.pull = None;
         // Floors told so far leave out what this life will write.
         self.members.values_mut().for_each(|state| state.floor = NTP64(0));

@@ -61,12 +61,12 @@ impl Entry {
             (State::Rare(Rare::Object(object)), change) => match (&object.body, change) {
                 (Body::String(text), Change::Assign(_) | Change::Value(_)) => text.base().is_some(),
                 (Body::String(text), Change::Sum(added)) => text.sums().has(added.origin),
-                (Body::Hash(hash), Change::Field(name, _)) => hash.has_base(name),
+                (Body::Hash(hash), Change::Field(name, _)) => hash.base(name).is_some(),
                 (Body::Hash(hash), Change::FieldSum(name, added)) => {
                     hash.own_sum(name, added.origin).is_some()
                 }
                 (Body::Set(set), Change::Member(member)) => set.contains(member),
-                (Body::Zset(zset), Change::Score(member, _)) => zset.has_base(member),
+                (Body::Zset(zset), Change::Score(member, _)) => zset.base(member).is_some(),
                 (Body::Zset(zset), Change::ScoreSum(member, added)) => {
                     zset.own_sum(member, added.origin).is_some()
                 }
