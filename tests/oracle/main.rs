@@ -1,0 +1,181 @@
+//! The one-Redis oracle: what real nodes hold is what a real redis-server holds that executed all effects in stamp order.
+//!
+//! Each round has a fresh cluster of two or three nodes, random writes of all types on all of them, cuts, stalls, kills and
+//! restarts. Then the nodes must agree, every effect of every node (MELD EFFECTS, [`feed`]) is sorted by stamp and
+//! replayed into Redis ([`replay`]), and every key of every node is compared with Redis's: type, value, expiry.
+//!
+//! ```text
+//! cargo test --test oracle                                          about a minute, with a fresh seed
+//! MELDIS_ORACLE_S=3600 cargo test --test oracle -- --nocapture      an hour of load
+//! MELDIS_SEED=5 cargo test --test oracle                            the same choices again
+//! ```
+//! What a node takes to its grave is not judged: [`history`] says what that is, and each round how much.
+
+#![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod feed;
+mod history;
+mod load;
+mod replay;
+mod storm;
+
+mod compare;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use compare::Listing;
+use harness::{Cluster, Options, Partners, Random, Server};
+use history::History;
+use load::Load;
+use replay::Replayer;
+use storm::Storm;
+
+/// Seconds of load, unless `MELDIS_ORACLE_S` says otherwise.
+const LOAD_S: u64 = 36;
+/// Seconds of load in a round, at most.
+const ROUND_S: u64 = 9;
+
+/// What is compared must agree but for so many keys, or a round has shown nothing.
+const DOUBTFUL_PERCENT_MAX: usize = 80;
+
+/// Past cargo's capture: a run that fails elsewhere has told its seed.
+fn say(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+fn fresh_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    (now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32) % 1_000_000_000
+}
+
+#[test]
+fn every_node_holds_what_one_redis_would_after_all_effects_in_stamp_order() {
+    let seed = Random::seed(fresh_seed());
+    say(&format!("oracle: seed {seed}; replay with MELDIS_SEED={seed}"));
+    let mut left_s = std::env::var("MELDIS_ORACLE_S").map_or(LOAD_S, |text| text.parse().unwrap());
+    let mut random = Random::new(seed);
+    for number in 0.. {
+        if left_s == 0 {
+            return;
+        }
+        let time_s = left_s.min(ROUND_S);
+        left_s -= time_s;
+        let round = Round {
+            seed,
+            number,
+            nodes: 2 + number % 2,
+            time: Duration::from_secs(time_s),
+            kills: number % 4 < 2 || random.chance(50),
+            whole: number % 4 > 0,
+        };
+        round.run(&mut random);
+    }
+}
+
+/// A cluster's life.
+struct Round {
+    seed: u64,
+    number: usize,
+    nodes: usize,
+    time: Duration,
+    kills: bool,
+    /// Databases are flushed and swapped.
+    whole: bool,
+}
+
+impl Round {
+    fn run(&self, random: &mut Random) {
+        let started = Instant::now();
+        let partners = *random.pick(&[Partners::Replicaof, Partners::Peer]);
+        let args = ["--repl-backlog-size", "256mb", "--repl-timeout", "2"];
+        let cluster = Cluster::start(Options::new(self.nodes).proxied().partners(partners).args(&args));
+        cluster.settle();
+        let load_seed = random.next();
+        let mut storm = Storm::around(cluster, self.nodes, random);
+        let doors = storm.doors.iter().cloned().enumerate();
+        let ports: Vec<_> = doors.map(|(node, door)| (storm.cluster.node(node).port(), door)).collect();
+        let load = Load::on(&ports, load_seed, self.whole);
+        storm.rage(self.time, self.kills);
+        let tally = load.stop();
+        storm.cluster.heal();
+        storm.cluster.settle();
+        let vector = storm.collect();
+        storm.followers.drain(..).for_each(|follower| drop(follower.end()));
+        let batches = std::mem::take(&mut *storm.batches.lock().unwrap());
+        let history = History::of(batches, &vector, &storm.ended, &tally.unsure);
+
+        let nodes: Vec<Listing> =
+            (0..self.nodes).map(|node| compare::listing(&mut storm.cluster.client(node))).collect();
+        for (node, listing) in nodes.iter().enumerate().skip(1) {
+            self.check_equal((&nodes[0], "node 0"), (listing, &format!("node {node}")), &history, |_| false);
+        }
+        let redis = Server::redis(&["--save", "", "--appendonly", "no"]);
+        let mut replayer = Replayer::into(redis.client());
+        replayer.run(history.effects.iter().map(|(_, effect)| effect));
+        let oracle = compare::listing(&mut redis.client());
+        let is_doubtful = |key: &[u8]| history.all_doubtful || history.doubtful.contains(key);
+        self.check_equal((&oracle, "Redis"), (&nodes[0], "the nodes"), &history, is_doubtful);
+
+        let doubtful = nodes[0].keys().filter(|(_, key)| is_doubtful(key)).count();
+        say(&format!(
+            "oracle: seed {} round {}: {} nodes, {} commands, {} effects, {} keys compared, {doubtful} of them among \
+             nodes only, faults {}, exceptions {}, {:.1} s",
+            self.seed,
+            self.number,
+            self.nodes,
+            tally.commands,
+            history.effects.len(),
+            nodes[0].len(),
+            counts(&storm.faults),
+            counts(&replayer.exceptions),
+            started.elapsed().as_secs_f64()
+        ));
+        assert!(!nodes[0].is_empty() || self.whole, "nothing was left to compare");
+        if !history.all_doubtful {
+            let most = nodes[0].len() * DOUBTFUL_PERCENT_MAX / 100;
+            assert!(doubtful <= most, "{doubtful} of {} keys could not be judged", nodes[0].len());
+        }
+    }
+
+    fn check_equal(
+        &self,
+        one: (&Listing, &str),
+        other: (&Listing, &str),
+        history: &History,
+        is_doubtful: impl Fn(&[u8]) -> bool,
+    ) {
+        let mut differing = compare::differing(one.0, other.0);
+        differing.retain(|(_, key)| !is_doubtful(key));
+        let Some(name) = differing.first() else { return };
+        let log = std::env::temp_dir().join(format!("meldis-oracle-{}-{}.log", self.seed, self.number));
+        std::fs::write(&log, history.log()).unwrap();
+        let mut text = format!(
+            "seed {} round {}: {} and {} differ in {} keys; all effects are in {}\n",
+            self.seed,
+            self.number,
+            one.1,
+            other.1,
+            differing.len(),
+            log.display()
+        );
+        for name in &differing {
+            for (listing, who) in [one, other] {
+                let _ = writeln!(text, "{who}: {}", compare::show(name, listing.get(name)));
+            }
+        }
+        text += &history.about(&name.1);
+        say(&text);
+        panic!("{} and {} differ, see above", one.1, other.1);
+    }
+}
+
+fn counts(of: &BTreeMap<&'static str, usize>) -> String {
+    let counts: Vec<String> = of.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    format!("[{}]", counts.join(", "))
+}
