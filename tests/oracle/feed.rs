@@ -73,6 +73,8 @@ pub(crate) struct Life {
     pub(crate) tokens: Vec<Vector>,
     /// All that it had answered to its clients before this time is known.
     pub(crate) collected_at: Instant,
+    /// Somebody may have pulled data from it that was in no batch it had told.
+    pub(crate) was_pulled: bool,
 }
 
 /// Reads one node's feed until told to stop, or until the node ends.
@@ -100,7 +102,7 @@ impl Follower {
             batches: batches.clone(),
             stop: stop.clone(),
             reached: reached.clone(),
-            life: Life { origin, tokens: Vec::new(), collected_at: Instant::now() },
+            life: Life { origin, tokens: Vec::new(), collected_at: Instant::now(), was_pulled: false },
         };
         let thread = std::thread::spawn(move || {
             // It ends with its node.

@@ -1,7 +1,7 @@
 //! All effects of a round in stamp order, and what of them cannot be judged.
 //!
-//! A node that is killed takes with it what it had told nobody. Parts of that may have got around all the same, where
-//! somebody was just pulling ranges from it. And of an amount that it had added around a SET it never saw nobody can tell any
+//! A node that is killed takes with it what it had told nobody: as if it had never been. But where somebody had just
+//! pulled ranges from it, parts of that may have got around all the same. And of an amount that it had added around a SET it never saw nobody can tell any
 //! more what came before and what after: it counts whole (README, exceptions). Keys that one of the two is about are
 //! *doubtful*: the nodes must agree on them, but Redis is not asked.
 
@@ -18,6 +18,8 @@ use crate::load::Unsure;
 pub(crate) struct History {
     /// In stamp order.
     pub(crate) effects: Vec<(BatchId, Effect)>,
+    /// How many were lost with their nodes.
+    pub(crate) lost: usize,
     /// Keys, whatever their database.
     pub(crate) doubtful: BTreeSet<Vec<u8>>,
     /// Everything is in doubt.
@@ -35,28 +37,38 @@ impl History {
         ended: &BTreeMap<u64, Life>,
         unsure: &[Unsure],
     ) -> History {
-        let mut history = History { effects: Vec::new(), doubtful: BTreeSet::new(), all_doubtful: false };
+        let mut history =
+            History { effects: Vec::new(), lost: 0, doubtful: BTreeSet::new(), all_doubtful: false };
         for (id, effects) in batches {
-            let lost = id.1 > vector.of(id.0).sequence;
-            for effect in effects {
-                match (lost, effect.key()) {
-                    (false, _) => history.effects.push((id, effect)),
-                    (true, Some(key)) => drop(history.doubtful.insert(key.to_vec())),
-                    (true, None) => history.all_doubtful |= !effect.name().ends_with("PUBLISH"),
-                }
+            if id.1 <= vector.of(id.0).sequence {
+                history.effects.extend(effects.into_iter().map(|effect| (id, effect)));
+                continue;
+            }
+            history.lost += effects.len();
+            let life = ended.values().find(|life| life.origin == id.0);
+            if life.expect("only the dead lose what they told").was_pulled {
+                effects.iter().for_each(|effect| history.doubt(effect.key()));
             }
         }
         // Of one stamp, in the order they were written.
         history.effects.sort_by_key(|(_, effect)| effect.stamp);
         for unsure in unsure {
-            if ended.get(&unsure.life).is_some_and(|life| unsure.at >= life.collected_at) {
-                history.all_doubtful |= unsure.keys.iter().any(Vec::is_empty);
-                history.doubtful.extend(unsure.keys.iter().cloned());
+            let lost = |life: &Life| life.was_pulled && unsure.at >= life.collected_at;
+            if ended.get(&unsure.life).is_some_and(lost) {
+                let keys = unsure.keys.iter().map(|key| Some(&key[..]).filter(|key| !key.is_empty()));
+                keys.for_each(|key| history.doubt(key));
             }
         }
         let unsplit: Vec<_> = ended.values().flat_map(|life| history.unsplit(life, vector)).collect();
         history.doubtful.extend(unsplit);
         history
+    }
+
+    fn doubt(&mut self, key: Option<&[u8]>) {
+        match key {
+            Some(key) => drop(self.doubtful.insert(key.to_vec())),
+            None => self.all_doubtful = true,
+        }
     }
 
     /// Keys that a life which ended had added to around another's write it had not seen.

@@ -155,7 +155,7 @@ const BLOCKING: &[(usize, &str)] = &[
 const WHOLE: &[(usize, &str)] = &[(3, "FLUSHDB"), (1, "FLUSHALL"), (4, "SWAPDB 0 {db}"), (1, "SWAPDB 1 2")];
 
 /// Keys of each pool.
-const KEYS: usize = 4;
+const KEYS: usize = 6;
 /// Lines sent at once, and the pause behind them.
 const PIPELINE: usize = 6;
 const PAUSE: Duration = Duration::from_millis(10);

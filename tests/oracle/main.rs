@@ -42,7 +42,7 @@ const LOAD_S: u64 = 36;
 const ROUND_S: u64 = 9;
 
 /// What is compared must agree but for so many keys, or a round has shown nothing.
-const DOUBTFUL_PERCENT_MAX: usize = 80;
+const DOUBTFUL_PERCENT_MAX: usize = 50;
 
 /// Past cargo's capture: a run that fails elsewhere has told its seed.
 fn say(line: &str) {
@@ -124,13 +124,14 @@ impl Round {
 
         let doubtful = nodes[0].keys().filter(|(_, key)| is_doubtful(key)).count();
         say(&format!(
-            "oracle: seed {} round {}: {} nodes, {} commands, {} effects, {} keys compared, {doubtful} of them among \
-             nodes only, faults {}, exceptions {}, {:.1} s",
+            "oracle: seed {} round {}: {} nodes, {} commands, {} effects, {} lost, {} keys compared, {doubtful} of \
+             them among nodes only, faults {}, exceptions {}, {:.1} s",
             self.seed,
             self.number,
             self.nodes,
             tally.commands,
             history.effects.len(),
+            history.lost,
             nodes[0].len(),
             counts(&storm.faults),
             counts(&replayer.exceptions),

@@ -22,6 +22,8 @@ pub(crate) struct Storm<'a> {
     pub(crate) ended: BTreeMap<u64, Life>,
     /// Which life each node is in.
     living: Vec<u64>,
+    /// How many pulls had been begun when all nodes last had all there was.
+    pulls_at_rest: usize,
     pub(crate) faults: BTreeMap<&'static str, usize>,
     random: &'a mut Random,
 }
@@ -34,7 +36,7 @@ impl<'a> Storm<'a> {
         let doors: Vec<Arc<Door>> = (0..nodes).map(|_| Arc::default()).collect();
         let living: Vec<u64> = (1..=nodes as u64).collect();
         doors.iter().zip(&living).for_each(|(door, life)| door.open(*life));
-        Storm {
+        let mut storm = Storm {
             cluster,
             doors,
             batches,
@@ -42,9 +44,12 @@ impl<'a> Storm<'a> {
             lives: nodes as u64,
             ended: BTreeMap::new(),
             living,
+            pulls_at_rest: 0,
             faults: BTreeMap::new(),
             random,
-        }
+        };
+        storm.pulls_at_rest = storm.pulls();
+        storm
     }
 
     pub(crate) fn rage(&mut self, time: Duration, kills: bool) {
@@ -130,10 +135,11 @@ impl<'a> Storm<'a> {
         if how == End::Wiped {
             server.wipe();
         }
+        let was_pulled = self.pulls() != self.pulls_at_rest;
         self.cluster.launch(node);
         let follower = Follower::of(self.cluster.node(node), &self.batches);
         let life = std::mem::replace(&mut self.followers[node], follower).end();
-        self.ended.insert(self.living[node], life);
+        self.ended.insert(self.living[node], Life { was_pulled, ..life });
         self.lives += 1;
         self.living[node] = self.lives;
         self.doors[node].open(self.lives);
@@ -147,6 +153,13 @@ impl<'a> Storm<'a> {
                 until("a node has what another had", || client.ok(&["MELD", "AFTER", &token, "1000"]) == 1);
             }
         }
+        self.pulls_at_rest = self.pulls();
+    }
+
+    /// How many pulls of ranges all nodes have begun.
+    fn pulls(&self) -> usize {
+        let nodes = 0..self.doors.len();
+        nodes.map(|node| self.cluster.node(node).log().matches("ranges differ").count()).sum()
     }
 
     /// Waits until the feed has all that the nodes agree on, and says what that is.
