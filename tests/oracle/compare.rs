@@ -15,7 +15,8 @@ pub(crate) type Name = (u32, Vec<u8>);
 pub(crate) struct Held {
     kind: String,
     parts: Vec<Vec<u8>>,
-    expires_at_ms: i64,
+    /// Below zero for never.
+    pub(crate) expires_at_ms: i64,
 }
 
 pub(crate) type Listing = BTreeMap<Name, Held>;
@@ -26,13 +27,25 @@ pub(crate) fn listing(client: &mut Client) -> Listing {
     for db in 0..DATABASES {
         client.ok(&["SELECT", &db.to_string()]);
         let keys = parts(&client.ok(&["KEYS", "*"]));
-        assert_eq!(client.ok(&["DBSIZE"]).int(), keys.len() as i64, "DBSIZE and KEYS of database {db}");
         for key in keys {
             let held = held(client, &key);
             all.insert((db, key), held);
         }
     }
     all
+}
+
+/// Whether no key expires up to a time, and none is counted that has expired.
+pub(crate) fn is_steady(client: &mut Client, until_ms: i64) -> bool {
+    (0..DATABASES).all(|db| {
+        client.ok(&["SELECT", &db.to_string()]);
+        let keys = parts(&client.ok(&["KEYS", "*"]));
+        let mut lasts = |key: &Vec<u8>| {
+            let expires_at_ms = client.ok(&[b"PEXPIRETIME", &key[..]]).int();
+            expires_at_ms == -1 || expires_at_ms > until_ms
+        };
+        keys.iter().all(&mut lasts) && client.ok(&["DBSIZE"]).int() == keys.len() as i64
+    })
 }
 
 fn held(client: &mut Client, key: &[u8]) -> Held {
@@ -65,6 +78,15 @@ fn parts(value: &Value) -> Vec<Vec<u8>> {
         Value::Array(items) => items.iter().flat_map(parts).collect(),
         other => panic!("not a value: {other}"),
     }
+}
+
+/// Takes expiries back by `later_ms`, and then away what has expired by `now_ms`.
+pub(crate) fn expire(listing: &mut Listing, later_ms: i64, now_ms: i64) {
+    listing.retain(|_, held| {
+        let expires = held.expires_at_ms >= 0;
+        held.expires_at_ms -= if expires { later_ms } else { 0 };
+        !expires || held.expires_at_ms > now_ms
+    });
 }
 
 pub(crate) fn show((db, key): &Name, held: Option<&Held>) -> String {

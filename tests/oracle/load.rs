@@ -12,7 +12,8 @@ use crate::harness::{Client, Random};
 
 /// `{s}` a string's key, `{b}` a bitmap's, `{c}` a counter's, `{g}` of a float, `{h}` a hash's, `{e}` a set's, `{z}` a sorted
 /// set's, `{l}` a list's, `{x}` a key of any type; `{f}` a field or member, `{v}` a value, `{n}` a small number but
-/// zero, `{i}` an index, `{bit}` an offset, `{db}` a database, `{t}` hours in seconds.
+/// zero, `{i}` an index, `{bit}` an offset, `{db}` a database, `{t}` hours in seconds, `{ms}` hours too, or
+/// some milliseconds where that is wanted.
 const COMMANDS: &[(usize, &str)] = &[
     (8, "SET {s} {v}"),
     (1, "SET {s} {v} KEEPTTL"),
@@ -129,7 +130,14 @@ const COMMANDS: &[(usize, &str)] = &[
     (2, "EXPIRE {h} {t} GT"),
     (2, "EXPIRE {c} {t} NX"),
     (2, "EXPIRE {z} {t} LT"),
-    (1, "PEXPIRE {s} {t}000"),
+    (2, "PEXPIRE {s} {ms}"),
+    (2, "PEXPIRE {x} {ms}"),
+    (1, "PEXPIRE {e} {ms}"),
+    (1, "PEXPIRE {h} {ms}"),
+    (1, "PEXPIRE {z} {ms}"),
+    (1, "PEXPIRE {l} {ms}"),
+    (1, "PEXPIRE {c} {ms}"),
+    (1, "SET {s} {v} PX {ms}"),
     (1, "EXPIREAT {b} 4000000000"),
     (1, "PEXPIREAT {g} 4000000000000"),
     (1, "EXPIRE {x} -1"),
@@ -165,6 +173,18 @@ const WRITERS: usize = 3;
 const WHOLE_EVERY: usize = 1500;
 /// How long a client remembers what it wrote to.
 const MEMORY: Duration = Duration::from_secs(10);
+
+/// What a load has besides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// Whole databases are flushed and swapped.
+    pub(crate) whole: bool,
+    /// Keys expire.
+    pub(crate) brief: bool,
+}
+
+/// A time to live, where it is brief.
+pub(crate) const BRIEF_MS: i64 = 1500;
 
 /// Whether clients may connect to a node: in which of its lives it is, zero for none.
 #[derive(Default)]
@@ -206,8 +226,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// On nodes behind these ports and doors. `whole`: also what touches whole databases.
-    pub(crate) fn on(nodes: &[(u16, Arc<Door>)], seed: u64, whole: bool) -> Load {
+    /// On nodes behind these ports and doors.
+    pub(crate) fn on(nodes: &[(u16, Arc<Door>)], seed: u64, kind: Kind) -> Load {
         let (stop, unsure) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let mut random = Random::new(seed);
         let mut threads = Vec::new();
@@ -218,7 +238,7 @@ impl Load {
                     door: door.clone(),
                     random: Random::new(random.next()),
                     table: if number == WRITERS { BLOCKING } else { COMMANDS },
-                    whole,
+                    kind,
                     recent: Vec::new(),
                     commands: 0,
                 };
@@ -252,7 +272,7 @@ struct Writer {
     door: Arc<Door>,
     random: Random,
     table: &'static [(usize, &'static str)],
-    whole: bool,
+    kind: Kind,
     recent: Vec<(Instant, Vec<Vec<u8>>)>,
     commands: u64,
 }
@@ -291,11 +311,11 @@ impl Writer {
             lines.push(words("MULTI"));
         }
         for _ in 0..1 + self.random.below(PIPELINE) {
-            let table = match self.whole && self.random.below(WHOLE_EVERY) == 0 {
+            let table = match self.kind.whole && self.random.below(WHOLE_EVERY) == 0 {
                 true => WHOLE,
                 false => self.table,
             };
-            lines.push(line(table, &mut self.random, &mut keys));
+            lines.push(self.line(table, &mut keys));
             self.commands += 1;
         }
         if transaction {
@@ -307,6 +327,44 @@ impl Writer {
         self.recent.push((now, keys));
         answered
     }
+
+    fn line(&mut self, table: &[(usize, &str)], keys: &mut Vec<Vec<u8>>) -> Line {
+        let mut at = self.random.below(table.iter().map(|(weight, _)| weight).sum());
+        let drawn = table.iter().find(|(weight, _)| {
+            let found = at < *weight;
+            at = at.saturating_sub(*weight);
+            found
+        });
+        let (_, line) = drawn.expect("the weights add up");
+        if !line.contains('{') || line.starts_with("SWAPDB") {
+            // It touches everything.
+            keys.push(Vec::new());
+        }
+        line.split(' ').map(|word| self.draw(word, keys).into_bytes()).collect()
+    }
+
+    fn draw(&mut self, word: &str, keys: &mut Vec<Vec<u8>>) -> String {
+        let random = &mut self.random;
+        let Some((before, rest)) = word.split_once('{') else { return word.to_owned() };
+        let (name, after) = rest.split_once('}').expect("braces close");
+        let drawn = match name {
+            "f" => format!("f{}", random.below(4)),
+            "v" => format!("v{}", random.below(6)),
+            "n" => format!("{}{}", random.pick(&["", "", "-"]), random.range(1, 9)),
+            "i" => random.range(-2, 2).to_string(),
+            "bit" => random.below(40).to_string(),
+            "db" => (1 + random.below(2)).to_string(),
+            "t" => random.range(3600, 36_000).to_string(),
+            "ms" if self.kind.brief => random.range(20, BRIEF_MS).to_string(),
+            "ms" => (1000 * random.range(3600, 36_000)).to_string(),
+            pool => {
+                let key = format!("{pool}{}", random.below(KEYS));
+                keys.push(key.clone().into_bytes());
+                key
+            }
+        };
+        format!("{before}{drawn}{after}")
+    }
 }
 
 fn answered(client: &mut Client, lines: &[Line]) -> bool {
@@ -317,39 +375,4 @@ fn answered(client: &mut Client, lines: &[Line]) -> bool {
 
 fn words(line: &str) -> Line {
     line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
-}
-
-fn line(table: &[(usize, &str)], random: &mut Random, keys: &mut Vec<Vec<u8>>) -> Line {
-    let mut at = random.below(table.iter().map(|(weight, _)| weight).sum());
-    let drawn = table.iter().find(|(weight, _)| {
-        let found = at < *weight;
-        at = at.saturating_sub(*weight);
-        found
-    });
-    let (_, line) = drawn.expect("the weights add up");
-    if !line.contains('{') || line.starts_with("SWAPDB") {
-        // It touches everything.
-        keys.push(Vec::new());
-    }
-    line.split(' ').map(|word| draw(word, random, keys).into_bytes()).collect()
-}
-
-fn draw(word: &str, random: &mut Random, keys: &mut Vec<Vec<u8>>) -> String {
-    let Some((before, rest)) = word.split_once('{') else { return word.to_owned() };
-    let (name, after) = rest.split_once('}').expect("braces close");
-    let drawn = match name {
-        "f" => format!("f{}", random.below(4)),
-        "v" => format!("v{}", random.below(6)),
-        "n" => format!("{}{}", random.pick(&["", "", "-"]), random.range(1, 9)),
-        "i" => random.range(-2, 2).to_string(),
-        "bit" => random.below(40).to_string(),
-        "db" => (1 + random.below(2)).to_string(),
-        "t" => random.range(3600, 36_000).to_string(),
-        pool => {
-            let key = format!("{pool}{}", random.below(KEYS));
-            keys.push(key.clone().into_bytes());
-            key
-        }
-    };
-    format!("{before}{drawn}{after}")
 }

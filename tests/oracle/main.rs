@@ -27,10 +27,12 @@ mod compare;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use compare::Listing;
-use harness::{Cluster, Options, Partners, Random, Server};
+use feed::{Effect, Follower};
+use harness::{Cluster, Options, Partners, Random, Server, until};
 use history::History;
 use load::Load;
 use replay::Replayer;
@@ -54,6 +56,42 @@ fn fresh_seed() -> u64 {
     (now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32) % 1_000_000_000
 }
 
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+#[test]
+fn a_wrongly_ordered_effect_is_noticed() {
+    let cluster = Cluster::start(Options::new(2));
+    cluster.settle();
+    let batches = Arc::default();
+    let followers = [0, 1].map(|node| Follower::of(cluster.node(node), &batches));
+    let mut client = cluster.client(0);
+    for line in ["SET k a", "SET k b", "RPUSH l a b", "INCR n", "HSET h f 1", "HINCRBY h f 1"] {
+        client.run(line);
+    }
+    cluster.settle();
+    let token = feed::token(&mut client).unwrap();
+    until("all is told", || followers.iter().all(|follower| follower.has(&token)));
+    let lives = followers.map(Follower::end);
+    assert_eq!(lives[0].tokens.last(), Some(&token));
+    let history = History::of(std::mem::take(&mut batches.lock().unwrap()), &token, &BTreeMap::new(), &[]);
+    let held = compare::listing(&mut client);
+    let mut effects: Vec<Effect> = history.effects.into_iter().map(|(_, effect)| effect).collect();
+    let differing = |effects: &[Effect]| {
+        let redis = Server::redis(&["--save", ""]);
+        Replayer::into(redis.client()).run(effects);
+        let differing = compare::differing(&held, &compare::listing(&mut redis.client()));
+        differing.into_iter().map(|(_, key)| String::from_utf8(key).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(differing(&effects), Vec::<String>::new());
+    effects.swap(0, 1);
+    assert_eq!(differing(&effects), ["k"]);
+    effects.swap(2, 3);
+    effects.swap(5, 6);
+    assert_eq!(differing(&effects), ["h", "k", "l"]);
+}
+
 #[test]
 fn every_node_holds_what_one_redis_would_after_all_effects_in_stamp_order() {
     let seed = Random::seed(fresh_seed());
@@ -72,7 +110,7 @@ fn every_node_holds_what_one_redis_would_after_all_effects_in_stamp_order() {
             nodes: 2 + number % 2,
             time: Duration::from_secs(time_s),
             kills: number % 4 < 2 || random.chance(50),
-            whole: number % 4 > 0,
+            load: load::Kind { whole: number % 4 > 0, brief: number % 3 == 1 },
         };
         round.run(&mut random);
     }
@@ -85,8 +123,7 @@ struct Round {
     nodes: usize,
     time: Duration,
     kills: bool,
-    /// Databases are flushed and swapped.
-    whole: bool,
+    load: load::Kind,
 }
 
 impl Round {
@@ -100,10 +137,11 @@ impl Round {
         let mut storm = Storm::around(cluster, self.nodes, random);
         let doors = storm.doors.iter().cloned().enumerate();
         let ports: Vec<_> = doors.map(|(node, door)| (storm.cluster.node(node).port(), door)).collect();
-        let load = Load::on(&ports, load_seed, self.whole);
+        let load = Load::on(&ports, load_seed, self.load);
         storm.rage(self.time, self.kills);
         let tally = load.stop();
         storm.cluster.heal();
+        self.outlast(&storm.cluster);
         storm.cluster.settle();
         let vector = storm.collect();
         storm.followers.drain(..).for_each(|follower| drop(follower.end()));
@@ -118,7 +156,8 @@ impl Round {
         let redis = Server::redis(&["--save", "", "--appendonly", "no"]);
         let mut replayer = Replayer::into(redis.client());
         replayer.run(history.effects.iter().map(|(_, effect)| effect));
-        let oracle = compare::listing(&mut redis.client());
+        let mut oracle = compare::listing(&mut redis.client());
+        compare::expire(&mut oracle, replay::LATER_MS, now_ms());
         let is_doubtful = |key: &[u8]| history.all_doubtful || history.doubtful.contains(key);
         self.check_equal((&oracle, "Redis"), (&nodes[0], "the nodes"), &history, is_doubtful);
 
@@ -137,11 +176,20 @@ impl Round {
             counts(&replayer.exceptions),
             started.elapsed().as_secs_f64()
         ));
-        assert!(!nodes[0].is_empty() || self.whole, "nothing was left to compare");
+        assert!(!nodes[0].is_empty() || self.load.whole, "nothing was left to compare");
         if !history.all_doubtful {
             let most = nodes[0].len() * DOUBTFUL_PERCENT_MAX / 100;
             assert!(doubtful <= most, "{doubtful} of {} keys could not be judged", nodes[0].len());
         }
+    }
+
+    /// Waits until nothing is about to expire.
+    fn outlast(&self, cluster: &Cluster) {
+        let mut clients: Vec<_> = (0..self.nodes).map(|node| cluster.client(node)).collect();
+        until("what was to expire soon is gone", || {
+            let until_ms = now_ms() + 4 * load::BRIEF_MS;
+            clients.iter_mut().all(|client| compare::is_steady(client, until_ms))
+        });
     }
 
     fn check_equal(

@@ -126,6 +126,11 @@ impl<'a> Storm<'a> {
 
     /// Ends a node under load, starts it again, and waits until all nodes have all there is.
     fn end(&mut self, node: usize, how: End) {
+        if self.random.chance(40) {
+            // So that it has something to lose.
+            self.cluster.cut();
+            self.last(Instant::now() + Duration::from_secs(1), 20, 300);
+        }
         let server = self.cluster.node_mut(node);
         match how {
             End::Killed | End::Wiped => server.kill(),
