@@ -73,7 +73,7 @@ pub(crate) struct Life {
     pub(crate) tokens: Vec<Vector>,
     /// All that it had answered to its clients before this time is known.
     pub(crate) collected_at: Instant,
-    /// Somebody may have pulled data from it that was in no batch it had told.
+    /// Somebody began to pull data from it, which may be in no batch it had told, and did not get to the end.
     pub(crate) was_pulled: bool,
 }
 

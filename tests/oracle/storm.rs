@@ -22,8 +22,8 @@ pub(crate) struct Storm<'a> {
     pub(crate) ended: BTreeMap<u64, Life>,
     /// Which life each node is in.
     living: Vec<u64>,
-    /// How many pulls had been begun when all nodes last had all there was.
-    pulls_at_rest: usize,
+    /// What [`Self::pulls_cut`] was when all nodes last had all there was.
+    pulls_cut_before: isize,
     pub(crate) faults: BTreeMap<&'static str, usize>,
     random: &'a mut Random,
 }
@@ -44,11 +44,11 @@ impl<'a> Storm<'a> {
             lives: nodes as u64,
             ended: BTreeMap::new(),
             living,
-            pulls_at_rest: 0,
+            pulls_cut_before: 0,
             faults: BTreeMap::new(),
             random,
         };
-        storm.pulls_at_rest = storm.pulls();
+        storm.pulls_cut_before = storm.pulls_cut();
         storm
     }
 
@@ -140,13 +140,11 @@ impl<'a> Storm<'a> {
         if how == End::Wiped {
             server.wipe();
         }
-        let was_pulled = self.pulls() != self.pulls_at_rest;
         self.cluster.launch(node);
         let follower = Follower::of(self.cluster.node(node), &self.batches);
         let life = std::mem::replace(&mut self.followers[node], follower).end();
-        self.ended.insert(self.living[node], Life { was_pulled, ..life });
         self.lives += 1;
-        self.living[node] = self.lives;
+        let number = std::mem::replace(&mut self.living[node], self.lives);
         self.doors[node].open(self.lives);
         self.last(Instant::now() + Duration::from_secs(1), 0, 400);
         self.cluster.heal();
@@ -158,13 +156,16 @@ impl<'a> Storm<'a> {
                 until("a node has what another had", || client.ok(&["MELD", "AFTER", &token, "1000"]) == 1);
             }
         }
-        self.pulls_at_rest = self.pulls();
+        let pulls_cut = self.pulls_cut();
+        let was_pulled = pulls_cut != std::mem::replace(&mut self.pulls_cut_before, pulls_cut);
+        self.ended.insert(number, Life { was_pulled, ..life });
     }
 
-    /// How many pulls of ranges all nodes have begun.
-    fn pulls(&self) -> usize {
-        let nodes = 0..self.doors.len();
-        nodes.map(|node| self.cluster.node(node).log().matches("ranges differ").count()).sum()
+    /// How many pulls of ranges were begun and not ended, while none is under way.
+    fn pulls_cut(&self) -> isize {
+        let count = |log: &str, what: &str| log.matches(what).count() as isize;
+        let logs = (0..self.doors.len()).map(|node| self.cluster.node(node).log());
+        logs.map(|log| count(&log, " started: ") - count(&log, " is complete: ")).sum()
     }
 
     /// Waits until the feed has all that the nodes agree on, and says what that is.
