@@ -131,12 +131,12 @@ impl<'a> Storm<'a> {
             self.cluster.cut();
             self.last(Instant::now() + Duration::from_secs(1), 20, 300);
         }
+        self.doors[node].close();
         let server = self.cluster.node_mut(node);
         match how {
             End::Killed | End::Wiped => server.kill(),
             End::Asked => drop(server.stop()),
         }
-        self.doors[node].close();
         if how == End::Wiped {
             server.wipe();
         }
