@@ -96,7 +96,7 @@ fn report(engine: &Engine) {
                 tracing::info!("Clock skew of node {node} is over: its changes are taken")
             }
             Event::Diverged(node, ranges) => tracing::warn!(
-                "{} ranges differ from node {node} though neither lacks anything; they are exchanged: {}",
+                "Diverged from node {node} in {} ranges though neither lacks anything; they are exchanged: {}",
                 ranges.len(),
                 listed(&ranges)
             ),
