@@ -1,9 +1,9 @@
 //! All effects of a round in stamp order, and what of them cannot be judged.
 //!
-//! A node that is killed takes with it what it had told nobody: as if it had never been. But where somebody had just
-//! pulled ranges from it, parts of that may have got around all the same. And of an amount that it had added around a SET it never saw nobody can tell any
-//! more what came before and what after: it counts whole (README, exceptions). Keys that one of the two is about are
-//! *doubtful*: the nodes must agree on them, but Redis is not asked.
+//! A node that is killed takes with it what it had told nobody: as if it had never been. But where somebody had just begun
+//! to pull ranges from it, parts of that may have got around all the same. And of an amount that it had added around a
+//! SET it never saw nobody can tell any more what came before and what after: it counts whole (README, exceptions).
+//! Keys that one of the two is about are *doubtful*: the nodes must agree on them, but Redis is not asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

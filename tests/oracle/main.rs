@@ -16,17 +16,17 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod load;
+mod storm;
 mod feed;
 mod history;
-mod load;
 mod replay;
-mod storm;
-
 mod compare;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -43,7 +43,7 @@ const LOAD_S: u64 = 36;
 /// Seconds of load in a round, at most.
 const ROUND_S: u64 = 9;
 
-/// What is compared must agree but for so many keys, or a round has shown nothing.
+/// A run with more keys in doubt has shown too little.
 const DOUBTFUL_PERCENT_MAX: usize = 50;
 
 /// Past cargo's capture: a run that fails elsewhere has told its seed.
@@ -98,11 +98,12 @@ fn every_node_holds_what_one_redis_would_after_all_effects_in_stamp_order() {
     say(&format!("oracle: seed {seed}; replay with MELDIS_SEED={seed}"));
     let mut left_s = std::env::var("MELDIS_ORACLE_S").map_or(LOAD_S, |text| text.parse().unwrap());
     let mut random = Random::new(seed);
+    let mut total = Compared::default();
     for number in 0.. {
-        if left_s == 0 {
-            return;
-        }
         let time_s = left_s.min(ROUND_S);
+        if time_s == 0 {
+            break;
+        }
         left_s -= time_s;
         let round = Round {
             seed,
@@ -112,8 +113,20 @@ fn every_node_holds_what_one_redis_would_after_all_effects_in_stamp_order() {
             kills: number % 4 < 2 || random.chance(50),
             load: load::Kind { whole: number % 4 > 0, brief: number % 3 == 1 },
         };
-        round.run(&mut random);
+        let compared = round.run(&mut random);
+        total.keys += compared.keys;
+        total.doubtful += compared.doubtful;
     }
+    let most = total.keys * DOUBTFUL_PERCENT_MAX / 100;
+    assert!(total.doubtful <= most, "{} of {} keys could not be judged", total.doubtful, total.keys);
+    assert!(total.keys > 0, "nothing was left to compare");
+}
+
+/// How many keys the nodes held, and how many of them Redis was not asked about.
+#[derive(Default)]
+struct Compared {
+    keys: usize,
+    doubtful: usize,
 }
 
 /// A cluster's life.
@@ -127,7 +140,7 @@ struct Round {
 }
 
 impl Round {
-    fn run(&self, random: &mut Random) {
+    fn run(&self, random: &mut Random) -> Compared {
         let started = Instant::now();
         let partners = *random.pick(&[Partners::Replicaof, Partners::Peer]);
         let args = ["--repl-backlog-size", "256mb", "--repl-timeout", "2"];
@@ -147,11 +160,32 @@ impl Round {
         storm.followers.drain(..).for_each(|follower| drop(follower.end()));
         let batches = std::mem::take(&mut *storm.batches.lock().unwrap());
         let history = History::of(batches, &vector, &storm.ended, &tally.unsure);
+        let (compared, exceptions) = self.judge(&storm.cluster, &history);
+        say(&format!(
+            "oracle: seed {} round {}: {} nodes, {} commands, {} effects, {} lost, {} keys compared, {} of them among nodes \
+             only, faults {}, exceptions {}, {:.1} s",
+            self.seed,
+            self.number,
+            self.nodes,
+            tally.commands,
+            history.effects.len(),
+            history.lost,
+            compared.keys,
+            compared.doubtful,
+            counts(&storm.faults),
+            counts(&exceptions),
+            started.elapsed().as_secs_f64()
+        ));
+        compared
+    }
 
+    /// Compares the nodes with each other, and with Redis; also says how often Redis was put right.
+    fn judge(&self, cluster: &Cluster, history: &History) -> (Compared, BTreeMap<&'static str, usize>) {
+        let _log = Log::of(history, self);
         let nodes: Vec<Listing> =
-            (0..self.nodes).map(|node| compare::listing(&mut storm.cluster.client(node))).collect();
+            (0..self.nodes).map(|node| compare::listing(&mut cluster.client(node))).collect();
         for (node, listing) in nodes.iter().enumerate().skip(1) {
-            self.check_equal((&nodes[0], "node 0"), (listing, &format!("node {node}")), &history, |_| false);
+            check_equal((&nodes[0], "node 0"), (listing, &format!("node {node}")), history, |_| false);
         }
         let redis = Server::redis(&["--save", "", "--appendonly", "no"]);
         let mut replayer = Replayer::into(redis.client());
@@ -159,28 +193,9 @@ impl Round {
         let mut oracle = compare::listing(&mut redis.client());
         compare::expire(&mut oracle, replay::LATER_MS, now_ms());
         let is_doubtful = |key: &[u8]| history.all_doubtful || history.doubtful.contains(key);
-        self.check_equal((&oracle, "Redis"), (&nodes[0], "the nodes"), &history, is_doubtful);
-
+        check_equal((&oracle, "Redis"), (&nodes[0], "the nodes"), history, is_doubtful);
         let doubtful = nodes[0].keys().filter(|(_, key)| is_doubtful(key)).count();
-        say(&format!(
-            "oracle: seed {} round {}: {} nodes, {} commands, {} effects, {} lost, {} keys compared, {doubtful} of \
-             them among nodes only, faults {}, exceptions {}, {:.1} s",
-            self.seed,
-            self.number,
-            self.nodes,
-            tally.commands,
-            history.effects.len(),
-            history.lost,
-            nodes[0].len(),
-            counts(&storm.faults),
-            counts(&replayer.exceptions),
-            started.elapsed().as_secs_f64()
-        ));
-        assert!(!nodes[0].is_empty() || self.load.whole, "nothing was left to compare");
-        if !history.all_doubtful {
-            let most = nodes[0].len() * DOUBTFUL_PERCENT_MAX / 100;
-            assert!(doubtful <= most, "{doubtful} of {} keys could not be judged", nodes[0].len());
-        }
+        (Compared { keys: nodes[0].len(), doubtful }, replayer.exceptions)
     }
 
     /// Waits until nothing is about to expire.
@@ -191,37 +206,50 @@ impl Round {
             clients.iter_mut().all(|client| compare::is_steady(client, until_ms))
         });
     }
+}
 
-    fn check_equal(
-        &self,
-        one: (&Listing, &str),
-        other: (&Listing, &str),
-        history: &History,
-        is_doubtful: impl Fn(&[u8]) -> bool,
-    ) {
-        let mut differing = compare::differing(one.0, other.0);
-        differing.retain(|(_, key)| !is_doubtful(key));
-        let Some(name) = differing.first() else { return };
-        let log = std::env::temp_dir().join(format!("meldis-oracle-{}-{}.log", self.seed, self.number));
-        std::fs::write(&log, history.log()).unwrap();
-        let mut text = format!(
-            "seed {} round {}: {} and {} differ in {} keys; all effects are in {}\n",
-            self.seed,
-            self.number,
-            one.1,
-            other.1,
-            differing.len(),
-            log.display()
-        );
-        for name in &differing {
-            for (listing, who) in [one, other] {
-                let _ = writeln!(text, "{who}: {}", compare::show(name, listing.get(name)));
-            }
-        }
-        text += &history.about(&name.1);
-        say(&text);
-        panic!("{} and {} differ, see above", one.1, other.1);
+/// All effects in a file, which stays if the round fails.
+struct Log(PathBuf);
+
+impl Log {
+    fn of(history: &History, round: &Round) -> Log {
+        let name = format!("meldis-oracle-{}-{}-{}.log", std::process::id(), round.seed, round.number);
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, history.log()).unwrap();
+        Log(path)
     }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            say(&format!("oracle: all effects are in {}", self.0.display()));
+        } else {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+}
+
+/// # Panics
+/// With the keys that differ, and all that was written to the first of them.
+fn check_equal(
+    one: (&Listing, &str),
+    other: (&Listing, &str),
+    history: &History,
+    is_doubtful: impl Fn(&[u8]) -> bool,
+) {
+    let mut differing = compare::differing(one.0, other.0);
+    differing.retain(|(_, key)| !is_doubtful(key));
+    let Some(first) = differing.first() else { return };
+    let mut text = format!("oracle: {} and {} differ in {} keys:\n", one.1, other.1, differing.len());
+    for name in &differing {
+        for (listing, who) in [one, other] {
+            let _ = writeln!(text, "{who}: {}", compare::show(name, listing.get(name)));
+        }
+    }
+    text += &history.about(&first.1);
+    say(&text);
+    panic!("{} and {} differ, see above", one.1, other.1);
 }
 
 fn counts(of: &BTreeMap<&'static str, usize>) -> String {

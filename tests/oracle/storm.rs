@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use meldis::clock::NodeId;
+
 use crate::feed::{Batches, Follower, Life, token};
 use crate::harness::{Cluster, Direction, PATIENCE, Random, until};
 use crate::load::Door;
@@ -22,8 +24,8 @@ pub(crate) struct Storm<'a> {
     pub(crate) ended: BTreeMap<u64, Life>,
     /// Which life each node is in.
     living: Vec<u64>,
-    /// What [`Self::pulls_cut`] was when all nodes last had all there was.
-    pulls_cut_before: isize,
+    /// What [`Self::pulls_cut`] was of each node when all last had all there was.
+    pulls_cut_before: Vec<isize>,
     pub(crate) faults: BTreeMap<&'static str, usize>,
     random: &'a mut Random,
 }
@@ -44,11 +46,11 @@ impl<'a> Storm<'a> {
             lives: nodes as u64,
             ended: BTreeMap::new(),
             living,
-            pulls_cut_before: 0,
+            pulls_cut_before: Vec::new(),
             faults: BTreeMap::new(),
             random,
         };
-        storm.pulls_cut_before = storm.pulls_cut();
+        storm.rest();
         storm
     }
 
@@ -156,16 +158,23 @@ impl<'a> Storm<'a> {
                 until("a node has what another had", || client.ok(&["MELD", "AFTER", &token, "1000"]) == 1);
             }
         }
-        let pulls_cut = self.pulls_cut();
-        let was_pulled = pulls_cut != std::mem::replace(&mut self.pulls_cut_before, pulls_cut);
+        let was_pulled = self.pulls_cut(node, life.origin.node()) != self.pulls_cut_before[node];
         self.ended.insert(number, Life { was_pulled, ..life });
+        self.rest();
     }
 
-    /// How many pulls of ranges were begun and not ended, while none is under way.
-    fn pulls_cut(&self) -> isize {
-        let count = |log: &str, what: &str| log.matches(what).count() as isize;
-        let logs = (0..self.doors.len()).map(|node| self.cluster.node(node).log());
-        logs.map(|log| count(&log, " started: ") - count(&log, " is complete: ")).sum()
+    /// Notes how things are while all nodes have all there is.
+    fn rest(&mut self) {
+        let origins = self.followers.iter().map(|follower| follower.origin.node()).enumerate();
+        self.pulls_cut_before = origins.map(|(node, id)| self.pulls_cut(node, id)).collect();
+    }
+
+    /// How many pulls of ranges from a node the others began and did not end, none being under way.
+    fn pulls_cut(&self, node: usize, id: NodeId) -> isize {
+        let count = |log: &str, what: &str| log.matches(&format!("Resync from node {id} {what}")).count();
+        let others = (0..self.doors.len()).filter(|other| *other != node);
+        let logs = others.map(|other| self.cluster.node(other).log());
+        logs.map(|log| count(&log, "started") as isize - count(&log, "is complete") as isize).sum()
     }
 
     /// Waits until the feed has all that the nodes agree on, and says what that is.
