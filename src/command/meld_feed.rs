@@ -167,6 +167,7 @@ mod tests {
         let page =
             node.run(&format!("MELD EFFECTS SINCE {} COUNT 1", if begin.is_empty() { "-" } else { &begin }));
         assert!(page.contains("$3 SET $1 a $1 1") && !page.contains("$1 b"), "{page}");
+        assert!(page.contains("$8 keyspace :0") && page.contains("$4 type $-1"), "{page}");
         node.check("MELD EFFECTS SINCE", "-ERR syntax error");
     }
 }
