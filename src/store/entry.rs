@@ -6,9 +6,16 @@
 //!
 //! # Invariants (see [`Entry::check_invariants`])
 //! Nothing in the body is stamped before `clear`; no element is stamped before its tombstone.
+//!
+//! # Ties
+//! No two writes share a stamp, so two values under one are a fault's doing. The larger one stays: by its bytes, a score
+//! by [`f64::total_cmp`], an expiry by its time (none is the smallest), a sum by its amount. Nodes that compare
+//! what they hold so end alike instead of differing for ever.
 
 mod object;
 mod transfer;
+
+use std::cmp::Ordering;
 
 use super::counter::TextCounter;
 use super::delta::{Added, Amount, Change, Kind};
@@ -17,6 +24,7 @@ use super::hash::Hash;
 use super::key::Key;
 use super::list::List;
 use super::set::Set;
+use super::text::Text;
 use super::zset::Zset;
 use crate::clock::{NTP64, Origin, Stamp};
 use object::{Body, Object};
@@ -41,20 +49,34 @@ pub struct Merged {
     pub changed: bool,
     /// Own sums were split and must be asserted anew: [`Entry::own_sums`].
     pub reassert: bool,
+    /// It has changed under the stamp it already had: of two values under one stamp the larger stays. A local write that
+    /// meets its own command's stamp so is to be made again with the next one.
+    pub tied: bool,
     /// When the value that was there was to expire, in Unix milliseconds, unless it was out of the count already.
     pub expiry_before_ms: Option<u64>,
 }
 
 impl Merged {
-    const NOTHING: Merged = Merged { changed: false, reassert: false, expiry_before_ms: None };
-    const CHANGED: Merged = Merged { changed: true, ..Merged::NOTHING };
+    pub(super) const NOTHING: Merged =
+        Merged { changed: false, reassert: false, tied: false, expiry_before_ms: None };
+    pub(super) const CHANGED: Merged = Merged { changed: true, ..Merged::NOTHING };
 
     fn changed_if(changed: bool) -> Self {
         Merged { changed, ..Merged::NOTHING }
     }
 
+    /// Of a value that met another under its own stamp.
+    pub(super) fn tied(changed: bool) -> Self {
+        Merged { changed, tied: changed, ..Merged::NOTHING }
+    }
+
     fn and(self, other: Merged) -> Self {
-        Merged { changed: self.changed | other.changed, reassert: self.reassert | other.reassert, ..self }
+        Merged {
+            changed: self.changed | other.changed,
+            reassert: self.reassert | other.reassert,
+            tied: self.tied | other.tied,
+            ..self
+        }
     }
 }
 
@@ -86,7 +108,7 @@ impl Expiry {
 #[derive(Clone, Debug)]
 enum State {
     /// Written by SET, without expiry; cleared and set at the same stamp.
-    Plain(Stamp, Box<[u8]>),
+    Plain(Stamp, Text),
     /// Anything else. An enum of its own: with three cases in one the tag would cost a word in every entry.
     Rare(Rare),
 }
@@ -211,7 +233,7 @@ impl Entry {
     pub fn value(&self) -> Option<Value<'_>> {
         match &self.state {
             State::Rare(Rare::Cleared(_)) => None,
-            State::Plain(_, value) => Some(Value::String(value)),
+            State::Plain(_, value) => Some(Value::String(value.bytes())),
             State::Rare(Rare::Object(object)) => match &object.body {
                 Body::String(text) if text.is_alive() => Some(Value::String(text.text())),
                 Body::List(list) if !list.is_empty() => Some(Value::List(list)),
@@ -283,8 +305,8 @@ impl Entry {
     pub fn weight(&self, hash: u64) -> Weight {
         match &self.state {
             State::Rare(Rare::Cleared(_)) => Weight::default(),
-            State::Plain(stamp, _) => {
-                let digest = digest::mix(hash, digest::term(0, *stamp));
+            State::Plain(stamp, value) => {
+                let digest = digest::mix(hash, digest::term(0, *stamp, value.hash()));
                 Weight { live: true, volatile: false, digest }
             }
             State::Rare(Rare::Object(object)) => object.weight(hash),
@@ -318,19 +340,18 @@ impl Entry {
         }
         if let Some(value) = plain_value(change, cx) {
             match &mut self.state {
-                State::Plain(held, _) if *held >= stamp => return Merged::NOTHING,
-                State::Plain(held, text) => {
-                    *held = stamp;
-                    if text.len() == value.len() {
-                        text.copy_from_slice(value);
-                    } else {
-                        *text = value.into();
+                State::Plain(held, text) => match stamp.cmp(held) {
+                    Ordering::Less => return Merged::NOTHING,
+                    Ordering::Equal => return Merged::tied(text.raise(value)),
+                    Ordering::Greater => {
+                        *held = stamp;
+                        text.set(value);
+                        return Merged::CHANGED;
                     }
-                    return Merged::CHANGED;
-                }
+                },
                 State::Rare(Rare::Cleared(held)) if *held > stamp => return Merged::NOTHING,
                 State::Rare(Rare::Cleared(_)) => {
-                    self.state = State::Plain(stamp, value.into());
+                    self.state = State::Plain(stamp, Text::new(value));
                     return Merged::CHANGED;
                 }
                 State::Rare(Rare::Object(_)) => {}
