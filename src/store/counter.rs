@@ -265,7 +265,8 @@ impl TextCounter {
 
     /// The term of this value in the digest of its key.
     pub fn term(&self, element: u64) -> u64 {
-        let base = self.base.as_ref().map_or(0, |(stamp, value)| digest::term(element, *stamp, value.hash()));
+        let base =
+            self.base.as_ref().map_or(0, |(stamp, value)| digest::term(element, *stamp, value.hash().into()));
         base.wrapping_add(self.sums.term(element))
     }
 

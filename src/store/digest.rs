@@ -6,7 +6,8 @@
 //! under one stamp merge keeps the larger on every node.
 //!
 //! Sums make the digest independent of order and cheap to update as writes happen: subtract the old term, add
-//! the new one. A value is hashed once when it comes, and if it is short once more when it goes ([`super::text`]).
+//! the new one. A string or a long value is hashed once, when it comes; a short one of an element once more when it goes
+//! ([`super::text`]).
 //!
 //! Tombstones and other registers that are invisible have no term: nodes collect them at different times. A key past its
 //! expiry keeps its terms until it is cleared: what a node's clock says about it is no difference.
@@ -19,6 +20,12 @@ use crate::clock::Stamp;
 /// The unkeyed hash of a key or an element, the same on every node.
 pub fn hash(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
+}
+
+/// The hash of a value: 31 bits, so that an entry has room for it. Different bytes under one stamp look alike by a chance
+/// of 2^-31.
+pub fn value_hash(bytes: &[u8]) -> u32 {
+    hash(bytes) as u32 >> 1
 }
 
 /// Mixes two words into one; not symmetric.

@@ -12,6 +12,7 @@
 //! by [`f64::total_cmp`], an expiry by its time (none is the smallest), a sum by its amount. Nodes that compare
 //! what they hold so end alike instead of differing for ever.
 
+mod mark;
 mod object;
 mod transfer;
 
@@ -27,6 +28,7 @@ use super::set::Set;
 use super::text::Text;
 use super::zset::Zset;
 use crate::clock::{NTP64, Origin, Stamp};
+use mark::Mark;
 use object::{Body, Object};
 
 /// What a merge needs to know besides the delta.
@@ -128,8 +130,8 @@ pub struct Entry {
     key: Key,
     /// Seconds, of whatever clock the caller uses, when a client last used the key.
     pub used_at: u32,
-    /// A grave of the key is queued for collection.
-    pub(super) in_grave: bool,
+    /// The hash of a plain value is kept in step with it.
+    mark: Mark,
     state: State,
 }
 
@@ -213,7 +215,7 @@ impl Entry {
         Entry {
             key: Key::new(key),
             used_at: 0,
-            in_grave: false,
+            mark: Mark::default(),
             state: State::Rare(Rare::Cleared(Stamp::NEVER)),
         }
     }
@@ -305,12 +307,23 @@ impl Entry {
     pub fn weight(&self, hash: u64) -> Weight {
         match &self.state {
             State::Rare(Rare::Cleared(_)) => Weight::default(),
-            State::Plain(stamp, value) => {
-                let digest = digest::mix(hash, digest::term(0, *stamp, value.hash()));
+            State::Plain(stamp, _) => {
+                let value = self.mark.value_hash().into();
+                let digest = digest::mix(hash, digest::term(0, *stamp, value));
                 Weight { live: true, volatile: false, digest }
             }
             State::Rare(Rare::Object(object)) => object.weight(hash),
         }
+    }
+
+    /// Whether a grave of the key is queued for collection.
+    pub(super) fn in_grave(&self) -> bool {
+        self.mark.in_grave()
+    }
+
+    /// Notes that one is queued, or is no more.
+    pub(super) fn set_in_grave(&mut self, in_grave: bool) {
+        self.mark.set_in_grave(in_grave);
     }
 
     /// Takes a key past its expiry out of the count. Its registers stay, because an earlier-stamped PERSIST may
@@ -342,16 +355,21 @@ impl Entry {
             match &mut self.state {
                 State::Plain(held, text) => match stamp.cmp(held) {
                     Ordering::Less => return Merged::NOTHING,
-                    Ordering::Equal => return Merged::tied(text.raise(value)),
+                    Ordering::Equal => {
+                        let merged = Merged::tied(text.raise(value));
+                        self.mark.set_value_hash(text.hash());
+                        return merged;
+                    }
                     Ordering::Greater => {
                         *held = stamp;
                         text.set(value);
+                        self.mark.set_value_hash(text.hash());
                         return Merged::CHANGED;
                     }
                 },
                 State::Rare(Rare::Cleared(held)) if *held > stamp => return Merged::NOTHING,
                 State::Rare(Rare::Cleared(_)) => {
-                    self.state = State::Plain(stamp, Text::new(value));
+                    self.make_plain(stamp, Text::new(value));
                     return Merged::CHANGED;
                 }
                 State::Rare(Rare::Object(_)) => {}
@@ -437,6 +455,13 @@ impl Entry {
 
     /// Panics if an invariant of the module's head does not hold. Walks the whole value.
     pub fn check_invariants(&self, hasher: &ahash::RandomState) {
+        if let State::Plain(_, value) = &self.state {
+            assert_eq!(
+                self.mark.value_hash(),
+                digest::value_hash(value.bytes()),
+                "hash kept in step: {self:?}"
+            );
+        }
         let State::Rare(Rare::Object(object)) = &self.state else { return };
         let mut copy = Entry::blank(self.key());
         let own = Origin::NONE;
@@ -467,6 +492,11 @@ impl Entry {
         }
     }
 
+    fn make_plain(&mut self, stamp: Stamp, value: Text) {
+        self.mark.set_value_hash(value.hash());
+        self.state = State::Plain(stamp, value);
+    }
+
     /// Takes the smallest form that says the same.
     fn simplify(&mut self, keep_tombstones: bool) {
         let State::Rare(Rare::Object(object)) = &mut self.state else { return };
@@ -487,7 +517,7 @@ impl Entry {
             Body::String(text) if text.sums().is_empty() => {
                 let settled = !keep_tombstones || text.base().is_some_and(|(stamp, _)| stamp == object.clear);
                 if settled && let Some((stamp, value)) = std::mem::take(text).into_base() {
-                    self.state = State::Plain(stamp, value);
+                    self.make_plain(stamp, value);
                 }
             }
             Body::String(_) | Body::List(_) | Body::Set(_) | Body::Zset(_) | Body::Hash(_) => {}

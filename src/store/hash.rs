@@ -31,7 +31,7 @@ impl Field {
     /// Its term in the digest; `element` is the hash of its name.
     fn term(&self, element: u64) -> u64 {
         match self {
-            Field::Plain(stamp, value) => digest::term(element, *stamp, value.hash()),
+            Field::Plain(stamp, value) => digest::term(element, *stamp, value.hash().into()),
             Field::Counter(counter) => counter.term(element),
         }
     }

@@ -54,7 +54,7 @@ impl Item {
     }
 
     fn term(&self) -> u64 {
-        digest::term(digest::pos_hash(&self.pos), self.stamp(), self.value.hash())
+        digest::term(digest::pos_hash(&self.pos), self.stamp(), self.value.hash().into())
     }
 }
 
