@@ -11,6 +11,7 @@ mod check;
 mod effects;
 mod load;
 mod model;
+mod proof;
 #[path = "../harness/random.rs"]
 #[expect(dead_code, reason = "the harness uses more of it")]
 mod random;

@@ -106,6 +106,12 @@ fn run(seed: u64, faults: Faults) -> Result<(), String> {
             }
             Err(text) => return Err(described(text)),
         };
+        if !weather.crashes && plan.absence_s >= 60 && !world.diverged.is_empty() {
+            return Err(described(format!(
+                "ranges differed though nothing was under way: {:?}",
+                world.diverged
+            )));
+        }
         // What was away too long may bring back what was deleted meanwhile; all that is promised is that it is so everywhere.
         if plan.absence_s >= 60 {
             check::equals_model(&world, &everything).map_err(described)?;

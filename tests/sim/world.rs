@@ -17,7 +17,7 @@ use meldis::engine::{Engine, Now, Seeds};
 use meldis::faults::Faults;
 use meldis::link::batch::Batch;
 use meldis::link::frame;
-use meldis::link::mesh::{Address, Fault, LinkId};
+use meldis::link::mesh::{Address, Event, Fault, LinkId};
 use meldis::resp::args::OwnedArgs;
 
 use crate::effects::History;
@@ -115,6 +115,8 @@ pub struct World {
     /// Frames received, by what they were.
     pub trace: bool,
     pub faults: Faults,
+    /// What comparisons of ranges found to differ though nothing was under way.
+    pub diverged: Vec<String>,
 }
 
 fn host(node: usize) -> String {
@@ -152,6 +154,7 @@ impl World {
             ends: BTreeMap::new(),
             trace: std::env::var("MELDIS_TRACE").is_ok(),
             faults,
+            diverged: Vec::new(),
             plan,
         };
         for node in 0..world.nodes.len() {
@@ -332,9 +335,13 @@ impl World {
         self.nodes[node].clock = last;
         let engine = self.engine(node);
         engine.tick(now, 0);
-        engine.take_link_events();
+        let diverged =
+            engine.take_link_events().into_iter().find(|event| matches!(event, Event::Diverged(..)));
         let due = engine.mesh.lock().dials_due(now.unix_ms);
         let origin = engine.clock.origin();
+        if let Some(event) = diverged {
+            self.diverged.push(format!("at {} us n{node}: {event:?}", self.now_us));
+        }
         self.capture(node);
         for address in due {
             let at_us = self.now_us + 2 * self.delay();
@@ -369,7 +376,7 @@ impl World {
                 self.nodes[*other].engine.is_some() && !blocked(node, *other) && !blocked(*other, node)
             });
             let Some(other) = reachable else {
-                engine.mesh.lock().dial_failed(&address, now.unix_ms);
+                engine.mesh.lock().dial_failed(&address, None, now.unix_ms);
                 continue;
             };
             let there = self.engine(other);
