@@ -380,7 +380,7 @@ impl Engine {
                 skipped = batches.len() - rest.len();
             }
             if number >= fresh {
-                let records = batch.read().map_err(malformed)?;
+                let mut records = batch.read().map_err(malformed)?;
                 if records.newest > limit {
                     self.is_ahead(mesh, link, Some(records.newest), now);
                     if number > fresh {
@@ -390,6 +390,9 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(records.newest);
+                if !mesh.delivers(origin, number) {
+                    records.list.retain(|record| !record.is_message());
+                }
                 self.merge_batch(origin, records, mesh.vector(), now, thread).map_err(malformed)?;
             }
             rest = behind;

@@ -134,6 +134,11 @@ enum ChangeRecord<'a> {
 }
 
 impl Record<'_> {
+    /// Whether it is for subscribers.
+    pub fn is_message(&self) -> bool {
+        matches!(self, Record::Publish(..) | Record::ShardPublish(..))
+    }
+
     /// The time it holds, its own sums' included; zero if none.
     fn time(&self) -> NTP64 {
         match self {

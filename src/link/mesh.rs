@@ -206,6 +206,8 @@ pub struct Mesh {
     events: Vec<Event>,
     /// The newest time that came from others, in data or in a promise.
     taken: NTP64,
+    /// The last batch of each origin whose messages were delivered: one may come again that a pull's vector had counted.
+    delivered: BTreeMap<Origin, u64>,
     recall: Recall,
     /// When the node started, as far as the mesh knows.
     began_at_ms: Option<u64>,
@@ -234,6 +236,7 @@ impl Mesh {
             pull: None,
             events: Vec::new(),
             taken: NTP64(0),
+            delivered: BTreeMap::new(),
             recall: Recall::Idle { not_before_ms: 0 },
             began_at_ms: None,
             faults: Faults::empty(),
@@ -572,7 +575,8 @@ impl Mesh {
             }
             self.vector.promise(origin, progress);
         }
-        for floor in heartbeat.floors {
+        // Stamps that are given back would leave a report behind that no later one outdoes.
+        for floor in heartbeat.floors.into_iter().filter(|floor| floor.at <= limit) {
             // What an earlier life had merged is gone with it.
             if let Some(state) = self.members.get_mut(&floor.origin.node())
                 && floor.origin == state.member.origin

@@ -79,6 +79,14 @@ impl Mesh {
         }
     }
 
+    /// Whether the messages of a batch were not delivered yet. Notes that they are.
+    pub fn delivers(&mut self, origin: Origin, number: u64) -> bool {
+        let last = self.delivered.entry(origin).or_default();
+        let is_new = *last < number;
+        *last = number.max(*last);
+        is_new
+    }
+
     /// A segment is merged, from the first of its batches that was not known already up to its end.
     pub fn merged(&mut self, origin: Origin, segment: Segment) {
         if origin == self.own.origin {

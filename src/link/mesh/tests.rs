@@ -260,3 +260,30 @@ fn who_was_heard_by_the_clock_before_it_was_set_is_not_silent() {
         assert!(mesh.link(2).unwrap().fault.is_some(), "its silence is noticed after {after}");
     }
 }
+
+#[test]
+fn a_report_under_a_time_that_is_not_taken_does_not_count() {
+    let mut mesh = linked();
+    let report = |at: u64| Heartbeat {
+        vector: vector(&[(2, 0, at)]),
+        floors: vec![Floor { origin: member(2).origin, floor: NTP64(at), at: NTP64(at), of: Vec::new() }],
+        linked: Vec::new(),
+        syncing: false,
+        taken: NTP64(0),
+    };
+    mesh.heartbeat(2, report(5000), NTP64(100)).unwrap();
+    mesh.heartbeat(2, report(50), NTP64(100)).unwrap();
+    let reported = &mesh.members[&member(2).origin.node()].reported;
+    assert_eq!(reported.at, NTP64(50), "its clock was set right");
+}
+
+#[test]
+fn the_messages_of_a_batch_that_comes_again_are_delivered_once() {
+    let mut mesh = linked();
+    let [two, three] = [2, 3].map(|node| member(node).origin);
+    let news = [(two, 1), (two, 2), (two, 1), (two, 2), (three, 1), (two, 3)];
+    assert_eq!(
+        news.map(|(origin, number)| mesh.delivers(origin, number)),
+        [true, true, false, false, true, true]
+    );
+}
