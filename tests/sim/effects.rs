@@ -72,6 +72,21 @@ impl History {
         self.amounts.entry(register).or_default().push_back(amount);
     }
 
+    /// What clients of each origin have added to the counters that nobody writes otherwise.
+    pub fn counters(&self) -> BTreeMap<Vec<u8>, BTreeMap<Origin, i128>> {
+        let mut counters: BTreeMap<Vec<u8>, BTreeMap<Origin, i128>> = BTreeMap::new();
+        for ((origin, key, element), amounts) in &self.amounts {
+            if key.starts_with(b"t") && element.is_none() {
+                let ints = amounts.iter().map(|amount| match amount {
+                    Amount::Int(n) => *n,
+                    _ => panic!("only integers are added to {key:?}"),
+                });
+                counters.entry(key.clone()).or_default().insert(*origin, ints.sum());
+            }
+        }
+        counters
+    }
+
     /// Replays what `vector` has on a single server. Origins that are not `alive` will write nothing more.
     pub fn replay(&self, vector: &Vector, alive: &BTreeSet<Origin>) -> Replay {
         let mut amounts = self.amounts.clone();
