@@ -301,11 +301,7 @@ impl Engine {
             }
             Frame::Pull { range, from, graves } => mesh.requested(id, range, from, graves)?,
             Frame::Chunk { range, from, to, graves } => {
-                let Some(theirs) =
-                    mesh.pull().filter(|pull| pull.link == id).and_then(|pull| pull.vector.clone())
-                else {
-                    return Ok(Received::Taken);
-                };
+                let Some(theirs) = mesh.given(id) else { return Ok(Received::Taken) };
                 let newest = newest_time(tail).map_err(frame::FrameError::from)?;
                 if self.is_ahead(&mut mesh, id, newest, now) {
                     return Ok(Received::Held);
@@ -390,6 +386,11 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(records.newest);
+                if self.tears(now) {
+                    records.list.truncate(records.list.len() / 2);
+                    self.merge_batch(origin, records, mesh.vector(), now, thread).map_err(malformed)?;
+                    return Err(Fault::Closed);
+                }
                 if !mesh.delivers(origin, number) {
                     records.list.retain(|record| !record.is_message());
                 }
@@ -423,7 +424,7 @@ impl Engine {
     /// Moves complete batches of this node from the outbox into its sequence.
     fn sequence(&self, mesh: &mut Mesh) {
         let mut drained = Drained::default();
-        let watermark = self.outbox.drain(&self.clock, &mut drained);
+        let watermark = self.promise(self.outbox.drain(&self.clock, &mut drained));
         mesh.sequence(drained.count, drained.bytes, watermark);
     }
 

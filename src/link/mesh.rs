@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::backlog::Backlog;
 use super::batch::Register;
 use super::frame::{self, Cursor, Floor, Frame, Heartbeat, Hello, Member, VERSION};
-use super::vector::Vector;
+use super::vector::{Progress, Vector};
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
 use crate::faults::Faults;
 use dialing::Dial;
@@ -573,7 +573,8 @@ impl Mesh {
             if origin.node() != self.own.origin.node() {
                 self.taken = self.taken.max(progress.watermark);
             }
-            self.vector.promise(origin, progress);
+            let sequence = if self.faults.contains(Faults::HEARSAY) { 0 } else { progress.sequence };
+            self.vector.promise(origin, Progress { sequence, ..progress });
         }
         // Stamps that are given back would leave a report behind that no later one outdoes.
         for floor in heartbeat.floors.into_iter().filter(|floor| floor.at <= limit) {

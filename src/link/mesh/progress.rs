@@ -67,6 +67,10 @@ impl Mesh {
             return Ok(Verdict::Merge { skip: 0 });
         }
         let mut have = self.vector.of(origin).sequence;
+        if self.faults.contains(Faults::LIVES_AS_ONE) {
+            let lives = self.vector.iter().filter(|(other, _)| other.node() == origin.node());
+            have = lives.map(|(_, progress)| progress.sequence).max().unwrap_or(have);
+        }
         if let Some(pull) = &self.pull
             && pull.vector.is_some()
         {
@@ -191,7 +195,8 @@ impl Mesh {
     }
 
     fn is_absent(&self, state: &MemberState, now_ms: u64) -> bool {
-        now_ms.saturating_sub(state.seen_at_ms) > self.timing.absence_ms
+        let is_away = now_ms.saturating_sub(state.seen_at_ms) > self.timing.absence_ms;
+        is_away && !self.faults.contains(Faults::PINNED)
     }
 
     /// Begins another life of this node, which holds nothing. The links begin anew.

@@ -192,6 +192,15 @@ impl Mesh {
         true
     }
 
+    /// What the giver of the pull under way on this link had before it read the first range.
+    pub fn given(&self, id: LinkId) -> Option<Vector> {
+        let pull = self.pull.as_ref().filter(|pull| pull.link == id && pull.vector.is_some())?;
+        if self.faults.contains(Faults::LATE_VECTOR) {
+            return Some(pull.shadow.clone());
+        }
+        pull.vector.clone()
+    }
+
     /// A piece of a range was merged. Adopts the giver's vector with the last one.
     pub fn pulled(&mut self, id: LinkId, range: u16, to: Option<Cursor>, graves: bool, bytes: usize) {
         let Some(pull) = self.pull.as_mut().filter(|pull| pull.link == id) else { return };
