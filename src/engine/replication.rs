@@ -386,6 +386,7 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(records.newest);
+                mesh.changes(records.ranges());
                 if self.tears(now) {
                     records.list.truncate(records.list.len() / 2);
                     self.merge_batch(origin, records, mesh.vector(), now, thread).map_err(malformed)?;

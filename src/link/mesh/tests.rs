@@ -287,3 +287,19 @@ fn the_messages_of_a_batch_that_comes_again_are_delivered_once() {
         [true, true, false, false, true, true]
     );
 }
+
+#[test]
+fn what_changes_before_the_giver_answers_is_pulled_too() {
+    let mut mesh = linked();
+    mesh.begin_pull(2, Vec::new(), 0);
+    mesh.changes([5, 7].into_iter());
+    assert!(mesh.differs(2, vector(&[(3, 9, 9)]), &[7], &[5, 6]));
+    mesh.changes([8].into_iter());
+    assert_eq!(mesh.pull().unwrap().total, 3);
+    let control = &mesh.link(2).unwrap().control;
+    let asked = control.iter().filter_map(|frame| match frame {
+        Frame::Pull { range, graves, .. } => Some((*range, *graves)),
+        _ => None,
+    });
+    assert_eq!(asked.collect::<Vec<_>>(), [(5, false), (7, false), (6, true)]);
+}
