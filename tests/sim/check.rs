@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use meldis::store::delta::Change;
 use meldis::store::entry::Expiry;
 use meldis::store::shard::RANGES;
 
@@ -162,7 +163,9 @@ pub fn equals_model(world: &World, everything: &Everything) -> Result<(), String
         return Ok(());
     }
     let alive = world.up().into_iter().map(|node| world.engine(node).clock.origin()).collect();
-    let replay = world.history.replay(world.engine(node).mesh.lock().vector(), &alive);
+    let may_be_back =
+        |place: &(u32, Vec<u8>), stamp, change: &Change<'_>| world.watch.may_be_back(place, stamp, change);
+    let replay = world.history.replay(world.engine(node).mesh.lock().vector(), &alive, may_be_back);
     if replay.all_doubtful {
         return Ok(());
     }

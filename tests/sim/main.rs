@@ -2,8 +2,8 @@
 //! commands and faults. After each storm the nodes must be equal to each other and to a model.
 //!
 //! A failing seed prints the line that replays it. `MELDIS_SEED` runs one seed, `MELDIS_SEEDS` that many from `MELDIS_FROM`
-//! (1) on, `MELDIS_TRACE=1` prints what happens, `MELDIS_SHRINK=1` shortens the first failing schedule and prints it: as
-//! text that a test in `found` may hold.
+//! (1) on, `MELDIS_BUG` names the one bug to be planted, `MELDIS_TRACE=1` prints what happens, `MELDIS_SHRINK=1` shortens the
+//! first failing schedule and prints it, as text that a test in `found` may hold.
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
 #![allow(unreachable_pub, reason = "modules of one test")]
@@ -43,17 +43,23 @@ fn seeds() -> Vec<u64> {
     number("MELDIS_SEED").map_or_else(|| (first..first + count).collect(), |seed| vec![seed])
 }
 
+/// Prints a schedule that fails, shortened, if it is asked for.
+fn show_shortened(seed: u64, faults: Faults) {
+    if std::env::var("MELDIS_SHRINK").is_ok() {
+        println!("{}", shrink::shrink(Schedule::draw(seed), faults));
+    }
+}
+
 #[test]
 fn every_planted_bug_is_found() {
-    let seeds = seeds();
-    let only = std::env::var("MELDIS_BUG").ok();
-    for (name, bug) in
-        Faults::all().iter_names().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name))
-    {
+    let (seeds, only) = (seeds(), std::env::var("MELDIS_BUG").ok());
+    let planted = Faults::all().iter_names().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name));
+    for (name, bug) in planted {
         let failed = play::play_all(&seeds, bug, 1).failed;
         let (seed, report) =
-            failed.first().unwrap_or_else(|| panic!("{name} was not found by {SEEDS} seeds"));
+            failed.first().unwrap_or_else(|| panic!("{name} was not found by {} seeds", seeds.len()));
         println!("planted bug {name}: found by seed {seed}: {}", report.lines().nth(1).unwrap_or(report));
+        show_shortened(*seed, bug);
     }
 }
 
@@ -68,9 +74,7 @@ fn nodes_are_equal_after_every_storm() {
     }
     let hours = outcome.virtual_us as f64 / 3.6e9;
     println!("{} seeds, {hours:.1} hours of virtual time, {} pulls cut", seeds.len(), outcome.pulls_cut);
-    if let Some((seed, _)) = outcome.failed.first().filter(|_| std::env::var("MELDIS_SHRINK").is_ok()) {
-        println!("{}", shrink::shrink(Schedule::draw(*seed), Faults::empty()));
-    }
     let failed: Vec<u64> = outcome.failed.iter().map(|(seed, _)| *seed).collect();
+    failed.first().into_iter().for_each(|seed| show_shortened(*seed, Faults::empty()));
     assert!(failed.is_empty(), "{} seeds failed: {failed:?}", failed.len());
 }

@@ -129,9 +129,12 @@ impl Schedule {
         Schedule { seed, plan, actions }
     }
 
-    /// Nodes lose what they had.
-    pub fn has_crashes(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action, Action::Crash { .. } | Action::Leave { .. }))
+    /// Lives end or begin: what a node had is lost, or it writes before others know of it.
+    pub fn has_lives(&self) -> bool {
+        let is_life = |action: &Action| {
+            matches!(action, Action::Crash { .. } | Action::Leave { .. } | Action::Join { .. })
+        };
+        self.actions.iter().any(is_life)
     }
 
     /// A node goes for good.

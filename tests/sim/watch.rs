@@ -123,6 +123,12 @@ impl Watch {
         self.ledger.sequenced.insert(origin, progress.sequence);
     }
 
+    /// Whether a write may be back after its removal: its author was not known where the tombstone was collected.
+    pub fn may_be_back(&self, place: &Place, stamp: Stamp, change: &Change<'_>) -> bool {
+        let introduced = self.introduced.get(&stamp.origin).copied().unwrap_or(NTP64(0));
+        stamp.time <= introduced && self.ledger.killer(place, stamp, change, |_, _| true).is_some()
+    }
+
     /// A subscriber of a node got messages, as RESP.
     pub fn heard(&mut self, node: usize, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes);
