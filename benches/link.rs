@@ -33,7 +33,13 @@ fn encode(from: u64, out: &mut Vec<u8>) {
 }
 
 fn segment(batches: &[u8], out: &mut Vec<u8>) {
-    let frame = Frame::Segment { origin: origin(2), first: 1, count: BATCHES, watermark: NTP64(0) };
+    let frame = Frame::Segment {
+        origin: origin(2),
+        first: 1,
+        count: BATCHES,
+        watermark: NTP64(0),
+        seen: vec![(origin(1), NTP64(0))],
+    };
     frame::write(&frame, batches, out);
 }
 

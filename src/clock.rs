@@ -83,6 +83,13 @@ impl Origin {
         (self.0 & u64::from(Self::INCARNATION_MAX)) as u32
     }
 
+    /// Reads what [`fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (node, incarnation) = text.split_once('.')?;
+        let incarnation = incarnation.parse().ok().filter(|number| *number <= Self::INCARNATION_MAX)?;
+        Some(Origin::new(NodeId::parse(node)?, incarnation))
+    }
+
     /// All 64 bits.
     pub fn as_u64(self) -> u64 {
         self.0
@@ -286,5 +293,8 @@ mod tests {
         assert_eq!(Origin::new(node, 7).node(), node);
         assert_eq!(Origin::new(node, 7).incarnation(), 7);
         assert_eq!(NodeId::parse("0"), None);
+        let origin = Origin::new(node, 7);
+        assert_eq!(Origin::parse(&origin.to_string()), Some(origin));
+        assert_eq!(Origin::parse("12.99999999"), None);
     }
 }

@@ -15,6 +15,7 @@ use crate::engine::error::Error;
 use crate::engine::facts::ProcessFacts;
 use crate::engine::standing::{Partner, Role};
 use crate::engine::stats::Stats;
+use crate::link::mesh::{PartnerView, State};
 
 /// The table.
 pub const COMMANDS: &[Command] = &[Command {
@@ -54,6 +55,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "Persistence", shown: Shown::Default, write: persistence },
     Section { name: "Stats", shown: Shown::Default, write: stats },
     Section { name: "Replication", shown: Shown::Default, write: replication },
+    Section { name: "Convergence", shown: Shown::Default, write: convergence },
     Section { name: "CPU", shown: Shown::Default, write: cpu },
     Section { name: "Modules", shown: Shown::Default, write: |_, _| {} },
     Section { name: "Commandstats", shown: Shown::All, write: commandstats },
@@ -394,6 +396,40 @@ fn replication(scene: &Scene<'_>, out: &mut String) {
     );
 }
 
+/// A line for each partner: what it lacks, and when it was last proven to hold the same.
+fn convergence(scene: &Scene<'_>, out: &mut String) {
+    let standing = scene.engine.standing.read();
+    let total = |of: fn(&PartnerView) -> u64| standing.members.iter().map(of).sum::<u64>();
+    let streaming = standing.members.iter().filter(|view| view.state == State::Streaming).count();
+    lines!(out,
+        "partners": standing.members.len(),
+        "partners_streaming": streaming,
+        "differing_ranges": total(|view| view.differing_ranges as u64),
+        "repaired_keys": total(|view| view.repaired_keys),
+    );
+    for (at, view) in standing.members.iter().enumerate() {
+        let node = view.origin.map_or("unknown".to_owned(), |origin| origin.node().to_string());
+        let (host, port) = &view.address;
+        let _ = write!(out, "partner{at}:node={node},address={host}:{port},state={}", view.state.name());
+        let _ = match &view.state {
+            State::Resync(percent) => write!(out, ",percent={percent}"),
+            // A line of INFO is cut at commas.
+            State::Refused(reason) => write!(out, ",reason={}", reason.replace([',', '\r', '\n'], " ")),
+            _ => Ok(()),
+        };
+        let _ = write!(
+            out,
+            ",verified_at={},differing_ranges={},repaired_keys={},lag_ms={},backlog_bytes={},clock_offset_ms={}\r\n",
+            view.verified_at_ms,
+            view.differing_ranges,
+            view.repaired_keys,
+            view.lag_ms,
+            view.backlog_bytes,
+            view.clock_offset_ms.map_or(String::new(), |ms| ms.to_string()),
+        );
+    }
+}
+
 /// 40 hexadecimal digits for who asks for the history's id: it is the node's own.
 fn replid(engine: &Engine) -> String {
     format!("{:040x}", engine.clock.origin().as_u64())
@@ -534,9 +570,9 @@ mod tests {
     fn sections_are_chosen_by_name_and_keep_their_order() {
         let mut f = Fixture::new();
         assert_eq!(sections(&f.run("INFO keyspace SERVER")), ["Server", "Keyspace"]);
-        assert_eq!(sections(&f.run("INFO")).len(), 11);
-        assert_eq!(sections(&f.run("INFO everything")).len(), 13);
-        assert_eq!(sections(&f.run("INFO default commandstats")).len(), 12);
+        assert_eq!(sections(&f.run("INFO")).len(), 12);
+        assert_eq!(sections(&f.run("INFO everything")).len(), 14);
+        assert_eq!(sections(&f.run("INFO default commandstats")).len(), 13);
         assert_eq!(f.run("INFO nosuch"), "$0");
         f.run("SET k v");
         f.run("SET e v PX 100000");

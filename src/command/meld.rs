@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use super::family;
 use super::parse::is;
-use super::{meld_allowlist, replication};
+use super::{meld_allowlist, meld_check, meld_feed, replication};
 use crate::clock::{Stamp, unix_ms_from_ntp};
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group, KeySpec};
@@ -36,6 +36,11 @@ pub const COMMANDS: &[Command] = &[Command {
 
 const SUBCOMMANDS: &[Command] = &[
     meld_allowlist::ALLOWLIST,
+    meld_check::CHECK,
+    meld_feed::AFTER,
+    meld_feed::EFFECTS,
+    meld_feed::TOKEN,
+    replication::FORGET,
     replication::LINK,
     replication::PEERS,
     replication::RESYNC,
@@ -87,11 +92,22 @@ fn help(c: &mut Call<'_, '_>) -> Result<(), Error> {
     family::help(
         c,
         &[
+            ("AFTER <token> <ms>", "Waits until this node has all that a token tells of; 0 waits for ever."),
             ("ALLOWLIST <subcommand>", "The addresses clients of all nodes may come from."),
+            (
+                "CHECK RANGES|KEYS|KEY ...",
+                "Digests for comparing nodes from outside, as `meldis check` does.",
+            ),
             ("DIGEST [RANGES]", "A hash of all that this node holds, or of each range that holds something."),
+            (
+                "EFFECTS [SINCE <token>] [COUNT <batches>]",
+                "What was written since, as Redis commands with stamps.",
+            ),
+            ("FORGET <node>", "Has all nodes refuse a node for good, until it joins under another identity."),
             ("PEERS", "The members, their links and how far they are."),
             ("RESYNC", "Compares all ranges with every peer and takes over what differs."),
             ("STAMP <key> [<element>]", "Which write made the key, field, member or list index what it is."),
+            ("TOKEN", "What this node has written and merged, for AFTER and EFFECTS."),
         ],
     );
     Ok(())

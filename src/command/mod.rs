@@ -37,6 +37,8 @@ pub mod diagnosis;
 pub mod pubsub;
 pub mod cluster;
 pub mod meld_allowlist;
+pub mod meld_check;
+pub mod meld_feed;
 pub mod replication;
 pub mod debug;
 pub mod meld;

@@ -52,6 +52,16 @@ pub fn deadline_ms(arg: &[u8], now_ms: u64) -> Result<Option<u64>, Error> {
     }
 }
 
+/// When a timeout in milliseconds is over, in Unix milliseconds; `None` for one of zero, which never is.
+///
+/// # Errors
+/// `timeout is not an integer or out of range`, or `timeout is negative`.
+pub fn deadline_ms_after(arg: &[u8], now_ms: u64) -> Result<Option<u64>, Error> {
+    let ms = number::parse_i64(arg).ok_or(Error::new("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| Error::new("ERR timeout is negative"))?;
+    Ok(Some(ms).filter(|ms| *ms > 0).map(|ms| now_ms.saturating_add(ms)))
+}
+
 /// Whether an argument is this word, in any case of letters.
 pub fn is(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())

@@ -4,12 +4,15 @@
 //! primary. MELD LINK is what nodes send each other on the client port.
 
 use super::parse::is;
+use crate::clock::NodeId;
 use crate::config::HostPort;
 use crate::engine::call::{Call, Outcome};
 use crate::engine::client::ClientFlags;
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
+use crate::link::batch::{Record, Register};
 use crate::link::frame::VERSION;
+use crate::link::mesh::{PartnerView, State};
 use crate::number;
 
 const REPLICAOF_FLAGS: Flags = Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::STALE).union(Flags::NO_MULTI);
@@ -63,6 +66,22 @@ pub const LINK: Command = Command {
     summary: "Makes this connection a peer's link. Sent by nodes, not by clients.",
     complexity: "O(1)",
     run: link,
+    subcommands: &[],
+};
+
+/// MELD FORGET.
+pub const FORGET: Command = Command {
+    name: "forget",
+    arity: 3,
+    flags: OPERATOR,
+    keys: &[],
+    categories: &[],
+    tips: &[],
+    group: Group::Meldis,
+    since: "1.0.0",
+    summary: "Has all nodes refuse a node for good, until it joins under another identity.",
+    complexity: "O(1)",
+    run: forget,
     subcommands: &[],
 };
 
@@ -150,6 +169,28 @@ fn address(host: &[u8], port: &[u8]) -> Result<HostPort, Error> {
     Ok(HostPort { host: String::from_utf8_lossy(host).into_owned(), port })
 }
 
+/// `MELD FORGET node`
+fn forget(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    let node = std::str::from_utf8(&c.args[2]).ok().and_then(NodeId::parse);
+    let node = node.ok_or(Error::new("ERR invalid node id: MELD PEERS tells those of the members"))?;
+    if node == c.engine.clock.origin().node() {
+        return Err(Error::new("ERR I tried hard but I can't forget myself..."));
+    }
+    let forgotten = c.engine.registers.forgotten();
+    let is_member = c.engine.mesh.lock().members().any(|state| state.member.origin.node() == node);
+    if !is_member && !forgotten.contains(&node) {
+        return Err(format!("ERR Unknown node {node}").into());
+    }
+    if !forgotten.contains(&node) {
+        let register = Register::Forgotten(node);
+        let stamp = c.keys.stamp();
+        c.keys.record(&Record::Register(register, b""));
+        c.engine.registers.merge(register, stamp, b"");
+    }
+    c.reply.ok();
+    Ok(())
+}
+
 fn resync(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let peers = c.engine.mesh.lock().ask_to_pull_from_all();
     c.reply.int(peers as i64);
@@ -159,44 +200,54 @@ fn resync(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn peers(c: &mut Call<'_, '_>) -> Result<(), Error> {
     let now_ms = c.keys.now_ms();
     let mesh = c.engine.mesh.lock();
-    let sequence = mesh.vector().of(mesh.own().origin).sequence;
-    let members: Vec<_> = mesh.members().collect();
-    c.reply.array(members.len());
-    for state in members {
+    let own = mesh.own().origin;
+    let sequence = mesh.vector().of(own).sequence;
+    let views = mesh.partners(now_ms);
+    let met = |view: &PartnerView| {
+        let node = view.origin?.node();
+        mesh.members().find(|state| state.member.origin.node() == node)
+    };
+    c.reply.array(views.iter().filter(|view| met(view).is_some()).count());
+    for view in &views {
+        let Some(state) = met(view) else { continue };
         let member = &state.member;
-        let link = mesh.link_to(member.origin.node());
-        let pull = mesh.pull().filter(|pull| link.is_some_and(|(id, _)| id == pull.link));
-        let state_name = match (link, pull) {
-            (None, _) => "down",
-            (Some((_, link)), _) if link.skewed => "clock_skew",
-            (Some(_), Some(_)) => "syncing",
-            (Some(_), None) => "up",
+        let link = mesh.link_to(member.origin.node()).map(|(_, link)| link);
+        let link_name = match (&view.state, link) {
+            (_, None) => "down",
+            (State::ClockSkew, _) => "clock_skew",
+            (State::Resync(_), Some(link)) if !link.syncing => "syncing",
+            (_, Some(_)) => "up",
         };
+        let lag = link.map_or(0, |link| sequence.saturating_sub(link.vector.of(own).sequence));
+        let texts = [
+            ("node", member.origin.node().to_string()),
+            ("incarnation", member.origin.incarnation().to_string()),
+            ("address", format!("{}:{}", member.host, member.port)),
+            ("role", if member.follower { "replica" } else { "active" }.to_owned()),
+            ("link", link_name.to_owned()),
+            ("state", view.state.name().to_owned()),
+        ];
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let reply = &mut c.reply;
-        reply.map(11);
-        let text = |reply: &mut crate::resp::reply::Reply<'_>, name: &str, value: &str| {
-            reply.bulk(name.as_bytes());
-            reply.bulk(value.as_bytes());
-        };
-        text(reply, "node", &member.origin.node().to_string());
-        text(reply, "incarnation", &member.origin.incarnation().to_string());
-        text(reply, "address", &format!("{}:{}", member.host, member.port));
-        text(reply, "role", if member.follower { "replica" } else { "active" });
-        text(reply, "link", state_name);
-        let lag =
-            link.map_or(0, |(_, link)| sequence.saturating_sub(link.vector.of(mesh.own().origin).sequence));
-        let fields = [
+        let numbers = [
             ("lag_batches", number(lag)),
+            ("lag_ms", number(view.lag_ms)),
+            ("backlog_bytes", number(view.backlog_bytes)),
             ("merged_batches", number(mesh.vector().of(member.origin).sequence)),
             ("silent_ms", number(now_ms.saturating_sub(state.seen_at_ms))),
-            ("sync_percent", pull.map_or(100, |pull| (pull.done * 100 / pull.total.max(1)) as i64)),
-            ("verified_at_ms", link.map_or(0, |(_, link)| number(link.verified_at_ms))),
-            ("differing_ranges", link.map_or(0, |(_, link)| link.differing_ranges as i64)),
+            ("sync_percent", if let State::Resync(percent) = view.state { percent as i64 } else { 100 }),
+            ("verified_at_ms", number(view.verified_at_ms)),
+            ("differing_ranges", view.differing_ranges as i64),
+            ("repaired_keys", number(view.repaired_keys)),
+            ("clock_offset_ms", view.clock_offset_ms.unwrap_or(0)),
         ];
-        for (name, value) in fields {
-            reply.bulk(name.as_bytes());
-            reply.int(value);
+        c.reply.map(texts.len() + numbers.len());
+        for (name, value) in texts {
+            c.reply.bulk(name.as_bytes());
+            c.reply.bulk(value.as_bytes());
+        }
+        for (name, value) in numbers {
+            c.reply.bulk(name.as_bytes());
+            c.reply.int(value);
         }
     }
     Ok(())

@@ -1,12 +1,11 @@
 //! The server as a whole: time, role, stopping, watching.
 
 use super::family::{container, help};
-use super::parse::{integer, is};
-use crate::engine::call::{Blocking, Call, Outcome};
+use super::parse::{deadline_ms_after, integer, is};
+use crate::engine::call::{Awaited, Blocking, Call, Outcome};
 use crate::engine::command::{Command, Flags, Group};
 use crate::engine::error::Error;
 use crate::engine::standing::{Partner, Role, Standing};
-use crate::number;
 use crate::resp::reply::Reply;
 
 const ANYTIME: Flags = Flags::LOADING.union(Flags::STALE);
@@ -265,15 +264,12 @@ fn wait(c: &mut Call<'_, '_>) -> Result<(), Error> {
         ));
     }
     let replicas = usize::try_from(integer(&c.args[1])?).unwrap_or(0);
-    let ms =
-        number::parse_i64(&c.args[2]).ok_or(Error::new("ERR timeout is not an integer or out of range"))?;
-    let ms = u64::try_from(ms).map_err(|_| Error::new("ERR timeout is negative"))?;
+    let deadline_ms = deadline_ms_after(&c.args[2], c.keys.now_ms())?;
     if c.blocking == Blocking::Denied {
         c.reply.int(0);
         return Ok(());
     }
-    let deadline_ms = Some(ms).filter(|ms| *ms > 0).map(|ms| c.keys.now_ms().saturating_add(ms));
-    c.outcome = Outcome::WaitReplicas { replicas, deadline_ms };
+    c.outcome = Outcome::Await { awaited: Awaited::Replicas(replicas), deadline_ms };
     Ok(())
 }
 

@@ -195,7 +195,7 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
         let mut us = ended_us.saturating_sub(started_us);
         started_us = ended_us;
         match outcome {
-            Outcome::Done | Outcome::Block(_) | Outcome::WaitReplicas { .. } => {}
+            Outcome::Done | Outcome::Block(_) | Outcome::Await { .. } => {}
             Outcome::Sleep(ms) => {
                 slept_ms += ms;
                 us = us.saturating_add(ms.saturating_mul(1000));

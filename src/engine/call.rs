@@ -5,6 +5,7 @@ use super::blocking::Block;
 use super::facts::ProcessFacts;
 use super::keyspace::Keyspace;
 use super::session::Session;
+use crate::link::vector::Vector;
 use crate::resp::args::Args;
 use crate::resp::reply::Reply;
 
@@ -18,10 +19,10 @@ pub enum Outcome {
     Close,
     /// Nothing is written: the client waits for keys.
     Block(Block),
-    /// Nothing is written: the client waits until `replicas` partners hold what this node has written.
-    WaitReplicas {
-        /// How many.
-        replicas: usize,
+    /// Nothing is written: the client waits for the links.
+    Await {
+        /// For what.
+        awaited: Awaited,
         /// Until when, in Unix milliseconds; `None` for ever.
         deadline_ms: Option<u64>,
     },
@@ -31,6 +32,15 @@ pub enum Outcome {
     Link,
     /// The server stops; see SHUTDOWN.
     Shutdown,
+}
+
+/// What a client waits for that is not a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Awaited {
+    /// So many partners hold what this node has written. Answers how many do.
+    Replicas(usize),
+    /// This node has all that the vector tells of. Answers 1, or 0 if it has not.
+    Vector(Vector),
 }
 
 /// Whether a command may have its client wait for keys.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use smallvec::SmallVec;
 
 use super::blocking::Waiter;
-use super::call::{Blocking, Call, Outcome};
+use super::call::{Awaited, Blocking, Call, Outcome};
 use super::client::ClientFlags;
 use super::command::{Command, Flags, Group};
 use super::error::{Error, QUOTED_BYTES_MAX};
@@ -43,12 +43,12 @@ pub enum Flow {
     Close,
     /// Wait for the waiter to be served, at most until the deadline in Unix milliseconds; then [`Engine::end_wait`].
     Blocked(Arc<Waiter>, Option<u64>),
-    /// Wait for partners; see [`Outcome::WaitReplicas`]. Then [`Engine::end_wait`].
-    WaitReplicas {
+    /// Wait for the links until [`Engine::answer`]; then [`Engine::end_wait`].
+    Await {
         /// Tells when the wait is ended by others.
         waiter: Arc<Waiter>,
-        /// How many.
-        replicas: usize,
+        /// For what.
+        awaited: Awaited,
         /// Until when, in Unix milliseconds.
         deadline_ms: Option<u64>,
     },
@@ -251,9 +251,9 @@ impl Engine {
             Outcome::Sleep(ms) => Flow::Sleep(ms),
             Outcome::Link => Flow::Link,
             Outcome::Shutdown => Flow::Shutdown,
-            Outcome::WaitReplicas { replicas, deadline_ms } => {
+            Outcome::Await { awaited, deadline_ms } => {
                 let waiter = self.begin_wait(session, command, args, &mut keys, Vec::new());
-                Flow::WaitReplicas { waiter, replicas, deadline_ms }
+                Flow::Await { waiter, awaited, deadline_ms }
             }
             Outcome::Block(block) => {
                 let waiter = self.begin_wait(session, command, args, &mut keys, block.keys);

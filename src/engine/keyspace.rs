@@ -205,6 +205,9 @@ impl<'e> Keyspace<'e> {
         self.merge(key, hash, None, &change);
         let (own, stable) = (stamp.origin, self.engine.stable());
         let space = self.space;
+        if let Some((slot, batch, _)) = &mut self.batch {
+            batch.record(stamp, &Record::Amount(amount), &mut slot.bytes);
+        }
         if let Some(entry) = self.locks.cell_mut(hash.range()).shard.get_mut(space, key, hash) {
             entry.remember(element, own, stamp.time, amount, stable);
         }

@@ -51,7 +51,7 @@ impl Engine {
                     whole = true;
                 }
                 Record::Register(register, value) => unreadable |= !is_readable(*register, value),
-                Record::Time(_) | Record::Stamp(_) | Record::Change(_) => {}
+                Record::Time(_) | Record::Stamp(_) | Record::Change(_) | Record::Amount(_) => {}
                 Record::Publish(..) | Record::ShardPublish(..) => {}
             }
         }
@@ -98,6 +98,7 @@ impl Engine {
                 }
                 Record::Flush(space) => garbage.extend(keys.flush_remote(space, stamp)),
                 Record::Swap(a, b) => keys.merge_swap(stamp, a, b),
+                Record::Amount(_) => {}
                 Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {
                     afterwards.push((stamp, record));
                 }
@@ -130,6 +131,9 @@ impl Engine {
                     self.registers.merge(register, stamp, value);
                     self.enforce_allowlist();
                 }
+            }
+            Register::Forgotten(_) => {
+                self.registers.merge(register, stamp, value);
             }
             Register::Owner => {
                 if let Some(owner) = owner_of(value)
@@ -179,6 +183,7 @@ fn is_readable(register: Register, value: &[u8]) -> bool {
     match register {
         Register::Allowlist => allowlist::of_bytes(value).is_some(),
         Register::Owner => owner_of(value).is_some(),
+        Register::Forgotten(_) => true,
     }
 }
 

@@ -21,6 +21,7 @@ pub mod client;
 pub mod cluster;
 pub mod command;
 pub mod databases;
+pub mod effects;
 pub mod error;
 pub mod execution;
 pub mod registry;

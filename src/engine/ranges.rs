@@ -9,7 +9,7 @@
 //!
 //! Tombstones that still exist travel all the same: they stop writes that neither side has seen.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::keyspace::{Keyspace, Locks};
 use super::{Engine, Now};
@@ -18,6 +18,7 @@ use crate::faults::Faults;
 use crate::link::batch::{Batch, BatchWriter, Record};
 use crate::link::codec::Malformed;
 use crate::link::frame::Cursor;
+use crate::link::mesh::GLOBALS;
 use crate::link::vector::Vector;
 use crate::store::delta::Change;
 use crate::store::digest;
@@ -78,16 +79,25 @@ impl Engine {
         cell.shard.digest_of_all()
     }
 
+    /// The digest of what two nodes compare by this number: a range's, or that of [`GLOBALS`].
+    pub fn compared_digest(&self, range: u16) -> u64 {
+        match range {
+            GLOBALS => self.databases.digest() ^ self.registers.digest(),
+            range => self.range_digest(usize::from(range) % RANGES),
+        }
+    }
+
     /// Panics if a range's counts, digest or entries are out of step. Walks everything.
     pub fn check_invariants(&self) {
         (0..RANGES).for_each(|range| self.cell(range).lock().shard.check_invariants(&self.hasher));
     }
 
-    /// Ranges that differ from a peer's digests, and of the others those with tombstones.
-    pub fn compare_ranges(&self, theirs: &[(u16, u64)]) -> (Vec<u16>, Vec<u16>) {
+    /// Ranges that differ from a peer's digests, and of the others those with tombstones; of all ranges, or only of some.
+    pub fn compare_ranges(&self, theirs: &[(u16, u64)], only: Option<&[u16]>) -> (Vec<u16>, Vec<u16>) {
         let theirs: HashMap<u16, u64> = theirs.iter().copied().collect();
         let (mut differ, mut graves) = (Vec::new(), Vec::new());
-        for range in 0..RANGES {
+        let is_asked = |range: &usize| only.is_none_or(|only| only.contains(&(*range as u16)));
+        for range in (0..RANGES).filter(is_asked) {
             let ours = self.range_digest(range);
             if ours != theirs.get(&(range as u16)).copied().unwrap_or(0) {
                 differ.push(range as u16);
@@ -131,7 +141,7 @@ impl Engine {
         piece
     }
 
-    /// Merges a piece of a range; see the module's head.
+    /// Merges a piece of a range; see the module's head. Returns how many keys it has changed.
     ///
     /// # Errors
     /// If the records are malformed; nothing is merged then.
@@ -141,7 +151,7 @@ impl Engine {
         vectors: Vectors<'_>,
         now: Now,
         thread: usize,
-    ) -> Result<(), Malformed> {
+    ) -> Result<usize, Malformed> {
         let Chunk { range, from, to, graves, records } = *chunk;
         let Vectors { own, theirs } = vectors;
         let mut changes: Vec<(u32, &[u8], Stamp, Change<'_>)> = Vec::new();
@@ -153,7 +163,7 @@ impl Engine {
                 Record::Time(time) => stamp = Stamp::new(time, Origin::NONE),
                 Record::Change(change) => changes.push((at.0, at.1, stamp, change)),
                 Record::Flush(_) | Record::Swap(..) | Record::Register(..) => {}
-                Record::Publish(..) | Record::ShardPublish(..) => {}
+                Record::Publish(..) | Record::ShardPublish(..) | Record::Amount(_) => {}
             })?;
         }
         let outside = |key: &[u8]| self.hash(key).range() != range;
@@ -169,22 +179,26 @@ impl Engine {
             entry.merge(*stamp, change, merge);
             self.clock.observe(stamp.time);
         }
+        let mut changed: HashSet<(u32, &[u8])> = HashSet::new();
         let mut keys = Keyspace::new(self, Locks::One(range, self.cell(range).lock()), 0, now, thread);
         for (space, key, stamp, change) in &changes {
             if own.covers(identity_stamp(*stamp, change)) && !keys.holds(*space, key, change) {
                 continue;
             }
-            keys.merge_remote(*space, key, *stamp, change);
+            if keys.merge_remote(*space, key, *stamp, change) {
+                changed.insert((*space, *key));
+            }
         }
+        let mut changed_keys = changed.len();
         if !graves {
             let end = to.unwrap_or(Cursor { space: u32::MAX, hash: 0 });
-            keys.forget_absent(range, from, end, |space, key, stamp, change| {
+            changed_keys += keys.forget_absent(range, from, end, |space, key, stamp, change| {
                 let here = given.get(&(space, key)).is_some_and(|entry| entry.holds(change));
                 !here && theirs.covers(identity_stamp(stamp, change))
             });
         }
         self.conclude(keys, thread);
-        Ok(())
+        Ok(changed_keys)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Cluster-wide registers: one value for all nodes, the latest stamp wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::RwLock;
 
-use crate::clock::Stamp;
+use crate::clock::{NodeId, Stamp};
 use crate::link::batch::Register;
+use crate::link::codec;
+use crate::store::digest;
 
 /// The registers that were ever set.
 #[derive(Debug, Default)]
@@ -30,6 +32,23 @@ impl Registers {
     /// Exchanges stamps.
     pub fn restamp(&self, exchange: impl Fn(Stamp) -> Stamp) {
         self.0.write().values_mut().for_each(|(stamp, _)| *stamp = exchange(*stamp));
+    }
+
+    /// A hash of all of them, alike on nodes that hold the same.
+    pub fn digest(&self) -> u64 {
+        let mut bytes = Vec::new();
+        codec::encode(&self.all(), &mut bytes);
+        digest::hash(&bytes)
+    }
+
+    /// The nodes that are not to come back.
+    pub fn forgotten(&self) -> BTreeSet<NodeId> {
+        let registers = self.0.read();
+        let forgotten = registers.keys().filter_map(|register| match register {
+            Register::Forgotten(node) => Some(*node),
+            Register::Allowlist | Register::Owner => None,
+        });
+        forgotten.collect()
     }
 
     /// All of them, for a node that joins.

@@ -17,6 +17,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use super::blocking::Unblock;
+use super::call::Awaited;
 use super::error::Error;
 use super::keyspace::Locks;
 use super::ranges::{Chunk, Vectors};
@@ -26,9 +27,10 @@ use crate::config::{Config, HostPort};
 use crate::link::backlog::Segment;
 use crate::link::batch::Batch;
 use crate::link::codec::Malformed;
-use crate::link::frame::{self, Frame, Hello, Member};
-use crate::link::mesh::{Address, Event, Fault, LinkId, Mesh, Timing, Verdict};
+use crate::link::frame::{self, Frame, Hello, Member, Seen};
+use crate::link::mesh::{Address, Brought, Event, Fault, LinkId, Mesh, Timing, Verdict, Want};
 use crate::link::outbox::Drained;
+use crate::link::vector::Vector;
 
 /// Between signs of life on a link.
 const HEARTBEAT_MS: u64 = 100;
@@ -99,6 +101,7 @@ struct Arrived<'a> {
     first: u64,
     count: u64,
     watermark: NTP64,
+    seen: Seen,
     batches: &'a [u8],
 }
 
@@ -233,8 +236,9 @@ impl Engine {
         self.sequence(&mut mesh);
         mesh.tick(now.unix_ms);
         self.refresh_topology(&mesh, now);
-        if let Some(id) = mesh.pull_due(now.unix_ms) {
-            mesh.begin_pull(id, self.range_digests(), now.unix_ms);
+        mesh.forget(self.registers.forgotten());
+        if let Some((id, want)) = mesh.pull_due() {
+            mesh.begin_pull(id, want, self.range_digests(), now.unix_ms);
         }
         let stable = mesh.stable(now.unix_ms);
         self.set_stable(stable);
@@ -257,8 +261,8 @@ impl Engine {
         }
         match frame {
             Frame::Hello(hello) => self.receive_hello(&mut mesh, id, hello, now)?,
-            Frame::Segment { origin, first, count, watermark } => {
-                let arrived = Arrived { link: id, origin, first, count, watermark, batches: tail };
+            Frame::Segment { origin, first, count, watermark, seen } => {
+                let arrived = Arrived { link: id, origin, first, count, watermark, seen, batches: tail };
                 let received = self.receive_segment(&mut mesh, arrived, now, thread)?;
                 if received == Received::Taken {
                     mesh.taken(id, origin, first + count - 1);
@@ -266,7 +270,7 @@ impl Engine {
                 return Ok(received);
             }
             Frame::Heartbeat(heartbeat) => {
-                mesh.heartbeat(id, heartbeat, self.time_limit(now))?;
+                mesh.heartbeat(id, heartbeat, self.time_limit(now), now.unix_us())?;
                 let stable = mesh.stable(now.unix_ms);
                 self.set_stable(stable);
             }
@@ -274,15 +278,15 @@ impl Engine {
             Frame::Members(members) => mesh.told_of(members, now.unix_ms),
             Frame::Gap => {
                 if mesh.told_of_gap(id) {
-                    mesh.begin_pull(id, self.range_digests(), now.unix_ms);
+                    mesh.begin_pull(id, Want::All, self.range_digests(), now.unix_ms);
                 }
             }
-            Frame::PullBegin(digests) => {
+            Frame::PullBegin { digests, only } => {
                 mesh.end_recall(now.unix_ms);
                 self.sequence(&mut mesh);
                 let globals = self.globals();
                 // The vector was fixed before the first digest is compared: what is written from here on is sent.
-                let (ranges, graves) = self.compare_ranges(&digests);
+                let (ranges, graves) = self.compare_ranges(&digests, only.as_deref());
                 mesh.give(id, ranges, graves, globals);
             }
             Frame::Differs { vector, ranges, graves, globals } => {
@@ -310,9 +314,12 @@ impl Engine {
                 let own = mesh.vector().clone();
                 let chunk = Chunk { range: range.into(), from, to, graves, records: tail };
                 let vectors = Vectors { own: &own, theirs: &theirs };
-                self.merge_range(&chunk, vectors, now, thread).map_err(frame::FrameError::from)?;
-                mesh.pulled(id, range, to, graves, tail.len());
+                let merged = self.merge_range(&chunk, vectors, now, thread);
+                let changed_keys = merged.map_err(frame::FrameError::from)?;
+                mesh.pulled(id, range, to, graves, Brought { bytes: tail.len(), changed_keys });
             }
+            Frame::Compare { vector, digests } => self.compare(&mut mesh, id, &vector, &digests),
+            Frame::Compared { differ, unsure } => mesh.compared(id, &differ, &unsure),
             Frame::Bye => {
                 mesh.leaving(id);
                 self.refresh_topology(&mesh, now);
@@ -350,7 +357,7 @@ impl Engine {
         now: Now,
         thread: usize,
     ) -> Result<Received, Fault> {
-        let Arrived { link, origin, first, count, watermark, batches } = arrived;
+        let Arrived { link, origin, first, count, watermark, seen, batches } = arrived;
         if count == 0 || first == 0 {
             return Err(Fault::Unexpected("an empty Segment"));
         }
@@ -360,13 +367,14 @@ impl Engine {
         };
         let malformed = |error: Malformed| Fault::Frame(error.into());
         let limit = self.time_limit(now);
-        let keeps = mesh.members().count() > 1;
+        let keeps = mesh.keeps_foreign();
         // What came before is not counted: it may be known only to a pull that has not ended.
         let fresh = first + skip;
         let part = |number: u64, bytes: &[u8], watermark: NTP64| Segment {
             first: fresh,
             count: number - fresh,
             watermark,
+            seen: seen.clone(),
             batches: if keeps { bytes::Bytes::copy_from_slice(bytes) } else { bytes::Bytes::new() },
         };
         let (mut rest, mut skipped) = (batches, 0);
@@ -423,7 +431,7 @@ impl Engine {
     }
 
     /// Moves complete batches of this node from the outbox into its sequence.
-    fn sequence(&self, mesh: &mut Mesh) {
+    pub(super) fn sequence(&self, mesh: &mut Mesh) {
         let mut drained = Drained::default();
         let watermark = self.promise(self.outbox.drain(&self.clock, &mut drained));
         mesh.sequence(drained.count, drained.bytes, watermark);
@@ -439,12 +447,30 @@ impl Engine {
         mesh.vector().of(self.clock.origin()).sequence + u64::from(is_untold)
     }
 
+    /// What a client that waits is to be answered, and whether that is what it waits for. `sequence` is what
+    /// [`Self::sequence_now`] said when it began to.
+    pub fn answer(&self, awaited: &Awaited, sequence: u64) -> (i64, bool) {
+        match awaited {
+            Awaited::Replicas(count) => {
+                let held = self.mesh.lock().acknowledged(sequence);
+                (held as i64, held >= *count)
+            }
+            Awaited::Vector(vector) => {
+                let reached = self.has_reached(vector);
+                (reached.into(), reached)
+            }
+        }
+    }
+
     /// Appends what a link has to send next. Returns whether there is more; if not, the task sleeps until woken
     /// or until the next heartbeat.
     pub fn link_poll(&self, id: LinkId, now: Now, out: &mut Vec<u8>) -> bool {
         let mut mesh = self.mesh.lock();
         self.sequence(&mut mesh);
-        mesh.poll(id, now.unix_ms, out);
+        mesh.poll(id, now.unix_us(), out);
+        if let Some(ranges) = mesh.comparison_due(id, now.unix_ms) {
+            self.ask_to_compare(&mut mesh, id, &ranges, out);
+        }
         if let Some((range, from, graves)) = mesh.next_request(id) {
             // Everything the piece may hold is sequenced behind it or sent already; the mesh stays unlocked for others.
             drop(mesh);
@@ -463,7 +489,37 @@ impl Engine {
         if mesh.link(id).is_none_or(|link| link.fault.is_some()) {
             return;
         }
-        mesh.poll(id, now.unix_ms, out);
+        mesh.poll(id, now.unix_us(), out);
+    }
+
+    /// Appends the question whether the peer holds the same in these ranges; see `link/mesh/comparing.rs`. Everything
+    /// this node has was sent before.
+    fn ask_to_compare(&self, mesh: &mut Mesh, id: LinkId, ranges: &[u16], out: &mut Vec<u8>) {
+        let vector = mesh.vector().clone();
+        let mut digests: Vec<(u16, u64)> =
+            ranges.iter().map(|range| (*range, self.compared_digest(*range))).collect();
+        self.sequence(mesh);
+        // Written while the digests were taken: whether they tell of it is not known.
+        match mesh.touched_since(&vector) {
+            Some(touched) => digests.retain(|(range, _)| !touched.contains(range)),
+            None => digests.clear(),
+        }
+        mesh.asks(id, digests.iter().map(|(range, _)| *range).collect());
+        frame::write(&Frame::Compare { vector, digests }, &[], out);
+    }
+
+    /// Answers that question.
+    fn compare(&self, mesh: &mut Mesh, id: LinkId, vector: &Vector, digests: &[(u16, u64)]) {
+        self.sequence(mesh);
+        let differ = digests.iter().filter(|(range, digest)| self.compared_digest(*range) != *digest);
+        let differ: Vec<u16> = differ.map(|(range, _)| *range).collect();
+        self.sequence(mesh);
+        let touched = if mesh.can_compare(vector) { mesh.touched_since(vector) } else { None };
+        let (unsure, differ) = match touched {
+            Some(touched) => differ.into_iter().partition(|range| touched.contains(range)),
+            None => (differ, Vec::new()),
+        };
+        mesh.answer_comparison(id, differ, unsure);
     }
 
     /// Has a link's task woken when there is something to send.
@@ -507,7 +563,6 @@ mod tests {
     use crate::clock::NodeId;
     use crate::engine::testing::Fixture;
     use crate::link::frame::{Cursor, VERSION};
-    use crate::link::vector::Vector;
 
     const NOW: Now = Now { unix_ms: 1_700_000_000_000, ntp: NTP64(1_700_000_000 << 32) };
 
@@ -565,7 +620,8 @@ mod tests {
     fn receive(here: &Fixture, id: LinkId, origin: Origin, first: u64, batch: &[u8]) {
         let watermark = Batch::split(batch).unwrap().unwrap().0.newest().unwrap();
         let mut bytes = Vec::new();
-        frame::write(&Frame::Segment { origin, first, count: 1, watermark }, batch, &mut bytes);
+        let seen = Seen::new();
+        frame::write(&Frame::Segment { origin, first, count: 1, watermark, seen }, batch, &mut bytes);
         assert_eq!(here.engine.link_receive(id, &bytes, NOW, 0), Ok(Received::Taken));
     }
 

@@ -9,7 +9,7 @@ use super::replication::{is_follower, mesh_address};
 use super::{Engine, Now};
 use crate::clock::{NodeId, Origin};
 use crate::config::{Config, HostPort};
-use crate::link::mesh::{MemberState, Mesh};
+use crate::link::mesh::{MemberState, Mesh, PartnerView};
 
 /// What this node is, as tools are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -81,6 +81,8 @@ pub struct Standing {
     pub backlog_first: u64,
     /// Resyncs given to partners.
     pub syncs_given: u64,
+    /// All members, and the partners not met yet.
+    pub members: Vec<PartnerView>,
 }
 
 impl Standing {
@@ -145,6 +147,7 @@ impl Engine {
             backlog_bytes: mesh.backlog().bytes() as u64,
             backlog_first: mesh.backlog().first(writer).unwrap_or(0),
             syncs_given: mesh.pulls_given(),
+            members: mesh.partners(now.unix_ms),
         };
         drop(mesh);
         *self.standing.write() = standing;

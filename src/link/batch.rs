@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::codec::{self, Malformed};
-use crate::clock::{NTP64, Origin, Stamp};
-use crate::store::delta::{Change, raw_bytes};
+use crate::clock::{NTP64, NodeId, Origin, Stamp};
+use crate::store::delta::{Amount, Change, raw_bytes};
 use crate::store::shard::KeyHash;
 
 /// Bytes before the records.
@@ -46,6 +46,8 @@ pub enum Record<'a> {
         #[serde(borrow, with = "raw_bytes")] &'a [u8],
         #[serde(borrow, with = "raw_bytes")] &'a [u8],
     ),
+    /// By what the sum before has grown: for whoever reads what was written, not for merging.
+    Amount(Amount),
 }
 
 /// The cluster-wide registers: one value for all nodes, the latest stamp wins.
@@ -55,6 +57,8 @@ pub enum Register {
     Allowlist,
     /// The node that owns the slots in the eyes of cluster clients.
     Owner,
+    /// A node that is not to come back under its identity.
+    Forgotten(NodeId),
 }
 
 /// Writes one batch at the end of a buffer.

@@ -21,7 +21,7 @@ use super::vector::Vector;
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
 
 /// Version of the protocol. Peers of another version are refused.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 12;
 /// Most bytes of a body.
@@ -90,6 +90,19 @@ pub struct Heartbeat {
     pub syncing: bool,
     /// The newest time it has taken from others, in data or in a promise.
     pub taken: NTP64,
+    /// The sender's wall clock, in Unix microseconds.
+    pub sent_us: u64,
+    /// The receiver's heartbeat that came last.
+    pub echo: Option<Echo>,
+}
+
+/// When a heartbeat went out and came in, each by the clock of the node where it did, in Unix microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Echo {
+    /// When it was sent.
+    pub sent_us: u64,
+    /// When it came.
+    pub received_us: u64,
 }
 
 /// The swaps of databases a node knows of.
@@ -121,6 +134,9 @@ pub struct Globals {
     pub registers: Vec<(Register, Stamp, Vec<u8>)>,
 }
 
+/// Of each origin, the time up to which a node had merged it.
+pub type Seen = Vec<(Origin, NTP64)>;
+
 /// One frame.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Frame {
@@ -136,6 +152,8 @@ pub enum Frame {
         count: u64,
         /// The origin's promise behind them.
         watermark: NTP64,
+        /// What the origin had merged of others when it wrote them.
+        seen: Seen,
     },
     /// A sign of life.
     Heartbeat(Heartbeat),
@@ -146,7 +164,12 @@ pub enum Frame {
     /// The sender no longer has what the receiver lacks: the receiver should pull.
     Gap,
     /// The sender pulls: the digest of each range it holds something in.
-    PullBegin(Vec<(u16, u64)>),
+    PullBegin {
+        /// Range and digest.
+        digests: Vec<(u16, u64)>,
+        /// The ranges it asks for; `None` for all.
+        only: Option<Vec<u16>>,
+    },
     /// Answer: what differs.
     Differs {
         /// What the giver had before it read the first range.
@@ -180,6 +203,20 @@ pub enum Frame {
     },
     /// The sender is about to stop.
     Bye,
+    /// Are these ranges the same there? Sent behind everything the vector covers.
+    Compare {
+        /// What the sender had when it took the digests.
+        vector: Vector,
+        /// Range and digest.
+        digests: Vec<(u16, u64)>,
+    },
+    /// The answer.
+    Compared {
+        /// Ranges that differ though nothing is under way.
+        differ: Vec<u16>,
+        /// Ranges that cannot be judged now.
+        unsure: Vec<u16>,
+    },
 }
 
 /// A place in a range: keyspace, then unkeyed hash.
@@ -257,6 +294,7 @@ mod tests {
             first: 7,
             count: 1,
             watermark: NTP64(9),
+            seen: vec![(Origin::new(NodeId::new(2 << 24), 1), NTP64(8))],
         }
     }
 

@@ -4,8 +4,9 @@
 //! `closed`, `tick`) and answers what to send and what to dial. Data frames pass through the engine's
 //! `replication`, which merges and reads ranges and reports progress here.
 //!
-//! Submodules: whom to dial (`dialing`), vectors and floors (`progress`), ranges (`pulling`), and whether stamps may be given
-//! back (`recall`).
+//! Submodules: whom to dial (`dialing`), vectors and floors (`progress`), ranges (`pulling`), whether they are equal
+//! (`comparing`), how far peers' clocks are off (`offset`), whether stamps may be given back (`recall`), who is not to come back
+//! (`forgetting`), and all that as operators see it (`view`).
 //!
 //! # Who sends what to whom
 //! A link carries both directions. Each side sends its own batches as they are sequenced, from what the
@@ -16,24 +17,32 @@
 //! Both nodes may dial at once. The link dialed by the node with the larger id stays; of two dialed by the
 //! same node, the newer. Both ends decide alike without talking.
 
+mod comparing;
 mod dialing;
+mod forgetting;
+mod offset;
 mod progress;
 mod pulling;
 mod recall;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::backlog::Backlog;
 use super::batch::Register;
-use super::frame::{self, Cursor, Floor, Frame, Heartbeat, Hello, Member, VERSION};
+use super::frame::{self, Cursor, Echo, Floor, Frame, Heartbeat, Hello, Member, VERSION};
 use super::vector::{Progress, Vector};
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
 use crate::faults::Faults;
+use comparing::Proof;
 use dialing::Dial;
+use offset::Offset;
 use recall::Recall;
 
+pub use comparing::GLOBALS;
 pub use progress::Verdict;
-pub use pulling::{Moved, Pull};
+pub use pulling::{Brought, Moved, Pull, Want};
+pub use view::{PartnerView, State};
 
 /// Number of a link on this node; never used twice.
 pub type LinkId = u64;
@@ -104,6 +113,9 @@ pub enum Fault {
     /// This node is about to follow a primary, and holds what nobody is to get.
     #[error("this node begins anew as a replica")]
     Anew,
+    /// The cluster was told to forget the node for good.
+    #[error("node {0} was forgotten (MELD FORGET): remove its meldis.node file, and it joins as a new node")]
+    Forgotten(NodeId),
     /// The peer or the network closed it.
     #[error("closed by the peer")]
     Closed,
@@ -128,6 +140,14 @@ pub enum Event {
     Skewed(NodeId, u64),
     /// A node's changes are no longer held.
     Unskewed(NodeId),
+    /// Ranges of a node differ from those here though neither lacks anything: they are pulled.
+    Diverged(NodeId, Vec<u16>),
+    /// Such ranges have been pulled, which changed so many keys here.
+    Repaired(NodeId, u64),
+    /// A node's clock is off by so many milliseconds.
+    ClockOff(NodeId, i64),
+    /// A node's clock is right again.
+    ClockRight(NodeId),
 }
 
 /// A member as this node knows it.
@@ -143,6 +163,10 @@ pub struct MemberState {
     reported: Floor,
     /// It was away for so long that tombstones may have gone which it has not seen.
     estranged: bool,
+    /// What it has, as it last said.
+    told: Vector,
+    /// Whether its ranges are equal to those here.
+    proof: Proof,
 }
 
 /// One link.
@@ -171,6 +195,8 @@ pub struct Link {
     requests: VecDeque<(u16, Cursor, bool)>,
     /// The peer pulls from this node: what the backlog lacks is on its way otherwise.
     giving: bool,
+    /// How many ranges it has begun to pull, and of how many.
+    given: (usize, usize),
     /// Pulls begun here that the peer has not answered: only the answer to the last one counts, because what the peer sends
     /// goes on from there.
     answers_due: usize,
@@ -180,12 +206,13 @@ pub struct Link {
     heartbeat_at_ms: u64,
     /// The newest time the peer has taken from others, as its last heartbeat on this link said.
     taken: Option<NTP64>,
-    /// When the peer's ranges were last found equal to those here, in Unix milliseconds; zero for never.
-    pub verified_at_ms: u64,
-    /// How many ranges differed when they were last compared.
-    pub differing_ranges: usize,
     compared_at_ms: u64,
-    wants_pull: bool,
+    /// Ranges are to be compared as soon as everything is sent.
+    compares: bool,
+    /// The ranges a comparison under way is about.
+    asked: Option<Vec<u16>>,
+    wants_pull: Option<Want>,
+    offset: Offset,
     /// The peer's stamps are ahead: nothing is read until they are not.
     pub skewed: bool,
     /// Why it is to be closed.
@@ -220,6 +247,12 @@ pub struct Mesh {
     linked_at_ms: u64,
     /// Pulls by peers in which something differed.
     pulls_given: u64,
+    /// Nodes that are not to come back.
+    forgotten: BTreeSet<NodeId>,
+    /// Nodes a pull from which broke off, and when: this node may hold what its vector does not tell.
+    torn: BTreeMap<NodeId, u64>,
+    /// Somebody reads what was written.
+    keeps_everything: bool,
 }
 
 impl Mesh {
@@ -243,6 +276,9 @@ impl Mesh {
             ticked_at_ms: 0,
             linked_at_ms: 0,
             pulls_given: 0,
+            forgotten: BTreeSet::new(),
+            torn: BTreeMap::new(),
+            keeps_everything: false,
         }
     }
 
@@ -345,15 +381,17 @@ impl Mesh {
                 control: VecDeque::from([hello]),
                 requests: VecDeque::new(),
                 giving: false,
+                given: (0, 0),
                 answers_due: 0,
                 gap_told_ms: None,
                 heard_at_ms: now_ms,
                 heartbeat_at_ms: now_ms,
                 taken: None,
-                verified_at_ms: 0,
-                differing_ranges: 0,
                 compared_at_ms: now_ms,
-                wants_pull: false,
+                compares: false,
+                asked: None,
+                wants_pull: None,
+                offset: Offset::default(),
                 skewed: false,
                 fault: None,
             },
@@ -389,7 +427,7 @@ impl Mesh {
                     let dial = self.dial(address.clone());
                     (dial.busy, dial.pause_ms, dial.next_at_ms) = (false, dialing::BACKOFF_MS.0, now_ms);
                 }
-                (_, false) => self.dial_failed(address, now_ms),
+                (_, false) => self.dial_failed(address, refusal(&fault), now_ms),
             }
             if !self.dials.get(address).is_some_and(|dial| dial.configured || dial.node.is_some() || dial.own)
             {
@@ -431,6 +469,10 @@ impl Mesh {
         if node == self.own.origin.node() {
             return Err(Fault::SameId(node));
         }
+        let this = self.own.origin.node();
+        if let Some(forgotten) = [node, this].into_iter().find(|node| self.forgotten.contains(node)) {
+            return Err(Fault::Forgotten(forgotten));
+        }
         let Some(link) = self.links.get(&id) else { return Err(Fault::Closed) };
         if link.peer.is_some() {
             return Err(Fault::Unexpected("a second Hello"));
@@ -465,7 +507,7 @@ impl Mesh {
         link.heard_at_ms = now_ms;
         if let Some(address) = link.dialed.clone() {
             let dial = self.dial(address);
-            (dial.node, dial.pause_ms) = (Some(node), dialing::BACKOFF_MS.0);
+            (dial.node, dial.pause_ms, dial.refusal) = (Some(node), dialing::BACKOFF_MS.0, None);
         }
         // Another node at its address is gone: its disk was wiped, or it moved. If it is linked, that turns out later.
         let linked: BTreeSet<NodeId> = self.linked().collect();
@@ -476,13 +518,17 @@ impl Mesh {
         self.members.retain(|_, state| !gone(state));
         self.met(peer, now_ms);
         hello.members.into_iter().for_each(|member| self.heard_of(member, now_ms));
+        if let (Some(state), Some(link)) = (self.members.get_mut(&node), self.links.get(&id)) {
+            state.told.clone_from(&link.vector);
+            state.proof.begin();
+        }
         // Of its partners one may have forgotten a deletion already that another still holds against what it brings:
         // only comparing with each of them ends alike everywhere.
         if let Some(state) = self.members.get_mut(&node)
             && std::mem::take(&mut state.estranged)
             && let Some(link) = self.links.get_mut(&id)
         {
-            link.wants_pull = true;
+            link.wants_pull = Some(Want::All);
         }
         self.tell_members();
         self.events.push(Event::Up(node));
@@ -499,7 +545,8 @@ impl Mesh {
     }
 
     fn heard_of(&mut self, member: Member, now_ms: u64) {
-        if member.origin.node() != self.own.origin.node() && !self.is_gone(&member) {
+        let node = member.origin.node();
+        if node != self.own.origin.node() && !self.forgotten.contains(&node) && !self.is_gone(&member) {
             self.met(member, now_ms);
         }
     }
@@ -517,10 +564,12 @@ impl Mesh {
             floor: NTP64(0),
             reported: unknown.clone(),
             estranged: false,
+            told: Vector::default(),
+            proof: Proof::default(),
         });
         if member.origin > state.member.origin {
             // A new life has merged nothing yet.
-            (state.floor, state.reported) = (NTP64(0), unknown);
+            (state.floor, state.reported, state.told) = (NTP64(0), unknown, Vector::default());
         }
         if member.origin >= state.member.origin {
             state.member = member.clone();
@@ -551,13 +600,24 @@ impl Mesh {
         }
     }
 
-    /// A peer's sign of life. A promise beyond `limit` is not taken: its author's clock is ahead, and may yet be set
-    /// right.
-    pub fn heartbeat(&mut self, id: LinkId, heartbeat: Heartbeat, limit: NTP64) -> Result<(), Fault> {
+    /// A peer's sign of life, which came at `now_us`. A promise beyond `limit` is not taken: its author's clock is ahead,
+    /// and may yet be set right.
+    pub fn heartbeat(
+        &mut self,
+        id: LinkId,
+        heartbeat: Heartbeat,
+        limit: NTP64,
+        now_us: u64,
+    ) -> Result<(), Fault> {
         let Some(link) = self.links.get_mut(&id) else { return Err(Fault::Closed) };
         let Some(node) = link.node() else { return Err(Fault::Unexpected("a Heartbeat before Hello")) };
         // What it says less of than before it said out of order; what it cannot have is nonsense we survive.
         link.vector.join(&heartbeat.vector);
+        let turn = link.offset.heard(heartbeat.sent_us, heartbeat.echo, now_us);
+        self.events.extend(turn.map(|turn| turn.event(node)));
+        if let Some(state) = self.members.get_mut(&node) {
+            state.told.clone_from(&link.vector);
+        }
         let lost: Vec<NodeId> =
             link.linked.difference(&heartbeat.linked.iter().copied().collect()).copied().collect();
         link.linked = heartbeat.linked.into_iter().collect();
@@ -655,6 +715,7 @@ impl Mesh {
         for state in self.members.values_mut() {
             state.estranged |= now_ms.saturating_sub(state.seen_at_ms) > absence_ms;
         }
+        self.schedule_comparisons(now_ms);
     }
 
     /// Times here are those of the wall clock, which may be set while the node runs. Then they move with it: else
@@ -675,6 +736,7 @@ impl Mesh {
             }
         };
         for link in self.links.values_mut() {
+            link.offset.reset();
             moved(&mut link.heard_at_ms);
             moved(&mut link.heartbeat_at_ms);
             moved(&mut link.compared_at_ms);
@@ -690,8 +752,8 @@ impl Mesh {
 
     /// Appends what a link has to say next: control frames, a heartbeat when due, and up to about `BURST_BYTES` of
     /// batches. Nothing means: wait to be woken.
-    pub fn poll(&mut self, id: LinkId, now_ms: u64, out: &mut Vec<u8>) {
-        let start = out.len();
+    pub fn poll(&mut self, id: LinkId, now_us: u64, out: &mut Vec<u8>) {
+        let (start, now_ms) = (out.len(), now_us / 1000);
         let Some(link) = self.links.get_mut(&id) else { return };
         while let Some(frame) = link.control.pop_front() {
             frame::write(&frame, &[], out);
@@ -699,7 +761,8 @@ impl Mesh {
         let Some(peer) = link.peer.clone() else { return };
         if now_ms.abs_diff(link.heartbeat_at_ms) >= self.timing.heartbeat_ms {
             link.heartbeat_at_ms = now_ms;
-            let heartbeat = self.own_heartbeat(now_ms);
+            let echo = link.offset.echo();
+            let heartbeat = self.own_heartbeat(now_us, echo);
             frame::write(&Frame::Heartbeat(heartbeat), &[], out);
         }
         if self.is_recalling() {
@@ -730,6 +793,7 @@ impl Mesh {
                     first: segment.first,
                     count: segment.count,
                     watermark: segment.watermark,
+                    seen: segment.seen.clone(),
                 };
                 frame::write(&frame, &segment.batches, out);
                 last = segment.last();
@@ -766,10 +830,10 @@ impl Mesh {
                 })
     }
 
-    fn own_heartbeat(&self, now_ms: u64) -> Heartbeat {
+    fn own_heartbeat(&self, now_us: u64, echo: Option<Echo>) -> Heartbeat {
         let own = Floor {
             origin: self.own.origin,
-            floor: self.floor(now_ms),
+            floor: self.floor(now_us / 1000),
             at: self.vector.of(self.own.origin).watermark,
             of: self.members.values().map(|state| state.member.origin).collect(),
         };
@@ -780,6 +844,8 @@ impl Mesh {
             linked: self.linked().collect(),
             syncing: self.is_syncing(),
             taken: self.taken,
+            sent_us: now_us,
+            echo,
         }
     }
 
@@ -792,22 +858,16 @@ impl Mesh {
 }
 
 impl Link {
-    /// Whether the peer has exactly what this node has, as far as it said.
-    fn holds_all_of(&self, vector: &Vector) -> bool {
-        let sequences = |vector: &Vector| -> Vec<(Origin, u64)> {
-            vector
-                .iter()
-                .map(|(origin, progress)| (origin, progress.sequence))
-                .filter(|(_, n)| *n > 0)
-                .collect()
-        };
-        sequences(&self.vector) == sequences(vector)
-    }
-
     /// The node at the other end, once it said Hello.
     pub fn node(&self) -> Option<NodeId> {
         self.peer.as_ref().map(|peer| peer.origin.node())
     }
+}
+
+/// What is told of a link that never came to be, if somebody has to see to it.
+fn refusal(fault: &Fault) -> Option<String> {
+    let is_refusal = matches!(fault, Fault::Version(_) | Fault::SameId(_) | Fault::Forgotten(_));
+    is_refusal.then(|| fault.to_string())
 }
 
 #[cfg(test)]

@@ -5,10 +5,14 @@
 //! is at or below its origin's watermark there: whoever has that vector has merged the write.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
+
+/// A vector of nothing, as text.
+const NOTHING: &str = "-";
 
 /// How much there is of one origin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -69,9 +73,31 @@ impl Vector {
         other.iter().for_each(|(origin, progress)| self.advance(origin, progress));
     }
 
+    /// Reads what [`fmt::Display`] wrote: sequences without watermarks.
+    pub fn parse(text: &str) -> Option<Vector> {
+        let mut vector = Vector::default();
+        for part in text.split(',').filter(|_| text != NOTHING) {
+            let (origin, sequence) = part.split_once(':')?;
+            let progress = Progress { sequence: sequence.parse().ok()?, ..Progress::NONE };
+            vector.advance(Origin::parse(origin)?, progress);
+        }
+        Some(vector)
+    }
+
     /// The latest incarnation known of a node.
     pub fn latest(&self, node: NodeId) -> Option<Origin> {
         self.0.keys().copied().filter(|origin| origin.node() == node).max()
+    }
+}
+
+/// How far it is in each origin: the last batches, without watermarks.
+impl fmt::Display for Vector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.iter().filter(|(_, progress)| progress.sequence > 0);
+        let parts: Vec<String> =
+            parts.map(|(origin, progress)| format!("{origin}:{}", progress.sequence)).collect();
+        f.write_str(if parts.is_empty() { NOTHING } else { "" })?;
+        f.write_str(&parts.join(","))
     }
 }
 
@@ -90,5 +116,20 @@ mod tests {
         assert_eq!(vector.of(origin), Progress { sequence: 3, watermark: NTP64(50) });
         assert!(vector.covers(Stamp::new(NTP64(50), origin)));
         assert!(!vector.covers(Stamp::new(NTP64(51), origin)));
+    }
+
+    #[test]
+    fn a_vector_reads_what_it_prints() {
+        let origin = |node: u64| Origin::new(NodeId::new(node << 24), 2);
+        let mut vector = Vector::default();
+        assert_eq!((vector.to_string().as_str(), Vector::parse("-")), ("-", Some(Vector::default())));
+        for node in [1, 7] {
+            vector.advance(origin(node), Progress { sequence: node * 10, watermark: NTP64(0) });
+        }
+        assert_eq!(vector.to_string(), "0000000001.2:10,0000000007.2:70");
+        assert_eq!(Vector::parse(&vector.to_string()), Some(vector));
+        for text in ["", ",", "1.2", "1.2:", "1:3", "1.2:3,", "0.1:3", "1.2:-3"] {
+            assert_eq!(Vector::parse(text), None, "{text}");
+        }
     }
 }

@@ -28,6 +28,7 @@ use super::ticker::farewell;
 use super::time::now;
 use crate::engine::Engine;
 use crate::engine::blocking::Waiter;
+use crate::engine::call::Awaited;
 use crate::engine::client::ClientFlags;
 use crate::engine::execution::Flow;
 use crate::engine::session::Session;
@@ -190,8 +191,8 @@ impl Connection<'_> {
                         session.client.unset(ClientFlags::BLOCKED);
                         waited?;
                     }
-                    Some(Flow::WaitReplicas { waiter, replicas, deadline_ms }) => {
-                        self.replicated(stream, session, &waiter, (replicas, deadline_ms)).await?;
+                    Some(Flow::Await { waiter, awaited, deadline_ms }) => {
+                        self.replicated(stream, session, &waiter, (awaited, deadline_ms)).await?;
                     }
                     Some(Flow::Blocked(waiter, deadline_ms)) => {
                         self.blocked(stream, session, &waiter, deadline_ms).await?;
@@ -286,26 +287,26 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// WAIT: until so many partners hold what was written, or the deadline. Answers how many do.
+    /// WAIT and MELD AFTER: until partners hold what was written here, or this node what was written there, or the deadline.
     async fn replicated(
         &mut self,
         stream: &mut Stream,
         session: &mut Session,
         waiter: &Waiter,
-        (replicas, deadline_ms): (usize, Option<u64>),
+        (awaited, deadline_ms): (Awaited, Option<u64>),
     ) -> io::Result<()> {
         let wait = Wait { engine: self.engine, waiter, thread: self.thread };
         let sequence = self.engine.sequence_now();
         self.engine.wake_all_links();
         loop {
-            let held = self.engine.mesh.lock().acknowledged(sequence);
+            let (answer, is_reached) = self.engine.answer(&awaited, sequence);
             let now_ms = now().unix_ms;
             let is_late = deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
-            if held >= replicas || is_late || !waiter.is_waiting() {
-                wait.end(&mut self.output, |reply| reply.int(held as i64));
+            if is_reached || is_late || !waiter.is_waiting() {
+                wait.end(&mut self.output, |reply| reply.int(answer));
                 return self.flush(stream, session).await;
             }
-            // Nobody is woken by what partners acknowledge: look again in a moment.
+            // Nobody is woken by what comes over links: look again in a moment.
             let soon = now_ms + WAIT_STEP_MS;
             let until = deadline_ms.map_or(soon, |at_ms| at_ms.min(soon));
             self.idle(stream, session, Some(until), || !waiter.is_waiting()).await?;

@@ -38,6 +38,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const READ_BYTES: usize = 64 * 1024;
 /// An output buffer that has grown beyond this is given back when empty.
 const OUTPUT_BYTES_KEPT: usize = 4 * 1024 * 1024;
+/// Most ranges named in a line of the log.
+const LISTED_RANGES: usize = 16;
 /// Rounds before other tasks of the thread get their turn.
 const ROUNDS_MAX: usize = 4;
 /// Work at a stretch on ranges that move over a link. It then rests as long as it worked, so that clients get at least
@@ -93,8 +95,32 @@ fn report(engine: &Engine) {
             Event::Unskewed(node) => {
                 tracing::info!("Clock skew of node {node} is over: its changes are taken")
             }
+            Event::Diverged(node, ranges) => tracing::warn!(
+                "Diverged from node {node} in {} ranges though neither lacks anything; they are exchanged: {}",
+                ranges.len(),
+                listed(&ranges)
+            ),
+            Event::Repaired(node, keys) => {
+                tracing::warn!(
+                    "Ranges that differed from node {node} were exchanged: {keys} keys changed here"
+                );
+            }
+            Event::ClockOff(node, ms) => tracing::warn!(
+                "The clock of node {node} is {} ms {} this node's. Check time synchronisation on both hosts",
+                ms.unsigned_abs(),
+                if ms > 0 { "ahead of" } else { "behind" }
+            ),
+            Event::ClockRight(node) => {
+                tracing::info!("The clock of node {node} agrees with this node's again")
+            }
         }
     }
+}
+
+/// The first few of some ranges.
+fn listed(ranges: &[u16]) -> String {
+    let first: Vec<String> = ranges.iter().take(LISTED_RANGES).map(u16::to_string).collect();
+    first.join(" ") + if ranges.len() > LISTED_RANGES { " ..." } else { "" }
 }
 
 /// What a pull has brought, and how fast.
@@ -114,7 +140,9 @@ async fn dial(shell: Arc<Shell>, address: Address, thread: usize) {
         }
         Err(error) => {
             tracing::debug!("Dialing {}:{} failed: {error}", address.0, address.1);
-            engine.mesh.lock().dial_failed(&address, now().unix_ms);
+            // What the peer answered, not what the network did.
+            let refusal = (error.kind() == io::ErrorKind::Other).then(|| error.to_string());
+            engine.mesh.lock().dial_failed(&address, refusal, now().unix_ms);
         }
     }
 }

@@ -25,5 +25,6 @@ mod acknowledged;
 mod absence;
 mod clocks;
 mod visibility;
+mod convergence;
 mod replica;
 mod standing;

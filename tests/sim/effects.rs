@@ -143,7 +143,7 @@ impl History {
                         Record::Flush(_) | Record::Swap(..) if lost => replay.all_doubtful = true,
                         Record::Flush(space) => effects.push((stamp, Step::Flush(space))),
                         Record::Swap(..) | Record::Register(..) => {}
-                        Record::Publish(..) | Record::ShardPublish(..) => {}
+                        Record::Publish(..) | Record::ShardPublish(..) | Record::Amount(_) => {}
                     })
                     .expect("captured whole");
             }

@@ -70,7 +70,7 @@ impl Ledger {
                     self.flushes.entry(space).or_default().push(removal);
                 }
                 Record::Swap(..) | Record::Register(..) => {}
-                Record::Publish(..) | Record::ShardPublish(..) => {}
+                Record::Publish(..) | Record::ShardPublish(..) | Record::Amount(_) => {}
             })
             .expect("captured whole");
     }

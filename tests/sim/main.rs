@@ -18,6 +18,7 @@ mod load;
 mod model;
 mod net;
 mod play;
+mod proof;
 #[path = "../harness/random.rs"]
 #[expect(dead_code, reason = "the harness uses more of it")]
 mod random;

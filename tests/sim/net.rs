@@ -234,7 +234,7 @@ impl World {
             });
             match reachable {
                 Some(other) => self.connect(node, address, other),
-                None => engine.mesh.lock().dial_failed(&address, self.now(node).unix_ms),
+                None => engine.mesh.lock().dial_failed(&address, None, self.now(node).unix_ms),
             }
         }
     }

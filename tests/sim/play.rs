@@ -124,6 +124,9 @@ fn calm(world: &mut World, schedule: &Schedule) -> Result<(), String> {
         }
         Err(text) => return Err(text),
     };
+    if !has_lives && world.plan.absence_s >= 60 && !world.diverged.is_empty() {
+        return Err(format!("ranges differed though nothing was under way: {:?}", world.diverged));
+    }
     // What was away too long may bring back what was deleted meanwhile; all that is promised is that it is so everywhere.
     if world.plan.absence_s >= 60 {
         check::equals_model(world, &everything)?;

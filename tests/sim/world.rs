@@ -18,6 +18,7 @@ use meldis::engine::session::Session;
 use meldis::engine::{Engine, Now, Seeds};
 use meldis::faults::Faults;
 use meldis::link::batch::Batch;
+use meldis::link::mesh::Event;
 use meldis::resp::args::OwnedArgs;
 
 use crate::effects::History;
@@ -53,7 +54,6 @@ pub struct Node {
     sessions: Vec<Session>,
     pub blocked: Vec<Option<Wait>>,
     captured: u64,
-    clock: NTP64,
     ticked_us: u64,
     /// When it comes back, if it is down.
     pub back_at_us: Option<u64>,
@@ -69,6 +69,8 @@ pub struct World {
     pub watch: Watch,
     pub trace: bool,
     pub faults: Faults,
+    /// What comparisons of ranges found to differ though nothing was under way.
+    pub diverged: Vec<String>,
 }
 
 /// A stream of choices for what `words` name.
@@ -95,7 +97,6 @@ impl World {
             sessions: Vec::new(),
             blocked: Vec::new(),
             captured: 0,
-            clock: NTP64(0),
             ticked_us: 0,
             back_at_us: None,
         };
@@ -108,6 +109,7 @@ impl World {
             watch: Watch::new(slots),
             trace: std::env::var("MELDIS_TRACE").is_ok(),
             faults,
+            diverged: Vec::new(),
             plan,
         };
         for node in 0..world.plan.nodes {
@@ -159,7 +161,7 @@ impl World {
             (0..=SESSIONS).map(|n| engine.connect(format!("c{n}:1"), "s:1".into(), now, 0)).collect();
         at.blocked = (0..=SESSIONS).map(|_| None).collect();
         at.engine = Some(engine);
-        (at.captured, at.clock, at.ticked_us, at.back_at_us) = (0, NTP64(0), self.now_us, None);
+        (at.captured, at.ticked_us, at.back_at_us) = (0, self.now_us, None);
         self.command(node, SESSIONS, &[b"SUBSCRIBE".to_vec(), b"ch".to_vec()]);
         self.watch.began(node, origin, self.now_us);
         if self.trace {
@@ -255,18 +257,22 @@ impl World {
     fn tick(&mut self, node: usize) {
         let now = self.now(node);
         let engine = self.engine(node);
+        let before = engine.clock.last();
         engine.link_tick(now);
-        let last = engine.clock.last();
-        if last < self.nodes[node].clock {
+        if engine.clock.last() < before {
             // A clock set right has other stamps written under what was captured.
+            let origin = engine.clock.origin();
             self.history.restated = true;
-            self.watch.restated(self.engine(node).clock.origin());
+            self.watch.restated(origin);
         }
-        self.nodes[node].clock = last;
         let engine = self.engine(node);
         engine.tick(now, 0);
-        engine.take_link_events();
+        let diverged =
+            engine.take_link_events().into_iter().find(|event| matches!(event, Event::Diverged(..)));
         let due = engine.mesh.lock().dials_due(now.unix_ms);
+        if let Some(event) = diverged {
+            self.diverged.push(format!("at {} us n{node}: {event:?}", self.now_us));
+        }
         self.capture(node);
         due.into_iter().for_each(|address| self.dial(node, address));
     }

@@ -67,14 +67,14 @@ impl Keyspace<'_> {
         }
     }
 
-    /// Drops the registers of keys between two places that `is_gone` names.
+    /// Drops the registers of keys between two places that `is_gone` names. Returns of how many keys.
     pub(crate) fn forget_absent(
         &mut self,
         range: usize,
         from: Cursor,
         to: Cursor,
         is_gone: impl Fn(u32, &[u8], Stamp, &Change<'_>) -> bool,
-    ) {
+    ) -> usize {
         let shard = &self.locks.cell(range).shard;
         let mut gone: Vec<(u32, Vec<u8>)> = Vec::new();
         for space in from.space..shard.spaces().min(to.space.saturating_add(1)) {
@@ -89,18 +89,19 @@ impl Keyspace<'_> {
                 }
             }
         }
-        for (space, key) in gone {
-            let hash = self.engine.hash(&key);
+        for (space, key) in &gone {
+            let hash = self.engine.hash(key);
             let cell = self.locks.cell_mut(range);
-            cell.touch_key(space, &key);
-            cell.shard.update(space, &key, hash, |entry| {
+            cell.touch_key(*space, key);
+            cell.shard.update(*space, key, hash, |entry| {
                 let before = entry.clone();
                 before.registers(|stamp, change| {
-                    if is_gone(space, &key, stamp, &change) {
+                    if is_gone(*space, key, stamp, &change) {
                         entry.forget(&change);
                     }
                 });
             });
         }
+        gone.len()
     }
 }

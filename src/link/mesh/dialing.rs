@@ -18,6 +18,8 @@ pub(super) struct Dial {
     /// It turned out to be this node.
     pub(super) own: bool,
     pub(super) configured: bool,
+    /// Why the peer did not take the link, if somebody has to see to it.
+    pub(super) refusal: Option<String>,
 }
 
 impl Mesh {
@@ -84,9 +86,10 @@ impl Mesh {
         due
     }
 
-    /// An attempt failed: the next one comes after a longer pause.
-    pub fn dial_failed(&mut self, address: &Address, now_ms: u64) {
+    /// An attempt failed, by a refusal or because nobody answers: the next one comes after a longer pause.
+    pub fn dial_failed(&mut self, address: &Address, refusal: Option<String>, now_ms: u64) {
         if let Some(dial) = self.dials.get_mut(address) {
+            dial.refusal = refusal;
             dial.busy = false;
             dial.next_at_ms = now_ms + dial.pause_ms;
             dial.pause_ms = (dial.pause_ms * 2).min(BACKOFF_MS.1);
@@ -101,6 +104,7 @@ impl Mesh {
             pause_ms: BACKOFF_MS.0,
             own: false,
             configured: false,
+            refusal: None,
         })
     }
 }

@@ -13,7 +13,7 @@ use super::{Fault, Link, MemberState, Mesh, Recall};
 use crate::clock::{NTP64, Origin};
 use crate::faults::Faults;
 use crate::link::backlog::Segment;
-use crate::link::frame::Floor;
+use crate::link::frame::{Floor, Seen};
 use crate::link::vector::{Progress, Vector};
 
 /// What to do with a segment.
@@ -36,10 +36,21 @@ impl Mesh {
         let progress = Progress { sequence: have.sequence + count, watermark: watermark.max(have.watermark) };
         self.vector.advance(own, progress);
         if count > 0 {
-            let batches = batches.into();
-            let segment = Segment { first: have.sequence + 1, count, watermark: progress.watermark, batches };
+            let segment = Segment {
+                first: have.sequence + 1,
+                count,
+                watermark: progress.watermark,
+                seen: self.seen(),
+                batches: batches.into(),
+            };
             self.backlog.push(own, segment);
         }
+    }
+
+    /// Up to when this node has merged its members' writes.
+    fn seen(&self) -> Seen {
+        let members = self.members.values().map(|state| state.member.origin);
+        members.map(|origin| (origin, self.vector.of(origin).watermark)).collect()
     }
 
     /// Counts what this node holds though it was never a batch: peers have to pull it.
@@ -107,11 +118,21 @@ impl Mesh {
         let have = self.vector.of(origin);
         if segment.first <= have.sequence + 1 {
             self.vector.advance(origin, progress);
-            // Kept to be passed on, where there is a third node it may be passed on to.
-            if self.members.len() > 1 && segment.last() > have.sequence {
+            if self.keeps_foreign() && segment.last() > have.sequence {
                 self.backlog.push(origin, segment);
             }
         }
+    }
+
+    /// Whether others' batches are kept: to be passed on, where there is a third node it may be passed on to, or to be
+    /// read by clients.
+    pub fn keeps_foreign(&self) -> bool {
+        self.members.len() > 1 || self.keeps_everything
+    }
+
+    /// Keeps others' batches from here on, as far as the backlog takes them.
+    pub fn keep_everything(&mut self) {
+        self.keeps_everything = true;
     }
 
     /// Whether this node lacks something that a peer had when their link began.

@@ -11,21 +11,29 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{Event, Fault, Link, LinkId, Mesh};
-use crate::clock::Origin;
+use crate::clock::{NodeId, Origin};
 use crate::faults::Faults;
 use crate::link::frame::{self, Cursor, Frame};
 use crate::link::vector::Vector;
 
-/// A quiet peer's ranges are compared with those here so often.
-const COMPARE_MS: u64 = 10_000;
 /// Pieces of ranges asked for ahead.
 const PULL_WINDOW: usize = 8;
+
+/// Which ranges are to be pulled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Want {
+    /// All that differ.
+    All,
+    /// These, which differ though nothing is under way.
+    Repair(Vec<u16>),
+}
 
 /// What a pull is about to do.
 #[derive(Clone, Debug)]
 pub struct Pull {
     /// From whom.
     pub link: LinkId,
+    giver: NodeId,
     /// What the giver had before it read the first range; `None` until it answered.
     pub vector: Option<Vector>,
     /// That, and what has been merged behind it since: adopted at the end.
@@ -46,6 +54,19 @@ pub struct Pull {
     /// Bytes received.
     pub bytes: u64,
     shown_percent: usize,
+    /// Repairs ranges that differ though neither side lacks anything.
+    is_repair: bool,
+    /// Keys that it has changed here.
+    changed_keys: u64,
+}
+
+/// What a piece of a range has brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Brought {
+    /// Its size.
+    pub bytes: usize,
+    /// Keys that it has changed here.
+    pub changed_keys: usize,
 }
 
 /// How much a pull has brought so far.
@@ -70,7 +91,7 @@ impl Pull {
 impl Mesh {
     /// Whether this node is taking over ranges that differ, and may answer with old data.
     pub fn is_syncing(&self) -> bool {
-        self.pull.as_ref().is_some_and(|pull| pull.total > 0)
+        self.pull.as_ref().is_some_and(|pull| pull.total > 0 && !pull.is_repair)
     }
 
     /// Whether ranges are under way on a link, in either direction.
@@ -82,25 +103,17 @@ impl Mesh {
     /// Has every peer's ranges compared with those here, one peer after the other. Returns how many.
     pub fn ask_to_pull_from_all(&mut self) -> usize {
         let ready = self.links.values_mut().filter(|link| link.peer.is_some() && link.fault.is_none());
-        ready.map(|link| link.wants_pull = true).count()
+        ready.map(|link| link.wants_pull = Some(Want::All)).count()
     }
 
-    /// The link to pull from next, by [`Self::begin_pull`]: one that was asked for, or a quiet one whose last
-    /// comparison is long ago.
-    pub fn pull_due(&mut self, now_ms: u64) -> Option<LinkId> {
+    /// The link to pull from next, by [`Self::begin_pull`], and what.
+    pub fn pull_due(&mut self) -> Option<(LinkId, Want)> {
         if self.pull.is_some() {
             return None;
         }
-        let vector = &self.vector;
-        let due = self.links.iter_mut().find(|(_, link)| {
-            let quiet = now_ms.abs_diff(link.compared_at_ms) >= COMPARE_MS && link.holds_all_of(vector);
-            link.peer.is_some() && link.fault.is_none() && !link.skewed && (link.wants_pull || quiet)
-        });
-        due.map(|(id, link)| {
-            link.wants_pull = false;
-            link.compared_at_ms = now_ms;
-            *id
-        })
+        let ready = |link: &Link| link.peer.is_some() && link.fault.is_none() && !link.skewed;
+        let mut links = self.links.iter_mut().filter(|(_, link)| ready(link));
+        links.find_map(|(id, link)| Some((*id, link.wants_pull.take()?)))
     }
 
     /// A peer says this node must pull. Returns whether it should begin now, by [`Self::begin_pull`].
@@ -117,7 +130,11 @@ impl Mesh {
 
     /// Ends a pull before its end. What it has brought stays; the vector does not know of it.
     pub(super) fn abandon_pull(&mut self) {
-        for id in self.pull.take().into_iter().flat_map(|pull| pull.owed) {
+        let Some(pull) = self.pull.take() else { return };
+        if pull.bytes > 0 {
+            self.torn.insert(pull.giver, self.ticked_at_ms);
+        }
+        for id in pull.owed {
             if let Some(link) = self.links.get_mut(&id) {
                 link.fault.get_or_insert(Fault::PullLost);
             }
@@ -142,12 +159,18 @@ impl Mesh {
     }
 
     /// Begins to pull from a peer, telling it the digests of what is here.
-    pub fn begin_pull(&mut self, id: LinkId, digests: Vec<(u16, u64)>, now_ms: u64) {
-        let Some(link) = self.links.get_mut(&id).filter(|link| link.peer.is_some()) else { return };
-        link.control.push_back(Frame::PullBegin(digests));
+    pub fn begin_pull(&mut self, id: LinkId, want: Want, digests: Vec<(u16, u64)>, now_ms: u64) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(giver) = link.node() else { return };
+        let (is_repair, only) = match want {
+            Want::All => (false, None),
+            Want::Repair(ranges) => (true, Some(ranges)),
+        };
+        link.control.push_back(Frame::PullBegin { digests, only });
         link.answers_due += 1;
         self.pull = Some(Pull {
             link: id,
+            giver,
             vector: None,
             shadow: Vector::default(),
             owed: BTreeSet::new(),
@@ -159,6 +182,8 @@ impl Mesh {
             started_at_ms: now_ms,
             bytes: 0,
             shown_percent: 0,
+            is_repair,
+            changed_keys: 0,
         });
     }
 
@@ -169,6 +194,7 @@ impl Mesh {
         self.pulls_given += u64::from(!ranges.is_empty());
         link.requests.clear();
         link.giving = true;
+        link.given = (0, ranges.len() + graves.len());
         for (origin, progress) in vector.iter() {
             let sent = link.sent.entry(origin).or_default();
             *sent = (*sent).max(progress.sequence);
@@ -190,19 +216,9 @@ impl Mesh {
         let graves = graves.iter().filter(|range| !pull.changed.contains(range));
         pull.todo.extend(graves.map(|range| (*range, Cursor::default(), true)));
         pull.total = pull.todo.len();
-        let started_at_ms = pull.started_at_ms;
-        if let Some(link) = self.links.get_mut(&id) {
-            link.differing_ranges = ranges.len();
-            link.compared_at_ms = started_at_ms;
-            if ranges.is_empty() {
-                link.verified_at_ms = started_at_ms;
-            }
-        }
-        if ranges.is_empty() {
-            // Only a comparison: nothing to tell.
-        } else if let Some(node) = self.links.get(&id).and_then(Link::node) {
-            self.events.push(Event::PullStarted(node, ranges.len()));
-        }
+        let node = self.links.get(&id).and_then(Link::node);
+        let told = node.filter(|_| !ranges.is_empty() && !pull.is_repair);
+        self.events.extend(told.map(|node| Event::PullStarted(node, ranges.len())));
         self.ask_for_more();
         true
     }
@@ -217,10 +233,11 @@ impl Mesh {
     }
 
     /// A piece of a range was merged. Adopts the giver's vector with the last one.
-    pub fn pulled(&mut self, id: LinkId, range: u16, to: Option<Cursor>, graves: bool, bytes: usize) {
+    pub fn pulled(&mut self, id: LinkId, range: u16, to: Option<Cursor>, graves: bool, brought: Brought) {
         let Some(pull) = self.pull.as_mut().filter(|pull| pull.link == id) else { return };
         pull.asked = pull.asked.saturating_sub(1);
-        pull.bytes += bytes as u64;
+        pull.bytes += brought.bytes as u64;
+        pull.changed_keys += brought.changed_keys as u64;
         if self.faults.contains(Faults::EARLY_VECTOR) {
             self.vector.join(&pull.shadow);
         }
@@ -229,7 +246,7 @@ impl Mesh {
             None => pull.done += 1,
         }
         let percent = pull.done * 100 / pull.total.max(1);
-        if percent >= pull.shown_percent + 10 {
+        if percent >= pull.shown_percent + 10 && !pull.is_repair {
             pull.shown_percent = percent;
             if let Some(node) = self.links.get(&id).and_then(Link::node) {
                 self.events.push(Event::PullProgress(node, pull.moved()));
@@ -253,8 +270,12 @@ impl Mesh {
             link.heartbeat_at_ms = 0;
             if let Some(pull) = self.pull.take() {
                 self.vector.join(&pull.shadow);
-                let told = node.filter(|_| pull.bytes > 0);
-                self.events.extend(told.map(|node| Event::PullDone(node, pull.moved())));
+                if pull.is_repair {
+                    self.repaired(node, pull.changed_keys);
+                } else {
+                    let told = node.filter(|_| pull.bytes > 0);
+                    self.events.extend(told.map(|node| Event::PullDone(node, pull.moved())));
+                }
             }
         }
     }
@@ -266,6 +287,7 @@ impl Mesh {
             // Left over from a pull that was begun anew, or a peer that does not keep to the window.
             return if link.giving { Err(Fault::Unexpected("too many Pulls")) } else { Ok(()) };
         }
+        link.given.0 += usize::from(from == Cursor::default());
         link.requests.push_back((range, from, graves));
         Ok(())
     }

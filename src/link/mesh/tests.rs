@@ -27,7 +27,8 @@ fn vector(progress: &[(u64, u64, u64)]) -> Vector {
 }
 
 fn segment(first: u64, count: u64) -> Segment {
-    Segment { first, count, watermark: NTP64(first + count - 1), batches: vec![0; 8].into() }
+    let seen = Vec::new();
+    Segment { first, count, watermark: NTP64(first + count - 1), seen, batches: vec![0; 8].into() }
 }
 
 /// Node 1, linked with nodes 2 and 3 by links of their numbers.
@@ -95,7 +96,7 @@ fn heartbeats_go_on_though_a_thread_notes_a_time_it_read_before_the_clock_was_se
     mesh.tick(1000);
     let mut sends = |now_ms| {
         let mut out = Vec::new();
-        mesh.poll(2, now_ms, &mut out);
+        mesh.poll(2, now_ms * 1000, &mut out);
         !out.is_empty()
     };
     sends(hour_ms);
@@ -122,7 +123,7 @@ fn batches_passed_over_for_a_pull_are_asked_for_again_when_it_breaks_off() {
     let mut mesh = linked();
     let third = member(3).origin;
     take(&mut mesh, 3, third, 1, 2);
-    mesh.begin_pull(2, Vec::new(), 0);
+    mesh.begin_pull(2, Want::All, Vec::new(), 0);
     assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[7], &[]));
     take(&mut mesh, 3, third, 3, 4);
     assert_eq!(
@@ -137,12 +138,12 @@ fn batches_passed_over_for_a_pull_are_asked_for_again_when_it_breaks_off() {
 #[test]
 fn a_pull_begun_anew_goes_by_the_last_answer() {
     let mut mesh = linked();
-    mesh.begin_pull(2, Vec::new(), 0);
+    mesh.begin_pull(2, Want::All, Vec::new(), 0);
     assert!(mesh.told_of_gap(2));
-    mesh.begin_pull(2, Vec::new(), 0);
+    mesh.begin_pull(2, Want::All, Vec::new(), 0);
     assert!(!mesh.differs(2, vector(&[(2, 4, 4)]), &[7], &[]));
     assert!(mesh.differs(2, vector(&[(2, 9, 9)]), &[7], &[]));
-    mesh.pulled(2, 7, None, false, 0);
+    mesh.pulled(2, 7, None, false, Brought::default());
     assert_eq!(mesh.vector().of(member(2).origin).sequence, 9);
 }
 
@@ -160,8 +161,10 @@ fn what_a_peer_has_of_a_life_that_ended_holds_the_floor_back() {
         linked: Vec::new(),
         syncing: false,
         taken: NTP64(0),
+        sent_us: 0,
+        echo: None,
     };
-    mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
+    mesh.heartbeat(2, heartbeat, NTP64(u64::MAX), 0).unwrap();
     assert_eq!(mesh.floor(0), NTP64(0), "node 4 is no member, but what it wrote is still to come");
 }
 
@@ -186,12 +189,14 @@ fn progress_of_an_earlier_life_does_not_count_for_the_next() {
         linked: Vec::new(),
         syncing: false,
         taken: NTP64(0),
+        sent_us: 0,
+        echo: None,
     };
     let second = Origin::new(member(2).origin.node(), 2);
     mesh.told_of(vec![Member { origin: second, ..member(2) }], 0);
-    mesh.heartbeat(3, report(member(2).origin), NTP64(u64::MAX)).unwrap();
+    mesh.heartbeat(3, report(member(2).origin), NTP64(u64::MAX), 0).unwrap();
     assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(0));
-    mesh.heartbeat(3, report(second), NTP64(u64::MAX)).unwrap();
+    mesh.heartbeat(3, report(second), NTP64(u64::MAX), 0).unwrap();
     assert_eq!(mesh.members().find(|state| state.member.origin == second).unwrap().reported.floor, NTP64(30));
 }
 
@@ -210,8 +215,10 @@ fn a_floor_that_leaves_out_a_member_does_not_count() {
             linked: Vec::new(),
             syncing: false,
             taken: NTP64(0),
+            sent_us: 0,
+            echo: None,
         };
-        mesh.heartbeat(node, heartbeat, NTP64(u64::MAX)).unwrap();
+        mesh.heartbeat(node, heartbeat, NTP64(u64::MAX), 0).unwrap();
         mesh.stable(0)
     };
     report(2, 20, &[1, 3]);
@@ -224,7 +231,7 @@ fn what_a_pull_brought_without_its_batches_is_a_gap_for_others() {
     let mut mesh = linked();
     let third = member(3).origin;
     take(&mut mesh, 3, third, 1, 2);
-    mesh.begin_pull(2, Vec::new(), 0);
+    mesh.begin_pull(2, Want::All, Vec::new(), 0);
     assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[], &[]));
     // Node 2 lost the link to node 3, and lacks what the backlog does not hold.
     let heartbeat = Heartbeat {
@@ -233,8 +240,10 @@ fn what_a_pull_brought_without_its_batches_is_a_gap_for_others() {
         linked: Vec::new(),
         syncing: false,
         taken: NTP64(0),
+        sent_us: 0,
+        echo: None,
     };
-    mesh.heartbeat(2, heartbeat, NTP64(u64::MAX)).unwrap();
+    mesh.heartbeat(2, heartbeat, NTP64(u64::MAX), 0).unwrap();
     let mut out = Vec::new();
     mesh.poll(2, 0, &mut out);
     let mut frames = Vec::new();
@@ -270,9 +279,11 @@ fn a_report_under_a_time_that_is_not_taken_does_not_count() {
         linked: Vec::new(),
         syncing: false,
         taken: NTP64(0),
+        sent_us: 0,
+        echo: None,
     };
-    mesh.heartbeat(2, report(5000), NTP64(100)).unwrap();
-    mesh.heartbeat(2, report(50), NTP64(100)).unwrap();
+    mesh.heartbeat(2, report(5000), NTP64(100), 0).unwrap();
+    mesh.heartbeat(2, report(50), NTP64(100), 0).unwrap();
     let reported = &mesh.members[&member(2).origin.node()].reported;
     assert_eq!(reported.at, NTP64(50), "its clock was set right");
 }
@@ -291,7 +302,7 @@ fn the_messages_of_a_batch_that_comes_again_are_delivered_once() {
 #[test]
 fn what_changes_before_the_giver_answers_is_pulled_too() {
     let mut mesh = linked();
-    mesh.begin_pull(2, Vec::new(), 0);
+    mesh.begin_pull(2, Want::All, Vec::new(), 0);
     mesh.changes([5, 7].into_iter());
     assert!(mesh.differs(2, vector(&[(3, 9, 9)]), &[7], &[5, 6]));
     mesh.changes([8].into_iter());

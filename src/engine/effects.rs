@@ -1,0 +1,313 @@
+//! What was written, as Redis commands: a feed of changes that others can build on.
+//!
+//! The effects are those of the batches in the backlog, of all origins. Of an origin they come in the order it wrote them;
+//! origins are put together by the time of their batches. An effect is unconditional: it says what became of a
+//! key, not what a client asked for. Executed in the order of their stamps on one empty Redis, all effects there ever were
+//! leave what the nodes hold, but for list items, which Redis names by index or value, and which are named by
+//! identity here: two nodes may have inserted at the same index.
+//!
+//! Who has read up to a vector goes on from there. The backlog is bounded: a reader that is too slow for it has to begin
+//! anew, from the data. A node keeps what others wrote from the first question on; before that it kept it only
+//! where a third node might need it.
+
+use super::Engine;
+use crate::clock::{Origin, Stamp};
+use crate::link::batch::{Batch, Record};
+use crate::link::vector::{Progress, Vector};
+use crate::number;
+use crate::store::delta::{Added, Amount, Change, Pos, Side};
+
+/// One command's worth of change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Effect {
+    /// When, and by whom; an instant without author for what an expiry has cleared.
+    pub stamp: Stamp,
+    /// Who wrote the batch.
+    pub origin: Origin,
+    /// Its number among the origin's. Effects of one batch became visible at once.
+    pub batch: u64,
+    /// The database.
+    pub db: u32,
+    /// The command.
+    pub words: Vec<Vec<u8>>,
+    /// The identity of the list item it is about.
+    pub item: Option<String>,
+}
+
+/// A piece of the feed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// Where the next one begins.
+    pub next: Vector,
+    /// In the order of their batches' times.
+    pub effects: Vec<Effect>,
+}
+
+impl Engine {
+    /// What this node has written and merged, the present included.
+    pub fn progress(&self) -> Vector {
+        let mut mesh = self.mesh.lock();
+        self.sequence(&mut mesh);
+        let mut vector = mesh.vector().clone();
+        if !self.is_replicating() && self.clock.last().0 > 0 {
+            // What was written while there is nobody to tell gets its number with the first peer.
+            vector.advance(self.clock.origin(), Progress { sequence: 1, ..Progress::NONE });
+        }
+        vector
+    }
+
+    /// Whether this node has all that a vector tells of.
+    pub fn has_reached(&self, vector: &Vector) -> bool {
+        let mesh = self.mesh.lock();
+        let own = self.clock.origin();
+        let has = |(origin, there): (Origin, Progress)| {
+            origin == own || mesh.vector().of(origin).sequence >= there.sequence
+        };
+        vector.iter().all(has)
+    }
+
+    /// The effects behind a vector, of about `count` batches; `None` if the backlog no longer reaches back to it. Without a
+    /// vector it begins with what is written next.
+    pub fn effects(&self, since: Option<&Vector>, count: usize) -> Option<Page> {
+        let mut mesh = self.mesh.lock();
+        mesh.keep_everything();
+        self.sequence(&mut mesh);
+        let Some(since) = since else {
+            return Some(Page { next: mesh.vector().clone(), effects: Vec::new() });
+        };
+        let mut batches: Vec<(Origin, u64, Batch<'_>)> = Vec::new();
+        for (origin, here) in mesh.vector().iter() {
+            let after = since.of(origin).sequence;
+            if here.sequence <= after {
+                continue;
+            }
+            if !mesh.backlog().has(origin, after + 1) {
+                return None;
+            }
+            let held = mesh.backlog().batches_after(origin, after).take(count.max(1));
+            batches.extend(held.map(|(number, batch)| (origin, number, batch)));
+        }
+        batches.sort_by_key(|(origin, number, batch)| (batch.time, *origin, *number));
+        batches.truncate(count.max(1));
+        let mut page = Page { next: since.clone(), effects: Vec::new() };
+        for (origin, number, batch) in batches {
+            page.next.advance(origin, Progress { sequence: number, ..Progress::NONE });
+            self.read_effects(origin, number, &batch, &mut page.effects);
+        }
+        Some(page)
+    }
+
+    fn read_effects(&self, origin: Origin, batch: u64, bytes: &Batch<'_>, effects: &mut Vec<Effect>) {
+        let (mut at, mut stamp): ((u32, Vec<u8>), _) = ((0, Vec::new()), Stamp::new(bytes.time, origin));
+        // The sum that an amount behind it belongs to.
+        let mut sum: Option<(Option<Vec<u8>>, Added)> = None;
+        let mut push = |stamp: Stamp, space: u32, words: Vec<Vec<u8>>, item: Option<String>| {
+            let db = self.db_of(space).unwrap_or(space);
+            effects.push(Effect { stamp, origin, batch, db, words, item });
+        };
+        let read = bytes.each(|record| match record {
+            Record::Time(time) => stamp = Stamp::new(time, origin),
+            Record::Stamp(other) => stamp = other,
+            Record::Key(space, key) => at = (space, key.to_vec()),
+            Record::Change(Change::Sum(added)) => sum = Some((None, added)),
+            Record::Change(Change::FieldSum(name, added) | Change::ScoreSum(name, added)) => {
+                sum = Some((Some(name.to_vec()), added));
+            }
+            Record::Amount(amount) => {
+                if let Some((element, added)) = sum.take() {
+                    push(added.stamp(), at.0, addition(&at.1, element.as_deref(), amount), None);
+                }
+            }
+            Record::Change(change) => {
+                if let Some((words, item)) = command(&at.1, &change) {
+                    push(stamp, at.0, words, item);
+                }
+            }
+            Record::Flush(space) => push(stamp, space, words(&[b"FLUSHDB"]), None),
+            Record::Swap(a, b) => {
+                push(stamp, a, words(&[b"SWAPDB", a.to_string().as_bytes(), b.to_string().as_bytes()]), None);
+            }
+            Record::Publish(channel, message) => push(stamp, 0, words(&[b"PUBLISH", channel, message]), None),
+            Record::ShardPublish(channel, message) => {
+                push(stamp, 0, words(&[b"SPUBLISH", channel, message]), None);
+            }
+            Record::Register(..) => {}
+        });
+        debug_assert!(read.is_ok(), "what is in the backlog was read before");
+    }
+}
+
+fn words(words: &[&[u8]]) -> Vec<Vec<u8>> {
+    words.iter().map(|word| word.to_vec()).collect()
+}
+
+/// The command that adds an amount to a string, field or member.
+fn addition(key: &[u8], element: Option<&[u8]>, amount: Amount) -> Vec<Vec<u8>> {
+    let mut text = Vec::new();
+    let name: &[u8] = match (amount, element) {
+        (Amount::Int(n), element) => {
+            text.extend_from_slice(n.to_string().as_bytes());
+            if element.is_some() { b"HINCRBY" } else { b"INCRBY" }
+        }
+        (Amount::Float(x), element) => {
+            x.write(&mut text);
+            if element.is_some() { b"HINCRBYFLOAT" } else { b"INCRBYFLOAT" }
+        }
+        (Amount::Score(x), _) => {
+            number::write_f64(&mut text, x);
+            b"ZINCRBY"
+        }
+    };
+    match (amount, element) {
+        (Amount::Score(_), Some(member)) => words(&[name, key, &text, member]),
+        (_, Some(field)) => words(&[name, key, field, &text]),
+        (_, None) => words(&[name, key, &text]),
+    }
+}
+
+/// The command with the same effect, and the identity of the list item it is about; `None` for what only states carry.
+fn command(key: &[u8], change: &Change<'_>) -> Option<(Vec<Vec<u8>>, Option<String>)> {
+    let of_item = |list: Vec<Vec<u8>>, pos: &Pos| Some((list, Some(identity(pos))));
+    let list = match change {
+        Change::Clear => words(&[b"DEL", key]),
+        Change::Assign(value) => words(&[b"SET", key, value]),
+        Change::Value(value) => words(&[b"SET", key, value, b"KEEPTTL"]),
+        Change::Expire(Some(at_ms), _) => words(&[b"PEXPIREAT", key, at_ms.to_string().as_bytes()]),
+        Change::Expire(None, _) => words(&[b"PERSIST", key]),
+        Change::Field(name, value) => words(&[b"HSET", key, name, value]),
+        Change::FieldRemove(name) => words(&[b"HDEL", key, name]),
+        Change::Member(member) => words(&[b"SADD", key, member]),
+        Change::MemberRemove(member) => words(&[b"SREM", key, member]),
+        Change::Score(member, score) => {
+            let mut text = Vec::new();
+            number::write_f64(&mut text, *score);
+            words(&[b"ZADD", key, &text, member])
+        }
+        Change::ScoreRemove(member) => words(&[b"ZREM", key, member]),
+        Change::Item(pos, value) => {
+            let placed = match (pos.parent(), pos.last().side) {
+                (None, Side::After) => words(&[b"LPUSH", key, value]),
+                (None, Side::Before) => words(&[b"RPUSH", key, value]),
+                (Some(parent), side) => {
+                    let side: &[u8] = if side == Side::After { b"AFTER" } else { b"BEFORE" };
+                    words(&[b"LINSERT", key, side, identity(&parent).as_bytes(), value])
+                }
+            };
+            return of_item(placed, pos);
+        }
+        Change::ItemValue(pos, value) => {
+            return of_item(words(&[b"LSET", key, identity(pos).as_bytes(), value]), pos);
+        }
+        Change::ItemRemove(pos) => {
+            return of_item(words(&[b"LREM", key, b"1", identity(pos).as_bytes()]), pos);
+        }
+        Change::Sum(_) | Change::FieldSum(..) | Change::ScoreSum(..) | Change::Kind(_) => return None,
+    };
+    Some((list, None))
+}
+
+/// A list item's name: the stamp that placed it and its number among those that one command placed.
+fn identity(pos: &Pos) -> String {
+    let last = pos.last();
+    format!("{}#{}", last.stamp, last.index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::Fixture;
+
+    /// The commands of all effects since a vector, and the vector behind them.
+    fn read(node: &Fixture, since: &Vector) -> (Vec<String>, Vector) {
+        let page = node.engine.effects(Some(since), 100).expect("the backlog reaches back");
+        let text = |effect: &Effect| {
+            let words = effect.words.iter().map(|word| String::from_utf8_lossy(word));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        (page.effects.iter().map(text).collect(), page.next)
+    }
+
+    #[test]
+    fn effects_are_commands_and_go_on_where_the_last_page_ended() {
+        let mut node = Fixture::replicating();
+        node.run("SET before 1");
+        let begin = node.engine.effects(None, 1).unwrap().next;
+        for command in [
+            "SET k 5",
+            "INCRBY k 3",
+            "INCRBYFLOAT k 0.5",
+            "APPEND k x",
+            "PEXPIREAT k 1800000000000",
+            "PERSIST k",
+            "HSET h f v",
+            "HINCRBY h n -2",
+            "HDEL h f",
+            "SADD s m",
+            "SREM s m",
+            "ZADD z 1.5 m",
+            "ZINCRBY z 2 m",
+            "ZREM z m",
+            "DEL k",
+        ] {
+            node.run(command);
+        }
+        let (commands, next) = read(&node, &begin);
+        let expected = [
+            "SET k 5",
+            "INCRBY k 3",
+            "INCRBYFLOAT k 0.5",
+            "SET k 8.5x KEEPTTL",
+            "PEXPIREAT k 1800000000000",
+            "PERSIST k",
+            "HSET h f v",
+            "HINCRBY h n -2",
+            "HDEL h f",
+            "SADD s m",
+            "SREM s m",
+            "ZADD z 1.5 m",
+            "ZINCRBY z 2 m",
+            "ZREM z m",
+            "DEL k",
+        ];
+        assert_eq!(commands, expected);
+        node.run("GETSET g v");
+        node.run("FLUSHALL");
+        let (commands, _) = read(&node, &next);
+        assert_eq!(commands[0], "SET g v");
+        assert!(commands[1..].iter().all(|command| command == "FLUSHDB"), "{commands:?}");
+    }
+
+    #[test]
+    fn list_items_have_names() {
+        let mut node = Fixture::replicating();
+        let begin = node.engine.effects(None, 1).unwrap().next;
+        node.run("RPUSH l a");
+        node.run("LINSERT l AFTER a b");
+        node.run("LSET l 1 c");
+        node.run("LPOP l");
+        let page = node.engine.effects(Some(&begin), 100).unwrap();
+        let name = |at: usize| page.effects[at].item.clone().unwrap();
+        let word = |at: usize, n: usize| String::from_utf8(page.effects[at].words[n].clone()).unwrap();
+        assert_eq!(
+            (word(0, 0), word(1, 0), word(2, 0), word(3, 0)),
+            ("RPUSH".into(), "LINSERT".into(), "LSET".into(), "LREM".into())
+        );
+        assert_eq!((word(1, 3), word(2, 2), word(3, 3)), (name(0), name(1), name(0)));
+        assert_eq!(name(2), name(1));
+    }
+
+    #[test]
+    fn whoever_is_too_slow_for_the_backlog_is_told() {
+        let mut node = Fixture::replicating();
+        let begin = node.engine.effects(None, 1).unwrap().next;
+        node.engine.mesh.lock().configure(
+            crate::link::mesh::Timing { heartbeat_ms: 1, timeout_ms: 1, absence_ms: 1, backlog_ms: None },
+            100,
+        );
+        for _ in 0..5 {
+            node.run(&format!("SET k {}", "x".repeat(80)));
+            node.engine.progress();
+        }
+        assert_eq!(node.engine.effects(Some(&begin), 10), None);
+    }
+}
