@@ -32,6 +32,8 @@ use schedule::Schedule;
 
 /// Seeds of one ordinary run.
 const SEEDS: u64 = 200;
+/// Seeds that find a planted bug: the first to be tried.
+const FINDERS: [u64; 7] = [1, 2, 3, 5, 21, 101, 115];
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -53,8 +55,11 @@ fn show_shortened(seed: u64, faults: Faults) {
 
 #[test]
 fn every_planted_bug_is_found() {
-    let (seeds, only) = (seeds(), std::env::var("MELDIS_BUG").ok());
-    let planted = Faults::all().iter_names().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name));
+    let known = if number("MELDIS_FROM").is_some() { &[][..] } else { &FINDERS };
+    let seeds: Vec<u64> = known.iter().copied().chain(seeds()).collect();
+    let only = std::env::var("MELDIS_BUG").ok();
+    let planted =
+        Faults::all().iter_names().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name));
     for (name, bug) in planted {
         let failed = play::play_all(&seeds, bug, 1).failed;
         let (seed, report) =
