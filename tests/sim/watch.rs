@@ -290,8 +290,9 @@ fn cleared_unasked(origin: Origin, batch: Batch<'_>) -> Option<Vec<u8>> {
             Record::Time(time) => stamp = Stamp::new(time, origin),
             Record::Stamp(other) => stamp = other,
             Record::Key(_, name) => key = name.to_vec(),
-            Record::Change(Change::Clear) if key.starts_with(b"k") && stamp.time >= batch.time => {
-                cleared = Some(key.clone());
+            // As of its instant: by nobody, or right behind the stamp of the expiry.
+            Record::Change(Change::Clear) if stamp.origin == origin && stamp.time >= batch.time => {
+                cleared = cleared.take().or(key.starts_with(b"k").then(|| key.clone()));
             }
             _ => {}
         })
