@@ -209,7 +209,10 @@ impl Mesh {
         let is_last = link.answers_due == 0;
         let awaits = |pull: &&mut Pull| pull.link == id && pull.vector.is_none() && is_last;
         let Some(pull) = self.pull.as_mut().filter(awaits) else { return false };
-        pull.shadow = vector.clone();
+        // Few ranges say nothing of the rest of what the giver has.
+        if !pull.is_repair {
+            pull.shadow = vector.clone();
+        }
         pull.vector = Some(vector);
         pull.changed.extend(ranges);
         pull.todo = pull.changed.iter().map(|range| (*range, Cursor::default(), false)).collect();
