@@ -225,7 +225,7 @@ impl Met<'_> {
         let element = element(self.conflict.lost);
         let name = element.as_deref().map_or(0, |name| digest::hash(name) | 1);
         let register = digest::mix(digest::hash(self.key), name ^ u64::from(is_expiry) << 1);
-        let held = digest::term(register, self.conflict.held);
+        let held = digest::term(register, self.conflict.held, 0);
         digest::mix(held, self.came.origin.as_u64() ^ u64::from(self.space).rotate_left(32))
     }
 

@@ -29,6 +29,7 @@ use super::session::Watch;
 use super::stats::Stats;
 use super::{Engine, Now};
 use crate::clock::{NTP64, Stamp};
+use crate::faults::Faults;
 use crate::link::batch::{BatchWriter, Record};
 use crate::link::outbox::Slot;
 use crate::store::delta::{Added, Amount, Change, Kind, Pos, Side};
@@ -186,6 +187,7 @@ impl<'e> Keyspace<'e> {
     pub fn add(&mut self, key: &[u8], element: Option<&[u8]>, kind: Kind, amount: Amount) {
         let hash = self.engine.hash(key);
         let stamp = self.stamp();
+        let stamp = self.engine.counted(stamp);
         let probe = match (kind, element) {
             (Kind::Hash, Some(field)) => Change::Field(field, b""),
             (Kind::Zset, Some(member)) => Change::Score(member, 0.0),
@@ -221,7 +223,8 @@ impl<'e> Keyspace<'e> {
 
     /// Deletes a key. Returns whether it existed.
     pub fn delete(&mut self, key: &[u8]) -> bool {
-        self.find(key).is_some() && self.apply(key, &Change::Clear)
+        let exists = self.find(key).is_some();
+        (exists || self.engine.is_planted(Faults::ABSENT_REMOVAL)) && self.apply(key, &Change::Clear)
     }
 
     /// Sets or removes the expiry of an existing key.
@@ -433,7 +436,7 @@ impl<'e> Keyspace<'e> {
         let exists = entry.value().is_some();
         match (entry.expires_at_ms(), expiry.dead_as_of()) {
             (Some(at_ms), dead_as_of) if at_ms <= self.now.unix_ms && exists => {
-                self.merge(key, hash, dead_as_of, &Change::Clear);
+                self.merge(key, hash, self.engine.death(dead_as_of), &Change::Clear);
             }
             // The stamp has run ahead of the clock: without this the write would make the expiry void.
             (Some(at_ms), Some(dead_as_of)) if exists && dead_as_of <= self.stamp() => {

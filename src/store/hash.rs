@@ -195,7 +195,7 @@ impl Hash {
     /// What a field was set to, without what was added since, and when.
     pub(super) fn base(&self, name: &[u8]) -> Option<(Stamp, &[u8])> {
         match self.fields.get(name)? {
-            Field::Plain(stamp, value) => Some((*stamp, value)),
+            Field::Plain(stamp, value) => Some((*stamp, value.bytes())),
             Field::Counter(counter) => counter.base(),
         }
     }

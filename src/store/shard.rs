@@ -497,10 +497,18 @@ impl Shard {
                     entry.set_in_grave(true);
                     change.push((before, entry.weight(hash.order)));
                     graves.push(Grave { time: exchange(entry.stamp()).time, space: index as u32, hash });
+                    // A buried key is none any more, and is to be buried again.
+                    if let Some(at_ms) = entry.expires_at_ms() {
+                        self.expiring.push(Reverse((at_ms, index as u32, hash.slot)));
+                    }
                 }
             }
             change.into_iter().for_each(|(before, after)| space.reweigh(before, after));
             self.graves.extend(graves);
+        }
+        // One left under a time from the future would hold back all behind it.
+        for grave in &mut self.graves {
+            grave.time = exchange(Stamp::new(grave.time, cx.own)).time;
         }
     }
 
