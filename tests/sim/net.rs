@@ -340,11 +340,14 @@ impl World {
                     println!("{:>9} n{node} <- n{other} {} +{}", self.now_us, brief(&frame), tail.len());
                 }
             }
-            match engine.link_receive(link, &rest[..length], now, 0)? {
+            // What a node writes is noted before the next of it pushes it out of the backlog: here what clients wrote,
+            // then what the frame had it write.
+            engine.link_sequence();
+            self.capture(node);
+            match self.engine(node).link_receive(link, &rest[..length], now, 0)? {
                 Received::Taken => taken += length,
                 Received::Held => held = true,
             }
-            // Before another frame pushes it out of the backlog.
             self.capture(node);
             self.watch_pull(node);
             if is_piece && !held && self.net.breaks_behind_piece(node) {

@@ -225,7 +225,12 @@ impl Watch {
                 true => torn.iter().any(|(origin, torn)| *torn > vector.of(*origin).sequence),
                 false => torn.get(&origin).is_some_and(|torn| *torn >= number),
             };
-            if has_all || !may_be_torn {
+            // What has killed both there before a pull got to one of them is still on its way here.
+            let late = if stamp == newer { &b } else { &a };
+            let unmerged = |origin: Origin, number: u64| vector.of(origin).sequence < number;
+            let place = (space, late.as_bytes().to_vec());
+            let is_killed = self.ledger.killer(&place, newer, &Change::Assign(b""), unmerged).is_some();
+            if (has_all && !is_killed) || !may_be_torn {
                 return Err(format!(
                     "n{node} shows half of {origin} {number}: {a} {value:?} at {stamp}, {b} {twin:?} at {other}"
                 ));
