@@ -18,9 +18,12 @@ use crate::link::batch::{Record, Records, Register};
 use crate::link::codec::{self, Malformed};
 use crate::link::frame::Globals;
 use crate::link::vector::Vector;
-use crate::store::delta::{Added, Change};
+use crate::store::delta::Change;
 use crate::store::entry::Unseen;
 use crate::store::shard::KeyHash;
+
+/// Why a peer's data cannot be taken: it may have more databases than this node.
+pub(super) const FOREIGN_DATABASE: &str = "a database this node does not have: raise `databases`";
 
 /// What either side knew when a batch came.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +50,7 @@ impl Engine {
         thread: usize,
     ) -> Result<(), Malformed> {
         let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
-        let (mut whole, mut foreign, mut unreadable) = (false, false, false);
+        let (mut whole, mut foreign, mut unreadable, mut keyless) = (false, false, false, false);
         for record in &batch.list {
             match record {
                 Record::Key(space, key) => {
@@ -63,15 +66,19 @@ impl Engine {
                     whole = true;
                 }
                 Record::Register(register, value) => unreadable |= !is_readable(*register, value),
-                Record::Time(_) | Record::Stamp(_) | Record::Change(_) | Record::Amount(_) => {}
+                Record::Change(_) => keyless |= ranges.is_empty(),
+                Record::Time(_) | Record::Stamp(_) | Record::Amount(_) => {}
                 Record::Publish(..) | Record::ShardPublish(..) => {}
             }
         }
         if foreign {
-            return Err(codec::malformed("a database this node does not have: raise `databases`"));
+            return Err(codec::malformed(FOREIGN_DATABASE));
         }
         if unreadable {
             return Err(codec::malformed("a register's value is none"));
+        }
+        if keyless {
+            return Err(codec::malformed("a change of no key"));
         }
         let locks = if whole { Locks::all(self) } else { Locks::of(self, &mut ranges) };
         // Before anyone can see the data: what is written after seeing it is stamped later.
@@ -88,7 +95,7 @@ impl Engine {
                 Record::Stamp(other) => stamp = *other,
                 Record::Key(space, key) => at = (*space, key),
                 Record::Change(change) => {
-                    let stamp = change.sum().map_or(stamp, Added::stamp);
+                    let stamp = change.stamp(stamp);
                     if let Some(watch) = &watch {
                         keys.notice(at, stamp, change, same_write(&batch.list[number + 1..]), watch);
                     }
@@ -235,7 +242,50 @@ fn owner_of(value: &[u8]) -> Option<NodeId> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::clock::NTP64;
     use crate::engine::testing::Fixture;
+    use crate::link::batch::{Batch, BatchWriter};
+    use crate::store::delta::{Pos, Side};
+
+    #[test]
+    fn a_change_of_no_key_is_refused() {
+        let here = Fixture::replicating();
+        let mut bytes = Vec::new();
+        codec::encode(&Record::Change(Change::Clear), &mut bytes);
+        let header = [&(bytes.len() as u32).to_le_bytes()[..], &[1; 8]].concat();
+        let batch = [header, bytes].concat();
+        let (batch, _) = Batch::split(&batch).unwrap().unwrap();
+        let now = Now { unix_ms: here.now_ms, ntp: NTP64(0) };
+        let (records, own) = (batch.read().unwrap(), Vector::default());
+        let known = Known { own: &own, seen: NTP64(0), written: NTP64(0) };
+        assert!(here.engine.merge_batch(Origin::NONE, records, known, now, 0).is_err());
+    }
+
+    /// No honest node writes it, but what it would leave behind is out of step: an item older than the key's clear.
+    #[test]
+    fn an_item_is_not_changed_before_it_was_placed() {
+        let here = Fixture::replicating();
+        let peer = Origin::new(NodeId::new(7 << 24), 1);
+        let stamp = |time: u64| Stamp::new(NTP64(time), peer);
+        let place = |index: u32| Pos::pushed(Side::Before, stamp(3), index);
+        let mut bytes = Vec::new();
+        let mut writer = BatchWriter::begin(peer, &mut bytes);
+        for (time, change) in
+            [(1, Change::Item(place(0), b"x")), (1, Change::ItemRemove(place(1))), (2, Change::Clear)]
+        {
+            writer.change(0, b"l", stamp(time), &change, &mut bytes);
+        }
+        writer.finish(NTP64(1), &mut bytes);
+        let (batch, _) = Batch::split(&bytes).unwrap().unwrap();
+        let now = Now { unix_ms: here.now_ms, ntp: NTP64(0) };
+        let records = batch.read().unwrap();
+        assert_eq!(records.newest, NTP64(3), "a place's stamps are not to lie ahead of the clock either");
+        let own = Vector::default();
+        let known = Known { own: &own, seen: NTP64(0), written: NTP64(0) };
+        here.engine.merge_batch(peer, records, known, now, 0).unwrap();
+        here.engine.check_invariants();
+    }
 
     /// STR-4, and what is like it for the other types.
     #[test]

@@ -160,7 +160,9 @@ impl Engine {
                 Record::Key(space, key) => at = (space, key),
                 Record::Stamp(next) => stamp = next,
                 Record::Time(time) => stamp = Stamp::new(time, Origin::NONE),
-                Record::Change(change) => changes.push((at.0, at.1, stamp, change)),
+                Record::Change(change) => {
+                    changes.push((at.0, at.1, change.stamp(stamp), change));
+                }
                 Record::Flush(_) | Record::Swap(..) | Record::Register(..) => {}
                 Record::Publish(..) | Record::ShardPublish(..) | Record::Amount(_) => {}
             })?;

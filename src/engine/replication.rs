@@ -21,18 +21,19 @@ use super::call::Awaited;
 use super::conflicts::Author;
 use super::error::Error;
 use super::keyspace::Locks;
-use super::merging::Known;
+use super::merging::{FOREIGN_DATABASE, Known};
 use super::ranges::{Chunk, Vectors};
 use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, ntp_span_ms, unix_ms_from_ntp};
 use crate::config::{Config, HostPort};
 use crate::link::backlog::Segment;
 use crate::link::batch::Batch;
-use crate::link::codec::Malformed;
+use crate::link::codec::{self, Malformed};
 use crate::link::frame::{self, Frame, Hello, Member, Seen};
 use crate::link::mesh::{Address, Brought, Event, Fault, LinkId, Mesh, Timing, Verdict, Want};
 use crate::link::outbox::Drained;
-use crate::link::vector::Vector;
+use crate::link::vector::{SEQUENCE_MAX, Vector};
+use crate::store::shard::RANGES;
 
 /// Between signs of life on a link.
 const HEARTBEAT_MS: u64 = 100;
@@ -292,6 +293,10 @@ impl Engine {
                 mesh.give(id, ranges, graves, globals);
             }
             Frame::Differs { vector, ranges, graves, globals } => {
+                if globals.swaps.databases() > self.databases() {
+                    return Err(Fault::Frame(codec::malformed(FOREIGN_DATABASE).into()));
+                }
+                ranges.iter().chain(&graves).try_for_each(|range| range_number(*range).map(drop))?;
                 let flushes = globals.flushes.iter().map(|(_, stamp)| *stamp);
                 let registers = globals.registers.iter().map(|(_, stamp, _)| *stamp);
                 let stamps = flushes.chain(registers).chain(globals.swaps.stamps());
@@ -308,7 +313,10 @@ impl Engine {
                     self.merge_globals(&globals, author, known, now, thread);
                 }
             }
-            Frame::Pull { range, from, graves } => mesh.requested(id, range, from, graves)?,
+            Frame::Pull { range, from, graves } => {
+                range_number(range)?;
+                mesh.requested(id, range, from, graves)?;
+            }
             Frame::Chunk { range, from, to, graves } => {
                 let Some(theirs) =
                     mesh.pull().filter(|pull| pull.link == id).and_then(|pull| pull.vector.clone())
@@ -320,7 +328,7 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(newest.unwrap_or(NTP64(0)));
-                let chunk = Chunk { range: range.into(), from, to, graves, records: tail };
+                let chunk = Chunk { range: range_number(range)?, from, to, graves, records: tail };
                 let known = self.known(&mesh, theirs.of(self.clock.origin()).watermark);
                 let vectors = Vectors { known, theirs: &theirs, giver: mesh.peer_of(id) };
                 let merged = self.merge_range(&chunk, vectors, now, thread);
@@ -367,8 +375,8 @@ impl Engine {
         thread: usize,
     ) -> Result<Received, Fault> {
         let Arrived { link, origin, first, count, watermark, seen, batches } = arrived;
-        if count == 0 || first == 0 {
-            return Err(Fault::Unexpected("an empty Segment"));
+        if count == 0 || first == 0 || first.saturating_add(count) > SEQUENCE_MAX {
+            return Err(Fault::Unexpected("a Segment of no batches, or of such as never were"));
         }
         let skip = match mesh.judge(origin, first, count)? {
             Verdict::Repeat => return Ok(Received::Taken),
@@ -451,6 +459,11 @@ impl Engine {
         let mut drained = Drained::default();
         let watermark = self.outbox.drain(&self.clock, &mut drained);
         mesh.sequence(drained.count, drained.bytes, watermark);
+    }
+
+    /// Moves what was written into the backlog, whose limit then bounds it. For when no link takes any of it.
+    pub fn link_sequence(&self) {
+        self.sequence(&mut self.mesh.lock());
     }
 
     /// Sequences what was written, and returns the number of the last batch: what WAIT waits for.
@@ -565,6 +578,12 @@ impl Engine {
     }
 }
 
+/// A range by the number a peer tells.
+fn range_number(range: u16) -> Result<usize, Fault> {
+    let range = usize::from(range);
+    if range < RANGES { Ok(range) } else { Err(Fault::Unexpected("a range that is none")) }
+}
+
 /// The newest time in a piece of a range.
 fn newest_time(records: &[u8]) -> Result<Option<NTP64>, Malformed> {
     match Batch::split(records)? {
@@ -577,8 +596,9 @@ fn newest_time(records: &[u8]) -> Result<Option<NTP64>, Malformed> {
 mod tests {
     use super::*;
     use crate::clock::NodeId;
+    use crate::clock::Stamp;
     use crate::engine::testing::Fixture;
-    use crate::link::frame::{Cursor, VERSION};
+    use crate::link::frame::{Cursor, Globals, Swaps, VERSION};
 
     const NOW: Now = Now { unix_ms: 1_700_000_000_000, ntp: NTP64(1_700_000_000 << 32) };
 
@@ -639,6 +659,43 @@ mod tests {
         let seen = Seen::new();
         frame::write(&Frame::Segment { origin, first, count: 1, watermark, seen }, batch, &mut bytes);
         assert_eq!(here.engine.link_receive(id, &bytes, NOW, 0), Ok(Received::Taken));
+    }
+
+    #[test]
+    fn what_makes_no_sense_ends_the_link_and_nothing_else() {
+        let here = Fixture::replicating();
+        let (own, peer) = (here.engine.clock.origin(), Origin::new(NodeId::new(7 << 24), 1));
+        let segment = |origin: Origin, first: u64| {
+            let watermark = NTP64(0);
+            Frame::Segment { origin, first, count: 2, watermark, seen: Vec::new() }
+        };
+        let from = Cursor::default();
+        let differs = |ranges: Vec<u16>, globals: Globals| {
+            let (vector, graves) = (Vector::default(), Vec::new());
+            Frame::Differs { vector, ranges, graves, globals }
+        };
+        let swaps = Swaps { since: vec![(Stamp::new(NTP64(1), peer), 0, 16)], ..Swaps::default() };
+        for (at, frame) in (1..).zip([
+            segment(own, u64::MAX),
+            segment(peer, u64::MAX - 1),
+            Frame::Pull { range: RANGES as u16, from, graves: false },
+            Frame::Chunk { range: RANGES as u16, from, to: None, graves: false },
+            differs(vec![RANGES as u16], Globals::default()),
+            differs(Vec::new(), Globals { swaps, ..Globals::default() }),
+        ]) {
+            assert_eq!(greet(&here, at, "peer", VERSION, peer), Ok(()));
+            here.engine.mesh.lock().begin_pull(at, Want::All, Vec::new(), NOW.unix_ms);
+            let mut bytes = Vec::new();
+            if matches!(frame, Frame::Chunk { .. }) {
+                frame::write(&differs(vec![0], Globals::default()), &[], &mut bytes);
+                assert_eq!(here.engine.link_receive(at, &bytes, NOW, 0), Ok(Received::Taken));
+                bytes.clear();
+            }
+            frame::write(&frame, &[], &mut bytes);
+            let fault = here.engine.link_receive(at, &bytes, NOW, 0).expect_err("it makes no sense");
+            assert!(matches!(fault, Fault::Unexpected(_) | Fault::Frame(_)), "{frame:?}: {fault}");
+            here.engine.link_closed(at, fault, NOW);
+        }
     }
 
     #[test]

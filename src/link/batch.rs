@@ -138,12 +138,16 @@ enum ChangeRecord<'a> {
 }
 
 impl Record<'_> {
-    /// The time it holds, its own sums' included; zero if none.
+    /// The newest time it holds, those inside sums and positions included; zero if none.
     fn time(&self) -> NTP64 {
         match self {
             Record::Time(time) => *time,
             Record::Stamp(stamp) => stamp.time,
-            Record::Change(change) => change.sum().map_or(NTP64(0), |sum| sum.last),
+            Record::Change(change) => {
+                let mut newest = NTP64(0);
+                change.each_stamp(&mut |stamp| newest = newest.max(stamp.time));
+                newest
+            }
             _ => NTP64(0),
         }
     }
@@ -221,5 +225,33 @@ impl<'a> Batch<'a> {
         let mut newest = self.time;
         self.each(|record| newest = newest.max(record.time()))?;
         Ok(newest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::delta::{Pos, Side};
+    use crate::store::list::DEPTH_MAX;
+
+    fn bytes_of(place: &Pos) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        codec::encode(place, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn places_that_no_node_makes_are_refused() {
+        let stamp = Stamp::new(NTP64(1), Origin::NONE);
+        let mut place = Pos::pushed(Side::After, stamp, 0);
+        let mut pathless = bytes_of(&place);
+        assert_eq!(pathless.pop(), Some(0), "an option comes last");
+        pathless.extend([1, 0]);
+        assert!(codec::decode::<Pos>(&pathless).is_err(), "its parent would be behind nothing");
+        for _ in 0..DEPTH_MAX {
+            assert!(codec::decode::<Pos>(&bytes_of(&place)).is_ok(), "{} steps", place.depth());
+            place = place.beside(Side::After, stamp);
+        }
+        assert!(codec::decode::<Pos>(&bytes_of(&place)).is_err(), "{} steps", place.depth());
     }
 }

@@ -13,6 +13,7 @@
 //! The first frame each side sends is a [`Hello`] of [`VERSION`]. A frame that is too long, has another checksum
 //! or does not decode ends the link; the next one starts from the vectors, so nothing is lost.
 
+use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{BATCH_BYTES_MAX, Register};
@@ -29,12 +30,18 @@ pub const FRAME_BYTES_MAX: usize = BATCH_BYTES_MAX + (1 << 20);
 /// Most bytes of a body before the peer's Hello was taken.
 pub const HELLO_BYTES_MAX: usize = 1 << 20;
 
+/// Copied from the input where it lies: for a string of its own the codec would take memory by the length announced.
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    <&str>::deserialize(from).map(str::to_owned)
+}
+
 /// A member of the cluster as nodes tell each other.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Member {
     /// Its latest life.
     pub origin: Origin,
     /// Where it can be reached.
+    #[serde(deserialize_with = "text")]
     pub host: String,
     /// And on which port.
     pub port: u16,
@@ -120,6 +127,14 @@ impl Swaps {
     /// When databases changed places, as far as it says.
     pub fn stamps(&self) -> impl Iterator<Item = Stamp> + '_ {
         self.until.into_iter().chain(self.since.iter().map(|(stamp, _, _)| *stamp))
+    }
+
+    /// How many databases a node must have to show them all.
+    pub fn databases(&self) -> u32 {
+        let moved =
+            (0..).zip(&self.base).filter(|(db, space)| db != *space).map(|(db, space)| db.max(*space));
+        let since = self.since.iter().map(|(_, a, b)| *a.max(b));
+        moved.chain(since).max().map_or(0, |db| db.saturating_add(1))
     }
 }
 

@@ -7,20 +7,33 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
 
+/// The number no batch of any node ever reaches.
+pub const SEQUENCE_MAX: u64 = 1 << 62;
 /// A vector of nothing, as text.
 const NOTHING: &str = "-";
 
 /// How much there is of one origin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Progress {
-    /// The last batch, counted from one; zero for none.
+    /// The last batch, counted from one; zero for none. Below [`SEQUENCE_MAX`].
+    #[serde(deserialize_with = "sequence")]
     pub sequence: u64,
     /// No later batch carries a stamp at or below it.
     pub watermark: NTP64,
+}
+
+/// A larger number would overflow once it is counted on from.
+fn sequence<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let sequence = u64::deserialize(from)?;
+    if sequence >= SEQUENCE_MAX {
+        return Err(D::Error::custom("a sequence number"));
+    }
+    Ok(sequence)
 }
 
 impl Progress {
@@ -104,6 +117,18 @@ impl fmt::Display for Vector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::codec;
+
+    #[test]
+    fn a_number_that_could_not_be_counted_on_from_is_none() {
+        for (sequence, reads) in [(SEQUENCE_MAX - 1, true), (SEQUENCE_MAX, false), (u64::MAX, false)] {
+            let mut vector = Vector::default();
+            vector.set(Origin::NONE, Progress { sequence, watermark: NTP64(0) });
+            let mut bytes = Vec::new();
+            codec::encode(&vector, &mut bytes);
+            assert_eq!(codec::decode::<Vector>(&bytes).is_ok(), reads, "{sequence}");
+        }
+    }
 
     #[test]
     fn a_promise_holds_only_for_whoever_has_all_it_covers() {

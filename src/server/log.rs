@@ -125,8 +125,8 @@ where
     }
 }
 
-/// `DD Mon YYYY HH:MM:SS.mmm` in UTC. Reference: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-fn date(unix_ms: u64) -> String {
+/// Unix milliseconds as `DD Mon YYYY HH:MM:SS.mmm` in UTC. Reference: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+pub fn date(unix_ms: u64) -> String {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);

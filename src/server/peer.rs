@@ -96,7 +96,7 @@ fn report(engine: &Engine) {
                 tracing::info!("Clock skew of node {node} is over: its changes are taken")
             }
             Event::Diverged(node, ranges) => tracing::warn!(
-                "{} ranges differ from node {node} though neither lacks anything; they are exchanged: {}",
+                "Diverged from node {node} in {} ranges though neither lacks anything; they are exchanged: {}",
                 ranges.len(),
                 listed(&ranges)
             ),
@@ -231,6 +231,9 @@ impl LinkSocket {
         let mut output = self.output.lock();
         // What is there already is in the task's care.
         let busy = !output.bytes.is_empty();
+        if busy {
+            engine.link_sequence();
+        }
         while output.bytes.is_empty() {
             engine.link_poll_batches(self.id, now(), &mut output.bytes);
             if output.bytes.is_empty() || self.write(engine, &mut output).is_err() {
@@ -388,5 +391,26 @@ impl Wire<'_> {
             self.held = false;
             moved = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::Fixture;
+
+    /// Otherwise it piles up until somebody ticks, which may be late on a busy machine.
+    #[tokio::test]
+    async fn what_a_full_socket_does_not_take_reaches_the_backlog_and_so_its_limit() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let output = Mutex::new(Output { bytes: vec![0], written: 0 });
+        let socket = LinkSocket { id: 1, stream, output };
+        let mut node = Fixture::replicating();
+        node.check("SET k v", "+OK");
+        assert_eq!(node.engine.mesh.lock().backlog().bytes(), 0);
+        assert!(!socket.send(&node.engine), "the rest is in the task's care");
+        assert!(node.engine.mesh.lock().backlog().bytes() > 0);
+        assert!(!node.engine.outbox.is_filled());
     }
 }

@@ -5,8 +5,10 @@
 
 use std::cmp::Ordering;
 
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
+use super::list::DEPTH_MAX;
 use crate::clock::{NTP64, Origin, Stamp};
 use crate::number::long_double::LongDouble;
 
@@ -149,9 +151,21 @@ impl Step {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Pos {
     root: Step,
-    /// Further steps of an item that LINSERT placed. Boxed: nearly all items have none.
+    /// Further steps of an item that LINSERT placed, one at least. Boxed: nearly all items have none.
+    #[serde(deserialize_with = "further_steps")]
     #[expect(clippy::box_collection, reason = "one word in every item instead of three")]
     path: Option<Box<Vec<Step>>>,
+}
+
+type Steps = Option<Box<Vec<Step>>>;
+
+/// Steps as nodes make them: no more than [`DEPTH_MAX`] with the first, and none told as an empty list.
+fn further_steps<'de, D: Deserializer<'de>>(from: D) -> Result<Steps, D::Error> {
+    let path = Steps::deserialize(from)?;
+    if path.as_ref().is_some_and(|path| path.is_empty() || path.len() >= DEPTH_MAX) {
+        return Err(D::Error::custom("a place's steps"));
+    }
+    Ok(path)
 }
 
 impl Pos {
@@ -296,6 +310,19 @@ impl<'a> Change<'a> {
             | Change::Item(..)
             | Change::ItemValue(..)
             | Change::ItemRemove(_) => None,
+        }
+    }
+
+    /// The stamp it counts under, of a record of this stamp: a sum brings its own, and no item changes before it is
+    /// placed.
+    #[inline]
+    pub fn stamp(&self, record: Stamp) -> Stamp {
+        match self {
+            Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+            Change::Item(pos, _) | Change::ItemValue(pos, _) | Change::ItemRemove(pos) => {
+                record.max(pos.stamp())
+            }
+            _ => record,
         }
     }
 

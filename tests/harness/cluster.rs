@@ -407,15 +407,6 @@ pub fn differing_keys(nodes: &[&Server]) -> String {
         lines.push(format!("  db {db} \"{}\"", show_bytes(name)));
         for (index, one) in listings.iter().enumerate() {
             lines.push(format!("    node {index}: {}", one.get(key).map_or("absent", String::as_str)));
-            if one.get(key).is_none()
-                && let Ok(mut client) = nodes[index].try_client()
-            {
-                for element in ["m0", "m1", "m2", "m3", "m4", "f0", "f1", "f2", "f3", "f4", "f5", "f6"] {
-                    let stamp = client.try_cmd(&[b"MELD".as_slice(), b"STAMP", name, element.as_bytes()]);
-                    lines.push(format!("  {element} {stamp:?}"));
-                }
-                lines.push(format!("  key {:?}", client.try_cmd(&[b"MELD".as_slice(), b"STAMP", name])));
-            }
         }
     }
     lines.join("\n")

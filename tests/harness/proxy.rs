@@ -6,6 +6,9 @@
 //! seen within that time and no thread outlives the proxy. At most [`QUEUE_BYTES_MAX`] wait in a queue; then
 //! the pump stops reading, and TCP pushes back on the sender.
 //!
+//! A process that is killed has sent what it has written: its bytes are delivered before the other end hears of it.
+//! Only a cut loses what is under way.
+//!
 //! Stalled means: nothing is read and nothing forwarded, and no socket is closed (half-open).
 
 use std::collections::{HashSet, VecDeque};
@@ -312,7 +315,8 @@ impl Acceptor {
             let (from, to) = (from.try_clone().expect("a clone"), to.try_clone().expect("a clone"));
             let (state, dead, gone) = (self.state.clone(), dead.clone(), gone.clone());
             std::thread::spawn(move || {
-                Pump { direction, from, to, state, dead, queue: VecDeque::new(), queued: 0 }.run();
+                let (queue, queued, deaf) = (VecDeque::new(), 0, false);
+                Pump { direction, from, to, state, dead, queue, queued, deaf }.run();
                 // The sockets are closed by now: only then is the connection off the list.
                 drop(gone);
             })
@@ -345,12 +349,14 @@ struct Pump {
     dead: Arc<AtomicBool>,
     queue: VecDeque<(Instant, Vec<u8>)>,
     queued: usize,
+    /// Nobody takes what is delivered.
+    deaf: bool,
 }
 
 impl Pump {
     fn run(mut self) {
         let mut open = true;
-        while (open || !self.queue.is_empty()) && !self.is_dead() {
+        while (open || !self.queue.is_empty()) && !self.is_ended() {
             if self.faults().stalled {
                 std::thread::sleep(TICK);
                 continue;
@@ -372,8 +378,8 @@ impl Pump {
         self.dead.load(Ordering::Relaxed)
     }
 
-    fn die(&self) {
-        self.dead.store(true, Ordering::Relaxed);
+    fn is_ended(&self) -> bool {
+        self.deaf || self.is_dead()
     }
 
     fn faults(&self) -> Faults {
@@ -398,7 +404,7 @@ impl Pump {
                 self.queue.push_back((Instant::now() + self.faults().delay, chunk));
             }
             Err(error) if is_timeout(error.kind()) => {}
-            Err(_) => self.die(),
+            Err(_) => return false,
         }
         true
     }
@@ -416,7 +422,7 @@ impl Pump {
             let (_, chunk) = self.queue.pop_front().expect("just seen");
             self.queued -= chunk.len();
             self.forward(chunk);
-            if self.is_dead() {
+            if self.is_ended() {
                 return;
             }
         }
@@ -424,7 +430,7 @@ impl Pump {
 
     fn forward(&mut self, mut chunk: Vec<u8>) {
         let mut at = 0;
-        while at < chunk.len() && !self.is_dead() {
+        while at < chunk.len() && !self.is_ended() {
             let faults = self.faults();
             if faults.stalled {
                 std::thread::sleep(TICK);
@@ -447,7 +453,10 @@ impl Pump {
             let written = match self.to.write(&chunk[at..at + piece]) {
                 Ok(length) => length,
                 Err(error) if is_timeout(error.kind()) => 0,
-                Err(_) => return self.die(),
+                Err(_) => {
+                    self.deaf = true;
+                    return;
+                }
             };
             at += written;
             self.count(written as i64 - piece as i64);

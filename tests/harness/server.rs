@@ -38,7 +38,7 @@ impl Program {
 }
 
 /// Lines of the log shown when a test fails.
-const LOG_TAIL_LINES: usize = 4000000;
+const LOG_TAIL_LINES: usize = 200;
 
 /// A running server. Dropping it kills the process and removes the directory.
 pub struct Server {
@@ -139,6 +139,14 @@ impl Server {
     #[track_caller]
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the server runs").id()
+    }
+
+    /// Resident memory of the process, in kB.
+    pub fn resident_kb(&self) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process is there");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+        line.split_ascii_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number of kB")
     }
 
     /// The pid, when the process has been started and not ended by us.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::harness::{Options, PATIENCE, Pair, Suite, Value, until};
 use crate::load::{Load, check_sums};
-use crate::seen::{each_of, lasting, link, logged, peers, resyncs, words};
+use crate::seen::{each_of, full, lasting, link, logged, peers, resyncs, words};
 
 #[test]
 fn links_cut_while_the_same_keys_are_set_on_both_sides() {
@@ -19,7 +19,7 @@ fn links_cut_while_the_same_keys_are_set_on_both_sides() {
     each_of(&mut b, 0..KEYS, |n| words(&format!("SET k{n} b{n}")));
     each_of(&mut a, (0..KEYS).step_by(2), |n| words(&format!("SET k{n} again{n}")));
     each_of(&mut b, (0..KEYS).step_by(5), |n| words(&format!("DEL k{n}")));
-    lasting(3000);
+    lasting(if full() { 60_000 } else { 3000 });
     assert_eq!(link(&mut a), "down");
     pair.heal();
     let tallies = loads.map(Load::stop);
@@ -65,22 +65,22 @@ fn one_direction_stalls_and_the_other_flows() {
 #[test]
 fn links_cut_over_and_over_under_increments_catch_up_from_the_backlog() {
     let mut suite = Suite::new("pair cuts: flapping");
-    const CUTS: usize = 60;
+    let (cuts, between_ms) = if full() { (600, 100) } else { (60, 90) };
     let pair = Pair::proxied();
     let mut clients: [_; 2] = pair.clients();
     let loads = [Load::on(pair.node(0), 31), Load::on(pair.node(1), 32)];
-    for _ in 0..CUTS {
+    for _ in 0..cuts {
         pair.flap();
-        lasting(90);
+        lasting(between_ms);
     }
     let tallies = loads.map(Load::stop);
     pair.settle();
     check_sums(&mut clients, &tallies);
     for node in [0, 1] {
         assert_eq!(resyncs(pair.node(node)), 0, "the backlog reaches back: nothing to pull");
-        assert!(logged(pair.node(node), "is up") > CUTS / 4, "the links came back in between");
+        assert!(logged(pair.node(node), "is up") > cuts / 4, "the links came back in between");
     }
-    suite.add(CUTS as u64);
+    suite.add(cuts as u64);
     suite.note(&format!("{} commands", tallies.iter().map(|tally| tally.commands).sum::<u64>()));
 }
 
@@ -116,11 +116,11 @@ fn one_byte_at_a_time_with_delay_still_arrives() {
         pair.delay(from, to, Duration::from_millis(500));
         pair.pieces(from, to, 1);
     }
-    let large = vec![b'x'; 200_000];
+    let large = vec![b'x'; if full() { 1 << 20 } else { 200_000 }];
     a.ok(&["SET".as_bytes(), b"large", &large]);
     b.ok(&["RPUSH", "l", "b"]);
     a.ok(&["RPUSH", "l", "a"]);
-    until("B has the value byte by byte", || b.run("STRLEN large") == 200_000);
+    until("B has the value byte by byte", || b.run("STRLEN large") == large.len() as i64);
     for (from, to) in [(0, 1), (1, 0)] {
         pair.pieces(from, to, 100);
     }

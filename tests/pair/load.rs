@@ -40,7 +40,11 @@ impl Load {
     }
 
     fn of(server: &Server, seed: u64, takes: fn(&str) -> bool) -> Load {
-        let mut client = server.client();
+        Load::over(server.client(), seed, takes)
+    }
+
+    /// All kinds of writes that `takes` lets pass, over this connection.
+    pub(crate) fn over(mut client: Client, seed: u64, takes: fn(&str) -> bool) -> Load {
         Load::run(move |stop| {
             let mut random = Random::new(Random::seed(seed));
             let mut tally = Tally::default();
@@ -100,7 +104,7 @@ fn write_some(client: &mut Client, random: &mut Random, takes: fn(&str) -> bool,
 }
 
 /// One write of any kind. Some meet a key of another type and fail: that is part of the load.
-fn any_write(random: &mut Random) -> String {
+pub(crate) fn any_write(random: &mut Random) -> String {
     let key = random.below(KEYS);
     let (element, number) = (random.below(9), random.range(-20, 20));
     match random.below(31) {

@@ -4,6 +4,9 @@
 //! two or three processes stand behind proxies that cut, stall, slow down and damage what passes, are killed, wiped and
 //! given wrong clocks, mostly under a [`load`] of mixed writes on every side.
 //!
+//! Faults are shorter and fewer than the scenarios say, so that all of this takes two minutes; `MELDIS_FAULTS=full` has them
+//! in full.
+//!
 //! Invariant: whatever happened, once the links are healed the nodes show links up, equal digests of data
 //! and of registers ([`harness::Cluster::settle`]), and every number is the sum of all that was added.
 
@@ -20,11 +23,13 @@ mod cuts;
 mod meeting;
 mod relaying;
 mod resync;
+mod partitions;
 mod restarts;
 mod acknowledged;
 mod absence;
 mod clocks;
 mod visibility;
 mod conflicts;
+mod convergence;
 mod replica;
 mod standing;

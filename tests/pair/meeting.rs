@@ -4,7 +4,7 @@ use crate::harness::{
     Cluster, Options, PATIENCE, Pair, Partners, Port, Program, Server, Suite, settle_servers, until,
 };
 use crate::load::{Load, check_sums};
-use crate::seen::{each_of, lasting, link, logged, peers, words};
+use crate::seen::{each_of, full, lasting, link, logged, peers, words};
 
 fn connections(cluster: &Cluster, nodes: usize) -> usize {
     (0..nodes).map(|node| cluster.proxy(node).connections().len()).sum()
@@ -14,7 +14,7 @@ fn connections(cluster: &Cluster, nodes: usize) -> usize {
 fn either_order_of_start_ends_in_one_link() {
     let mut suite = Suite::new("pair meeting: order of start");
     for partners in [Partners::Replicaof, Partners::Peer] {
-        for (first, late_ms) in [(0, 0), (1, 0), (0, 2500), (1, 700)] {
+        for (first, late_ms) in [(0, 0), (1, 0), (0, if full() { 60_000 } else { 2500 }), (1, 700)] {
             let mut pair = Pair::prepare(Options::new(2).proxied().partners(partners));
             pair.launch(first);
             pair.client(first).ok(&["SET", "early", "1"]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Client, Options, Pair, Suite, until};
 use crate::load::{Load, check_sums};
-use crate::seen::{each_of, logged, peers, resyncs, words};
+use crate::seen::{each_of, full, logged, peers, resyncs, words};
 
 const SMALL_BACKLOG: &[&str] = &["--repl-backlog-size", "16kb"];
 
@@ -57,7 +57,7 @@ fn a_partner_that_reads_slowly_costs_its_partner_neither_memory_nor_time() {
     };
     // More than all sockets and the proxy swallow.
     (0..60).for_each(|number| write(&mut a, number));
-    let resident = || resident_kb(pair.node(0).pid());
+    let resident = || pair.node(0).resident_kb();
     let before = resident();
     let mut slowest = Duration::ZERO;
     let mut other = pair.client(0);
@@ -78,12 +78,6 @@ fn a_partner_that_reads_slowly_costs_its_partner_neither_memory_nor_time() {
     assert_eq!(b.run("GET n"), "140");
 }
 
-fn resident_kb(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[test]
 fn a_resync_cut_at_many_chunks_goes_on_and_loses_nothing() {
     let mut suite = Suite::new("pair resync: cut at chunks");
@@ -97,19 +91,22 @@ fn a_resync_cut_at_many_chunks_goes_on_and_loses_nothing() {
     let mut b = pair.client(1);
     each_of(&mut b, 0..500, |n| words(&format!("INCRBY sum:{n} 3")));
     let loads = [Load::on(pair.node(0), 141), Load::on(pair.node(1), 142)];
+    // Over keys that are apart.
+    let steps = if full() { 200 } else { 30 };
+    let apart = 8000 / steps;
     let mut cuts = 0u64;
-    for step in 0..30 {
+    for step in 0..steps {
         let from = pair.link_bytes(0, 1);
         // From just behind the answer to well into the chunks, then the link ends; a resync that is over by then sends
         // no more, and the cut meets a quiet link.
-        let goal = from + 20_000 + 9_000 * (step % 10);
+        let goal = from + 20_000 + 9_000 * (step as u64 % 10);
         let patience = Instant::now();
         while pair.link_bytes(0, 1) < goal && patience.elapsed() < Duration::from_millis(500) {
             std::thread::sleep(Duration::from_millis(1));
         }
         // A deletion in the middle of it all must not be undone by an older chunk.
-        a.ok(&["DEL", &format!("key:{}", step * 100)]);
-        b.ok(&["SET", &format!("key:{}", step * 100 + 1), "from-b"]);
+        a.ok(&["DEL", &format!("key:{}", step * apart)]);
+        b.ok(&["SET", &format!("key:{}", step * apart + 1), "from-b"]);
         pair.flap();
         cuts += 1;
     }
@@ -119,9 +116,9 @@ fn a_resync_cut_at_many_chunks_goes_on_and_loses_nothing() {
     let mut clients = [a, b];
     check_sums(&mut clients, &tallies);
     for client in &mut clients {
-        for step in 0..30 {
-            assert!(client.cmd(&["GET", &format!("key:{}", step * 100)]).is_null());
-            assert_eq!(client.cmd(&["GET", &format!("key:{}", step * 100 + 1)]), "from-b");
+        for step in 0..steps {
+            assert!(client.cmd(&["GET", &format!("key:{}", step * apart)]).is_null());
+            assert_eq!(client.cmd(&["GET", &format!("key:{}", step * apart + 1)]), "from-b");
         }
         for n in 0..500 {
             assert_eq!(client.cmd(&["GET", &format!("sum:{n}")]), "5");
@@ -129,6 +126,41 @@ fn a_resync_cut_at_many_chunks_goes_on_and_loses_nothing() {
     }
     suite.add(cuts);
     suite.note(&format!("{} resyncs begun", resyncs(pair.node(1))));
+}
+
+/// Fault 14, where an end is not cut off but gone: what the giver had is on the taker as far as it came, and the taker, who
+/// comes back with nothing, begins again.
+#[test]
+fn a_resync_whose_giver_or_taker_is_killed_goes_on_with_what_is_left() {
+    let mut suite = Suite::new("pair resync: an end is killed");
+    for killed in [0, 1] {
+        let mut pair = Pair::prepare(Options::new(2).proxied().args(SMALL_BACKLOG));
+        pair.launch(0);
+        fill(&mut pair.client(0), 4000, 300);
+        pair.throttle(0, 1, 2_000_000);
+        pair.launch(1);
+        each_of(&mut pair.client(1), 0..200, |n| words(&format!("INCRBY sum:{n} 3")));
+        let load = Load::on(pair.node(1 - killed), 145);
+        for round in 1..=4 {
+            let goal = pair.link_bytes(0, 1) + 150_000 * round;
+            let patience = Instant::now();
+            while pair.link_bytes(0, 1) < goal && patience.elapsed() < Duration::from_millis(1500) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            pair.crash(killed);
+            suite.add(1);
+        }
+        pair.heal();
+        let tallies = [load.stop()];
+        pair.settle();
+        let mut clients: [_; 2] = pair.clients();
+        check_sums(&mut clients, &tallies);
+        if killed == 1 {
+            assert_eq!(clients[1].run("EXISTS key:0 key:1999 key:3999"), 3);
+        } else {
+            assert_eq!(clients[0].run("GET sum:199"), "3");
+        }
+    }
 }
 
 #[test]

@@ -66,6 +66,12 @@ pub(crate) fn words(line: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
 }
 
+/// Whether faults last as long, and come as often, as the scenarios say: `MELDIS_FAULTS=full`. Otherwise they are cut short
+/// to what shows the same.
+pub(crate) fn full() -> bool {
+    std::env::var("MELDIS_FAULTS").is_ok_and(|text| text == "full")
+}
+
 /// Lets a fault last: the time is part of the scenario, not a wait for a state.
 pub(crate) fn lasting(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));

@@ -1,8 +1,8 @@
 //! The members as operators see them: what each lacks, since when, and in what state its link is.
 
 use super::{Address, Link, MemberState, Mesh};
-use crate::clock::{Origin, unix_ms_from_ntp};
-use crate::link::vector::Vector;
+use crate::clock::{NodeId, Origin, unix_ms_from_ntp};
+use crate::link::vector::{Progress, Vector};
 
 /// A member that lacks something for longer than this is not just in step.
 const STREAMING_MS_MAX: u64 = 1000;
@@ -77,8 +77,8 @@ impl Mesh {
             verified_at_ms: 0,
             differing_ranges: 0,
             repaired_keys: 0,
-            lag_ms: self.lag_ms(&Vector::default(), now_ms),
-            backlog_bytes: self.lacked_bytes(&Vector::default()),
+            lag_ms: self.lag_ms(None, &Vector::default(), now_ms),
+            backlog_bytes: self.lacked_bytes(None, &Vector::default()),
             clock_offset_ms: None,
         });
         met.chain(unmet).collect()
@@ -87,7 +87,7 @@ impl Mesh {
     fn view(&self, state: &MemberState, now_ms: u64) -> PartnerView {
         let node = state.member.origin.node();
         let link = self.link_to(node);
-        let lag_ms = self.lag_ms(&state.told, now_ms);
+        let lag_ms = self.lag_ms(Some(node), &state.told, now_ms);
         let pull = self.pull.as_ref().filter(|pull| link.is_some_and(|(id, _)| id == pull.link));
         PartnerView {
             origin: Some(state.member.origin),
@@ -109,7 +109,7 @@ impl Mesh {
             },
             repaired_keys: state.proof.repaired_keys,
             lag_ms,
-            backlog_bytes: self.lacked_bytes(&state.told),
+            backlog_bytes: self.lacked_bytes(Some(node), &state.told),
             clock_offset_ms: link.and_then(|(_, link)| clock_offset_ms(link)),
         }
     }
@@ -119,23 +119,29 @@ impl Mesh {
         refusal(&state.member.address()).map_or(State::Absent, State::Refused)
     }
 
-    /// Age of the oldest change that whoever told this vector lacks.
-    fn lag_ms(&self, told: &Vector, now_ms: u64) -> u64 {
-        let lacked = self.vector.iter().filter(|(origin, here)| here.sequence > told.of(*origin).sequence);
-        let oldest = lacked.map(|(origin, _)| {
+    /// What a member lacks that told this vector: whose batches, and up to where it has them. It has its own.
+    fn lacked(&self, by: Option<NodeId>, told: &Vector) -> impl Iterator<Item = (Origin, Progress)> {
+        let others = self.vector.iter().filter(move |(origin, _)| Some(origin.node()) != by);
+        others.filter_map(move |(origin, here)| {
             let there = told.of(origin);
+            (here.sequence > there.sequence).then_some((origin, there))
+        })
+    }
+
+    /// Age of the oldest change that it lacks.
+    fn lag_ms(&self, by: Option<NodeId>, told: &Vector, now_ms: u64) -> u64 {
+        let times = self.lacked(by, told).map(|(origin, there)| {
             match self.backlog.batches_after(origin, there.sequence).next() {
                 Some((number, batch)) if number == there.sequence + 1 => batch.time,
                 _ => there.watermark,
             }
         });
         let began_at_ms = self.began_at_ms.unwrap_or(now_ms);
-        oldest.min().map_or(0, |time| now_ms.saturating_sub(unix_ms_from_ntp(time).max(began_at_ms)))
+        times.min().map_or(0, |time| now_ms.saturating_sub(unix_ms_from_ntp(time).max(began_at_ms)))
     }
 
-    fn lacked_bytes(&self, told: &Vector) -> u64 {
-        let origins = self.vector.iter().map(|(origin, _)| origin);
-        origins.map(|origin| self.backlog.bytes_after(origin, told.of(origin).sequence)).sum()
+    fn lacked_bytes(&self, by: Option<NodeId>, told: &Vector) -> u64 {
+        self.lacked(by, told).map(|(origin, there)| self.backlog.bytes_after(origin, there.sequence)).sum()
     }
 }
 

@@ -1,30 +1,17 @@
-//! The tool: `meldis up` runs a local active-active cluster in the foreground.
+//! `meldis up`: nodes that all take writes, on this machine, until Ctrl-C.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 
-/// Tool of the Meldis server.
-#[derive(Parser)]
-#[command(name = "meldis", version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Action,
-}
-
-#[derive(Subcommand)]
-enum Action {
-    /// Runs nodes that all take writes, on this machine, until Ctrl-C.
-    Up(Up),
-}
-
+/// Where and how many.
 #[derive(Args)]
-struct Up {
+pub(crate) struct Up {
     /// How many nodes.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
@@ -39,17 +26,6 @@ struct Up {
 /// How long nodes may take to stop before they are killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-fn main() -> ExitCode {
-    let Action::Up(up) = Cli::parse().command;
-    match run(&up) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("meldis up: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 /// What the main thread is told.
 enum News {
     /// A node has closed its output: it ends.
@@ -60,7 +36,11 @@ enum News {
     Stop,
 }
 
-fn run(up: &Up) -> io::Result<()> {
+/// Runs the nodes to their end.
+///
+/// # Errors
+/// If a node cannot be started, or one ends by itself.
+pub(crate) fn run(up: &Up) -> io::Result<()> {
     let ports = ports(up)?;
     let server = server()?;
     let (tell, news) = channel();

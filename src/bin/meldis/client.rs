@@ -1,0 +1,166 @@
+//! A connection to a node: one question, one answer.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::Args;
+use meldis::resp::reply::{Protocol, Reply};
+pub(crate) use redis_protocol::resp2::types::OwnedFrame as Answer;
+
+/// For connecting, and for each answer that no timeout of its own stands for.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes asked of the socket at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Who asks.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Login {
+    /// The user to authenticate as.
+    #[arg(long)]
+    user: Option<String>,
+    /// The password; better in REDISCLI_AUTH, where other users of the machine do not see it.
+    #[arg(long)]
+    pass: Option<String>,
+}
+
+/// See the module's head.
+pub(crate) struct Client {
+    /// As it was given: HOST:PORT.
+    pub(crate) address: String,
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    /// Connects and authenticates.
+    ///
+    /// # Errors
+    /// With the address, if there is no connection to be had or the password is wrong.
+    pub(crate) fn connect(address: &str, login: &Login) -> io::Result<Client> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+        let mut targets = address.to_socket_addrs().map_err(named)?;
+        let target = targets.next().ok_or_else(|| io::Error::other(format!("{address}: no such host")))?;
+        let stream = TcpStream::connect_timeout(&target, TIMEOUT).map_err(named)?;
+        stream.set_nodelay(true).map_err(named)?;
+        let mut client = Client { address: address.to_owned(), stream, input: Vec::new() };
+        let password = login.pass.clone().or_else(|| std::env::var("REDISCLI_AUTH").ok());
+        if let Some(password) = password {
+            let mut words = vec!["AUTH"];
+            words.extend(login.user.as_deref());
+            words.push(&password);
+            client.ask(&words)?;
+        }
+        Ok(client)
+    }
+
+    /// The answer to a command.
+    ///
+    /// # Errors
+    /// With the address, if the connection breaks, or with the node's own words.
+    pub(crate) fn ask<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<Answer> {
+        self.ask_within(words, TIMEOUT)
+    }
+
+    /// Likewise, for commands that wait.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(crate) fn ask_within<W: AsRef<[u8]>>(
+        &mut self,
+        words: &[W],
+        timeout: Duration,
+    ) -> io::Result<Answer> {
+        let answer = self.exchange(words, timeout).map_err(|error| {
+            let error = if error.kind() == io::ErrorKind::WouldBlock {
+                io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {timeout:?}"))
+            } else {
+                error
+            };
+            io::Error::new(error.kind(), format!("{}: {error}", self.address))
+        })?;
+        match answer {
+            Answer::Error(text) => Err(io::Error::other(format!("{}: {text}", self.address))),
+            answer => Ok(answer),
+        }
+    }
+
+    fn exchange<W: AsRef<[u8]>>(&mut self, words: &[W], timeout: Duration) -> io::Result<Answer> {
+        let mut request = Vec::new();
+        let mut writer = Reply::new(&mut request, Protocol::Resp2);
+        writer.array(words.len());
+        words.iter().for_each(|word| writer.bulk(word.as_ref()));
+        self.stream.set_read_timeout(Some(timeout))?;
+        self.stream.write_all(&request)?;
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let decoded = redis_protocol::resp2::decode::decode(&self.input);
+            if let Some((answer, length)) = decoded.map_err(|error| io::Error::other(error.to_string()))? {
+                self.input.drain(..length);
+                return Ok(answer);
+            }
+            match self.stream.read(&mut buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => self.input.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+}
+
+/// What cannot be, of a node that speaks this tool's version.
+pub(crate) fn unexpected() -> io::Error {
+    io::Error::other("unexpected answer: is it a Meldis node of this version?")
+}
+
+/// The items of an array.
+pub(crate) fn items(answer: &Answer) -> io::Result<&[Answer]> {
+    match answer {
+        Answer::Array(items) => Ok(items),
+        _ => Err(unexpected()),
+    }
+}
+
+/// A field of a map, which RESP2 sends as an array.
+pub(crate) fn field<'a>(answer: &'a Answer, name: &str) -> io::Result<&'a Answer> {
+    let pairs = items(answer)?.chunks_exact(2);
+    let found = pairs.into_iter().find(|pair| bytes(&pair[0]).is_some_and(|held| held == name.as_bytes()));
+    found.map(|pair| &pair[1]).ok_or_else(unexpected)
+}
+
+/// The bytes of a string.
+pub(crate) fn bytes(answer: &Answer) -> Option<&[u8]> {
+    match answer {
+        Answer::BulkString(bytes) | Answer::SimpleString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// A string as text.
+pub(crate) fn text(answer: &Answer) -> io::Result<String> {
+    bytes(answer).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).ok_or_else(unexpected)
+}
+
+/// An integer.
+pub(crate) fn int(answer: &Answer) -> io::Result<i64> {
+    match answer {
+        Answer::Integer(n) => Ok(*n),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Bytes as an operator can read and paste them: as redis-cli shows them.
+pub(crate) fn quoted(bytes: &[u8]) -> String {
+    let escaped: String = bytes
+        .iter()
+        .map(|byte| match byte {
+            b'"' => "\\\"".to_owned(),
+            b'\\' => "\\\\".to_owned(),
+            0x20..=0x7e => char::from(*byte).to_string(),
+            b'\n' => "\\n".to_owned(),
+            b'\r' => "\\r".to_owned(),
+            b'\t' => "\\t".to_owned(),
+            byte => format!("\\x{byte:02x}"),
+        })
+        .collect();
+    format!("\"{escaped}\"")
+}
