@@ -43,7 +43,7 @@ fn main() {
     cluster.node(1).pause();
     let step = (seconds / 10).max(1);
     load(&mut a, &mut random, seconds, |client, second| {
-        if second % step == 0 {
+        if second.is_multiple_of(step) {
             show(client, &second.to_string());
         }
     });
@@ -90,9 +90,9 @@ fn write(random: &mut Random) -> Vec<String> {
     let (text, counter) = (format!("k{}", n / 2), format!("n{}", n / 2));
     match random.below(4) {
         0 => command(&["SET", &text, VALUE]),
-        1 => command(&["DEL", if n % 2 == 0 { &text } else { &counter }]),
+        1 => command(&["DEL", if n.is_multiple_of(2) { &text } else { &counter }]),
         2 => command(&["INCR", &counter]),
-        _ => command(&["EXPIRE", if n % 2 == 0 { &text } else { &counter }, "60"]),
+        _ => command(&["EXPIRE", if n.is_multiple_of(2) { &text } else { &counter }, "60"]),
     }
 }
 

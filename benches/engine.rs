@@ -57,12 +57,15 @@ fn execute(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("engine/execute");
     group.throughput(Throughput::Elements(PIPELINE as u64));
     let sets = requests(|key| vec![b"SET".to_vec(), key, vec![b'y'; 64]]);
+    let long_sets = requests(|key| vec![b"SET".to_vec(), key, vec![b'y'; 1024]]);
     let gets = requests(|key| vec![b"GET".to_vec(), key]);
     let adds = requests(|key| vec![b"INCR".to_vec(), [b"n:", &key[..]].concat()]);
     let mut server = Server::new();
     group.bench_function("GET", |b| b.iter(|| server.run(&gets)));
     group.bench_function("SET", |b| b.iter(|| server.run(&sets)));
     group.bench_function("INCR", |b| b.iter(|| server.run(&adds)));
+    let mut server = Server::new();
+    group.bench_function("SET of 1 KiB", |b| b.iter(|| server.run(&long_sets)));
     let mut server = Server::new();
     server.engine.start_replicating();
     group.bench_function("SET with partners", |b| {

@@ -52,14 +52,16 @@ impl Range {
 fn merge(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("store/merge");
     let value = [b'x'; 64];
-    group.bench_function("SET over a value", |b| {
-        let mut range = Range::filled(&Change::Assign(&value));
-        let mut key = 0;
-        b.iter(|| {
-            key = (key + 1) % KEYS;
-            range.merge(key, &Change::Assign(&value));
+    for (name, value) in [("SET over a value", &value[..]), ("SET of 1 KiB over a value", &[b'x'; 1024])] {
+        group.bench_function(name, |b| {
+            let mut range = Range::filled(&Change::Assign(value));
+            let mut key = 0;
+            b.iter(|| {
+                key = (key + 1) % KEYS;
+                range.merge(key, &Change::Assign(value));
+            });
         });
-    });
+    }
     group.bench_function("SET of 1000 new keys", |b| {
         b.iter_batched_ref(
             Range::new,

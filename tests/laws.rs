@@ -292,6 +292,140 @@ proptest! {
     }
 }
 
+// Ties: what only a fault can bring about.
+
+/// Deltas of which many share a stamp, in stamp order.
+fn colliding() -> impl Strategy<Value = Vec<Delta>> {
+    let stamps: Vec<Stamp> = (1..=2).flat_map(|time| (0..2).map(move |node| stamp(time, node))).collect();
+    let write = prop_oneof![6 => addition(), 1 => removal(), 2 => whole(), 3 => expiry()].boxed();
+    proptest::collection::vec((write, select(stamps)), 2..=DELTAS_MAX).prop_map(|mut writes| {
+        writes.sort_by_key(|(_, stamp)| *stamp);
+        let (writes, stamps): (Vec<Write>, Vec<Stamp>) = writes.into_iter().unzip();
+        stamped(&writes, &stamps)
+    })
+}
+
+/// The registers that the digest tells of: those of an existing value, and when it expires.
+fn visible(entry: &Entry) -> Vec<String> {
+    let mut visible = Vec::new();
+    if entry.value().is_none() {
+        return visible;
+    }
+    entry.registers(|stamp, change| match change {
+        Change::Clear | Change::Kind(_) | Change::Expire(None, _) => {}
+        Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) | Change::ItemRemove(_) => {
+        }
+        Change::Expire(Some(_), _) if entry.expires_at_ms().is_none() => {}
+        Change::Assign(text) => visible.push(format!("{stamp} {:?}", Change::Value(text))),
+        change => visible.push(format!("{stamp} {change:?}")),
+    });
+    visible.sort();
+    visible
+}
+
+/// Digests tell two entries apart exactly if something visible does.
+fn check_digests(left: &Entry, right: &Entry) -> Result<(), TestCaseError> {
+    let (seen, digests) = ((visible(left), visible(right)), (left.weight(17), right.weight(17)));
+    prop_assert_eq!(seen.0 == seen.1, digests.0 == digests.1, "{:?} {:?}", seen.0, seen.1);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn values_under_one_stamp_end_alike_in_every_order(
+        (deltas, order) in colliding().prop_flat_map(|deltas| (Just(deltas.clone()), Just(deltas).prop_shuffle())),
+        split in any::<Index>(),
+    ) {
+        let entry = merged(&deltas);
+        check(&entry, &merged(&order))?;
+        let mut again = entry.clone();
+        merge(&mut again, &order);
+        check(&entry, &again)?;
+        let (ours, theirs) = order.split_at(split.index(order.len() + 1));
+        let mut both = merged(theirs);
+        merge_state(&merged(ours), &mut both);
+        check(&entry, &both)?;
+    }
+
+    #[test]
+    fn digests_differ_exactly_where_registers_do(deltas in colliding(), left in any::<u64>(), right in any::<u64>()) {
+        // Nearly the same deltas, so that often nothing visible differs.
+        let some = |mask: u64| -> Vec<Delta> {
+            let kept = deltas.iter().enumerate().filter(|(at, _)| mask.rotate_right(3 * *at as u32) & 7 != 0);
+            kept.map(|(_, delta)| delta.clone()).collect()
+        };
+        check_digests(&merged(&some(left)), &merged(&some(right)))?;
+    }
+}
+
+#[test]
+fn different_content_under_one_stamp_has_different_digests_until_both_are_merged() {
+    let long = [b'x'; 1000];
+    let (mut first, mut last) = (long, long);
+    (first[0], last[999]) = (b'y', b'y');
+    let at = stamp(1, 0);
+    let pos = Pos::pushed(Side::After, at, 0);
+    let sum = |amount, since| Added { origin: origin(0), last: NTP64(3), since, amount };
+    let int = |n| Amount::Int(n);
+    let float = |text: &[u8]| Amount::Float(LongDouble::parse(text).unwrap());
+    let texts: [&[u8]; 6] = [b"", b"7", b"8", &long, &first, &last];
+    let sums = [
+        sum(int(1), Stamp::NEVER),
+        sum(int(1), stamp(2, 1)),
+        sum(int(2), Stamp::NEVER),
+        sum(int(-1), Stamp::NEVER),
+        sum(int(1 + (1 << 64)), Stamp::NEVER),
+        sum(float(b"1"), Stamp::NEVER),
+        sum(float(b"1.5"), Stamp::NEVER),
+    ];
+    let scores = [0.0, -0.0, 1.0, f64::INFINITY];
+    let score_sums = scores.map(|score| sum(Amount::Score(score), Stamp::NEVER));
+    let expiries = [(Some(1_000), Kind::String), (Some(1_001), Kind::String), (Some(1_000), Kind::List)];
+    let registers: Vec<Vec<Change<'_>>> = vec![
+        texts.iter().map(|text| Change::Assign(text)).collect(),
+        texts.iter().map(|text| Change::Value(text)).collect(),
+        texts.iter().map(|text| Change::Field(b"f", text)).collect(),
+        texts.iter().map(|text| Change::Item(pos.clone(), text)).collect(),
+        scores.iter().map(|score| Change::Score(b"m", *score)).collect(),
+        sums.iter().map(|sum| Change::Sum(*sum)).collect(),
+        sums.iter().map(|sum| Change::FieldSum(b"f", *sum)).collect(),
+        score_sums.iter().map(|sum| Change::ScoreSum(b"m", *sum)).collect(),
+        expiries.iter().map(|(at_ms, kind)| Change::Expire(*at_ms, *kind)).collect(),
+        texts.iter().map(|text| Change::ItemValue(pos.clone(), text)).collect(),
+    ];
+    for changes in &registers {
+        for (at, a) in changes.iter().enumerate() {
+            changes[..at].iter().for_each(|b| check_tie(&pos, a, b));
+        }
+    }
+}
+
+/// Two nodes got different content under one stamp: their digests tell, and each takes what the other has.
+fn check_tie(pos: &Pos, a: &Change<'_>, b: &Change<'_>) {
+    let under = |change: &Change<'_>| -> Entry {
+        let mut entry = Entry::blank(b"key");
+        let hasher = hasher();
+        let cx =
+            MergeContext { own: Origin::NONE, flush: Stamp::NEVER, keep_tombstones: true, hasher: &hasher };
+        match change {
+            Change::Expire(..) => drop(entry.merge(stamp(1, 0), &Change::Member(b"m"), cx)),
+            Change::ItemValue(..) => drop(entry.merge(stamp(1, 0), &Change::Item(pos.clone(), b"a"), cx)),
+            _ => {}
+        }
+        entry.merge(change.sum().map_or(stamp(3, 0), Added::stamp), change, cx);
+        entry
+    };
+    let (left, right) = (under(a), under(b));
+    assert_ne!(left.weight(17), right.weight(17), "{a:?} {b:?}");
+    let (mut from_left, mut from_right) = (left.clone(), right.clone());
+    merge_state(&right, &mut from_left);
+    merge_state(&left, &mut from_right);
+    check(&from_left, &from_right).unwrap();
+    assert_eq!(visible(&from_left).len(), visible(&left).len(), "one of the two stays: {a:?} {b:?}");
+}
+
 // One server.
 
 /// The value of one server that executes effects in stamp order.

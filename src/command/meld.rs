@@ -1,8 +1,8 @@
 //! MELD: what Redis has no command for: where a value comes from, and whether nodes agree.
 //!
 //! # Digests
-//! `MELD DIGEST` is equal on two nodes exactly if they hold the same keys with the same stamps and expiries in the
-//! same databases (or by a chance of 2^-64). Keys past their expiry count until they are cleared, which a delta does.
+//! `MELD DIGEST` is equal on two nodes exactly if they hold the same keys, elements, values and expiries under the same
+//! stamps in the same databases (or by a chance of 2^-64). Keys past their expiry count until they are cleared, which a delta does.
 //! Ranges are taken one by one, so it is stable only while nobody writes.
 
 use std::ops::ControlFlow;

@@ -119,7 +119,7 @@ fn effects(c: &mut Call<'_, '_>) -> Result<(), Error> {
 
 fn write(c: &mut Call<'_, '_>, effect: &Effect) {
     let reply = &mut c.reply;
-    reply.map(7);
+    reply.map(9);
     reply.bulk(b"stamp");
     reply.bulk(effect.stamp.to_string().as_bytes());
     reply.bulk(b"time");
@@ -130,11 +130,15 @@ fn write(c: &mut Call<'_, '_>, effect: &Effect) {
     reply.int(i64::try_from(effect.batch).unwrap_or(i64::MAX));
     reply.bulk(b"db");
     reply.int(effect.db.into());
+    reply.bulk(b"keyspace");
+    reply.int(effect.keyspace.into());
     reply.bulk(b"command");
     reply.array(effect.words.len());
     effect.words.iter().for_each(|word| reply.bulk(word));
     reply.bulk(b"item");
     reply.bulk_opt(effect.item.as_ref().map(|item| item.as_bytes()));
+    reply.bulk(b"type");
+    reply.bulk_opt(effect.kind.map(|kind| kind.name().as_bytes()));
 }
 
 #[cfg(test)]
@@ -163,6 +167,7 @@ mod tests {
         let page =
             node.run(&format!("MELD EFFECTS SINCE {} COUNT 1", if begin.is_empty() { "-" } else { &begin }));
         assert!(page.contains("$3 SET $1 a $1 1") && !page.contains("$1 b"), "{page}");
+        assert!(page.contains("$8 keyspace :0") && page.contains("$4 type $-1"), "{page}");
         node.check("MELD EFFECTS SINCE", "-ERR syntax error");
     }
 }

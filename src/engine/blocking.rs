@@ -604,8 +604,8 @@ mod tests {
                     text(&out)
                 });
                 begun.wait();
-                // It has every chance to be first.
-                for _ in 0..10_000 {
+                // It has every chance to be first, but for what it gives up after.
+                for _ in 0..TURNS_MAX / 100 {
                     std::thread::yield_now();
                     if thief.is_finished() {
                         break;

@@ -3,8 +3,12 @@
 //! The effects are those of the batches in the backlog, of all origins. Of an origin they come in the order it wrote them;
 //! origins are put together by the time of their batches. An effect is unconditional: it says what became of a
 //! key, not what a client asked for. Executed in the order of their stamps on one empty Redis, all effects there ever were
-//! leave what the nodes hold, but for list items, which Redis names by index or value, and which are named by
-//! identity here: two nodes may have inserted at the same index.
+//! leave what the nodes hold (`tests/oracle` does just that), with this in mind:
+//! - List items, which Redis names by index or value, are named by identity here: two nodes may have inserted at the
+//!   same index.
+//! - A write of another type replaces the key, and a removal from a value of another type does nothing.
+//! - An effect is about a keyspace. SWAPDB exchanges the keyspaces that two databases show; who executes it has to
+//!   keep track of which database shows which.
 //!
 //! Who has read up to a vector goes on from there. The backlog is bounded: a reader that is too slow for it has to begin
 //! anew, from the data. A node keeps what others wrote from the first question on; before that it kept it only
@@ -15,7 +19,7 @@ use crate::clock::{Origin, Stamp};
 use crate::link::batch::{Batch, Record};
 use crate::link::vector::{Progress, Vector};
 use crate::number;
-use crate::store::delta::{Added, Amount, Change, Pos, Side};
+use crate::store::delta::{Added, Amount, Change, Kind, Pos, Side};
 
 /// One command's worth of change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,12 +30,16 @@ pub struct Effect {
     pub origin: Origin,
     /// Its number among the origin's. Effects of one batch became visible at once.
     pub batch: u64,
-    /// The database.
+    /// The keyspace: the number of the database that showed it before any SWAPDB.
+    pub keyspace: u32,
+    /// The database that shows it now; the keyspace's number if none here does.
     pub db: u32,
     /// The command.
     pub words: Vec<Vec<u8>>,
     /// The identity of the list item it is about.
     pub item: Option<String>,
+    /// Of an expiry the type of the value it was set on: it does not pass on to one of another type.
+    pub kind: Option<Kind>,
 }
 
 /// A piece of the feed.
@@ -101,9 +109,9 @@ impl Engine {
         let (mut at, mut stamp): ((u32, Vec<u8>), _) = ((0, Vec::new()), Stamp::new(bytes.time, origin));
         // The sum that an amount behind it belongs to.
         let mut sum: Option<(Option<Vec<u8>>, Added)> = None;
-        let mut push = |stamp: Stamp, space: u32, words: Vec<Vec<u8>>, item: Option<String>| {
-            let db = self.db_of(space).unwrap_or(space);
-            effects.push(Effect { stamp, origin, batch, db, words, item });
+        let mut push = |stamp: Stamp, keyspace: u32, Told { words, item, kind }: Told| {
+            let db = self.db_of(keyspace).unwrap_or(keyspace);
+            effects.push(Effect { stamp, origin, batch, keyspace, db, words, item, kind });
         };
         let read = bytes.each(|record| match record {
             Record::Time(time) => stamp = Stamp::new(time, origin),
@@ -115,25 +123,44 @@ impl Engine {
             }
             Record::Amount(amount) => {
                 if let Some((element, added)) = sum.take() {
-                    push(added.stamp(), at.0, addition(&at.1, element.as_deref(), amount), None);
+                    push(added.stamp(), at.0, addition(&at.1, element.as_deref(), amount).into());
                 }
             }
             Record::Change(change) => {
-                if let Some((words, item)) = command(&at.1, &change) {
-                    push(stamp, at.0, words, item);
+                if let Some(told) = command(&at.1, &change) {
+                    push(stamp, at.0, told);
                 }
             }
-            Record::Flush(space) => push(stamp, space, words(&[b"FLUSHDB"]), None),
+            Record::Flush(space) => push(stamp, space, words(&[b"FLUSHDB"]).into()),
             Record::Swap(a, b) => {
-                push(stamp, a, words(&[b"SWAPDB", a.to_string().as_bytes(), b.to_string().as_bytes()]), None);
+                push(
+                    stamp,
+                    a,
+                    words(&[b"SWAPDB", a.to_string().as_bytes(), b.to_string().as_bytes()]).into(),
+                );
             }
-            Record::Publish(channel, message) => push(stamp, 0, words(&[b"PUBLISH", channel, message]), None),
+            Record::Publish(channel, message) => {
+                push(stamp, 0, words(&[b"PUBLISH", channel, message]).into())
+            }
             Record::ShardPublish(channel, message) => {
-                push(stamp, 0, words(&[b"SPUBLISH", channel, message]), None);
+                push(stamp, 0, words(&[b"SPUBLISH", channel, message]).into());
             }
             Record::Register(..) => {}
         });
         debug_assert!(read.is_ok(), "what is in the backlog was read before");
+    }
+}
+
+/// What an effect is, wherever it happens.
+struct Told {
+    words: Vec<Vec<u8>>,
+    item: Option<String>,
+    kind: Option<Kind>,
+}
+
+impl From<Vec<Vec<u8>>> for Told {
+    fn from(words: Vec<Vec<u8>>) -> Told {
+        Told { words, item: None, kind: None }
     }
 }
 
@@ -165,15 +192,19 @@ fn addition(key: &[u8], element: Option<&[u8]>, amount: Amount) -> Vec<Vec<u8>> 
     }
 }
 
-/// The command with the same effect, and the identity of the list item it is about; `None` for what only states carry.
-fn command(key: &[u8], change: &Change<'_>) -> Option<(Vec<Vec<u8>>, Option<String>)> {
-    let of_item = |list: Vec<Vec<u8>>, pos: &Pos| Some((list, Some(identity(pos))));
+/// The command with the same effect; `None` for what only states carry.
+fn command(key: &[u8], change: &Change<'_>) -> Option<Told> {
+    let of_item =
+        |words: Vec<Vec<u8>>, pos: &Pos| Some(Told { words, item: Some(identity(pos)), kind: None });
+    let of_kind = |words: Vec<Vec<u8>>, kind: &Kind| Some(Told { words, item: None, kind: Some(*kind) });
     let list = match change {
         Change::Clear => words(&[b"DEL", key]),
         Change::Assign(value) => words(&[b"SET", key, value]),
         Change::Value(value) => words(&[b"SET", key, value, b"KEEPTTL"]),
-        Change::Expire(Some(at_ms), _) => words(&[b"PEXPIREAT", key, at_ms.to_string().as_bytes()]),
-        Change::Expire(None, _) => words(&[b"PERSIST", key]),
+        Change::Expire(Some(at_ms), kind) => {
+            return of_kind(words(&[b"PEXPIREAT", key, at_ms.to_string().as_bytes()]), kind);
+        }
+        Change::Expire(None, kind) => return of_kind(words(&[b"PERSIST", key]), kind),
         Change::Field(name, value) => words(&[b"HSET", key, name, value]),
         Change::FieldRemove(name) => words(&[b"HDEL", key, name]),
         Change::Member(member) => words(&[b"SADD", key, member]),
@@ -203,7 +234,7 @@ fn command(key: &[u8], change: &Change<'_>) -> Option<(Vec<Vec<u8>>, Option<Stri
         }
         Change::Sum(_) | Change::FieldSum(..) | Change::ScoreSum(..) | Change::Kind(_) => return None,
     };
-    Some((list, None))
+    Some(list.into())
 }
 
 /// A list item's name: the stamp that placed it and its number among those that one command placed.
@@ -294,6 +325,20 @@ mod tests {
         );
         assert_eq!((word(1, 3), word(2, 2), word(3, 3)), (name(0), name(1), name(0)));
         assert_eq!(name(2), name(1));
+    }
+
+    #[test]
+    fn effects_tell_the_keyspace_and_the_type_an_expiry_was_set_on() {
+        let mut node = Fixture::replicating();
+        let begin = node.engine.effects(None, 1).unwrap().next;
+        node.run("SADD s m");
+        node.run("SWAPDB 0 1");
+        node.run("SELECT 1");
+        node.run("PEXPIREAT s 1800000000000");
+        let page = node.engine.effects(Some(&begin), 100).unwrap();
+        let seen: Vec<_> =
+            page.effects.iter().map(|effect| (effect.keyspace, effect.db, effect.kind)).collect();
+        assert_eq!((seen[0], seen[2]), ((0, 1, None), (0, 1, Some(Kind::Set))));
     }
 
     #[test]

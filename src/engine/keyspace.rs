@@ -29,6 +29,7 @@ use super::session::Watch;
 use super::stats::Stats;
 use super::{Engine, Now};
 use crate::clock::{NTP64, Stamp};
+use crate::faults::Faults;
 use crate::link::batch::{BatchWriter, Record};
 use crate::link::outbox::Slot;
 use crate::store::delta::{Added, Amount, Change, Kind, Pos, Side};
@@ -170,7 +171,8 @@ impl<'e> Keyspace<'e> {
     fn apply_settled(&mut self, key: &[u8], hash: KeyHash, change: &Change<'_>) -> bool {
         let mut changed = self.merge(key, hash, None, change);
         if !changed && !matches!(change, Change::Clear) {
-            // The register was written by this very command, as by HSET with a field twice: take the next stamp.
+            // This very command has written the register, as HSET does with a field twice: the later value is to stand,
+            // whichever is larger, so it takes the next stamp.
             self.stamp = None;
             if !is_removal(change) {
                 self.settle_expiry(key, hash, change);
@@ -185,6 +187,7 @@ impl<'e> Keyspace<'e> {
     pub fn add(&mut self, key: &[u8], element: Option<&[u8]>, kind: Kind, amount: Amount) {
         let hash = self.engine.hash(key);
         let stamp = self.stamp();
+        let stamp = self.engine.counted(stamp);
         let probe = match (kind, element) {
             (Kind::Hash, Some(field)) => Change::Field(field, b""),
             (Kind::Zset, Some(member)) => Change::Score(member, 0.0),
@@ -220,7 +223,8 @@ impl<'e> Keyspace<'e> {
 
     /// Deletes a key. Returns whether it existed.
     pub fn delete(&mut self, key: &[u8]) -> bool {
-        self.find(key).is_some() && self.apply(key, &Change::Clear)
+        let exists = self.find(key).is_some();
+        (exists || self.engine.is_planted(Faults::ABSENT_REMOVAL)) && self.apply(key, &Change::Clear)
     }
 
     /// Sets or removes the expiry of an existing key.
@@ -390,7 +394,8 @@ impl<'e> Keyspace<'e> {
         }
     }
 
-    /// Merges a delta and appends it to the batch if it changed something.
+    /// Merges a delta and appends it to the batch if it changed something. Having tied with what this command wrote
+    /// before is no change: [`Self::apply_settled`] writes it again under the next stamp.
     fn merge(&mut self, key: &[u8], hash: KeyHash, at: Option<Stamp>, change: &Change<'_>) -> bool {
         let own = self.stamp();
         let stamp = change.sum().map_or(at.unwrap_or(own), Added::stamp);
@@ -402,7 +407,7 @@ impl<'e> Keyspace<'e> {
         let is_awaited = self.locks.cell(hash.range()).is_awaited(self.db, key, change) && is_new();
         let cell = self.locks.cell_mut(hash.range());
         let merged = cell.shard.merge(space, key, hash, stamp, change, used_at, cx);
-        if !merged.changed {
+        if !merged.changed || merged.tied {
             return false;
         }
         cell.touch_key(space, key);
@@ -431,7 +436,7 @@ impl<'e> Keyspace<'e> {
         let exists = entry.value().is_some();
         match (entry.expires_at_ms(), expiry.dead_as_of()) {
             (Some(at_ms), dead_as_of) if at_ms <= self.now.unix_ms && exists => {
-                self.merge(key, hash, dead_as_of, &Change::Clear);
+                self.merge(key, hash, self.engine.death(dead_as_of), &Change::Clear);
             }
             // The stamp has run ahead of the clock: without this the write would make the expiry void.
             (Some(at_ms), Some(dead_as_of)) if exists && dead_as_of <= self.stamp() => {
@@ -478,4 +483,81 @@ fn is_removal(change: &Change<'_>) -> bool {
         change,
         Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) | Change::ItemRemove(_)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use crate::engine::testing::Fixture;
+    use crate::link::batch::{Batch, Record};
+    use crate::store::delta::Change;
+
+    /// Fails if a batch sets a register twice under one stamp.
+    fn check_stamps(mut written: &[u8], command: &str) {
+        while let Some((batch, rest)) = Batch::split(written).expect("whole batches") {
+            let (mut at, mut key, mut seen) = (None, Vec::new(), HashSet::new());
+            batch
+                .each(|record| match record {
+                    Record::Time(time) => at = Some(time),
+                    Record::Key(_, of) => key = of.to_vec(),
+                    Record::Change(change) => {
+                        let register = match change {
+                            Change::Assign(_) | Change::Value(_) => "value".into(),
+                            Change::Field(name, _) | Change::Score(name, _) => format!("element {name:?}"),
+                            Change::Item(pos, _) | Change::ItemValue(pos, _) => format!("item {pos:?}"),
+                            Change::Expire(..) => "expiry".into(),
+                            other => format!("{other:?}"),
+                        };
+                        let is_first = seen.insert((key.clone(), at, register));
+                        assert!(is_first, "{command} sets something twice under one stamp");
+                    }
+                    _ => {}
+                })
+                .expect("well-formed records");
+            written = rest;
+        }
+    }
+
+    #[test]
+    fn of_two_values_of_one_command_the_later_stands_be_it_larger_or_smaller() {
+        let cases: [(&[&str], &str, &str); 14] = [
+            (&["HSET h f a f b"], "HGET h f", "$1 b"),
+            (&["HSET h f b f a"], "HGET h f", "$1 a"),
+            (&["HSET h f b f a f b f b"], "HGET h f", "$1 b"),
+            (&["HINCRBY h f 1", "HSET h f 10 f 9"], "HGET h f", "$1 9"),
+            (&["HINCRBY h f 1", "HSET h f 9 f 10"], "HGET h f", "$2 10"),
+            (&["MSET k a k b"], "GET k", "$1 b"),
+            (&["MSET k b k a"], "GET k", "$1 a"),
+            (&["SET k 5", "PEXPIRE k 9000", "MSET k b k a"], "GET k", "$1 a"),
+            (&["INCR k", "BITFIELD k SET u8 0 50 SET u8 0 49"], "GET k", "$1 1"),
+            (&["BITFIELD k SET u8 0 49 INCRBY u8 0 1"], "GET k", "$1 2"),
+            (&["ZADD z 1 m 2 m"], "ZSCORE z m", "$1 2"),
+            (&["ZADD z 2 m 1 m"], "ZSCORE z m", "$1 1"),
+            (&["ZINCRBY z 5 m", "ZADD z 2 m -1 m"], "ZSCORE z m", "$2 -1"),
+            (
+                &["RPUSH l x", "MULTI", "LSET l 0 b", "LSET l 0 a", "PEXPIRE l 900", "PEXPIRE l 800", "EXEC"],
+                "SORT l ALPHA",
+                "*1 $1 a",
+            ),
+        ];
+        for (commands, question, expected) in cases {
+            let (mut one, mut other, mut alone) =
+                (Fixture::replicating(), Fixture::numbered(2), Fixture::new());
+            other.engine.start_replicating();
+            let mut written = Vec::new();
+            for command in commands {
+                one.run(command);
+                alone.run(command);
+                let batch = one.written();
+                check_stamps(&batch, command);
+                written.push(batch);
+            }
+            written.iter().for_each(|batch| other.merge(&one, batch));
+            for node in [&mut one, &mut other, &mut alone] {
+                node.check(question, expected);
+            }
+            assert_eq!(one.run("MELD DIGEST"), other.run("MELD DIGEST"), "{commands:?}");
+        }
+    }
 }

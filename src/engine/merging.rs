@@ -14,6 +14,7 @@ use super::pubsub::Scope;
 use super::stats::Stats;
 use super::{Engine, Now, allowlist};
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
+use crate::faults::Faults;
 use crate::link::batch::{Record, Records, Register};
 use crate::link::codec::{self, Malformed};
 use crate::link::frame::Globals;
@@ -115,6 +116,9 @@ impl Engine {
                     if let (Some(events), Some(db)) = (&mut events, self.db_of(at.0)) {
                         events.changed(db, at.1, change, existed, keys.is_there(at.0, at.1));
                     }
+                }
+                Record::Flush(space) if self.is_planted(Faults::FORGOTTEN_FLUSH) => {
+                    self.clear_held(&mut keys, *space, stamp);
                 }
                 Record::Flush(space) => garbage.extend(keys.flush_remote(*space, stamp, watch.as_ref())),
                 Record::Swap(a, b) => keys.merge_swap(stamp, *a, *b),

@@ -1,9 +1,11 @@
 //! Bugs that tests plant; see [`crate::faults`]. Without any, each of these is one comparison.
 
+use super::keyspace::Keyspace;
 use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, Stamp, unix_ms_from_ntp};
 use crate::faults::Faults;
 use crate::store::delta::{Added, Amount, Change};
+use crate::store::digest;
 use crate::store::shard::Shard;
 
 impl Engine {
@@ -17,6 +19,60 @@ impl Engine {
     /// The time up to which tombstones go.
     pub(super) fn collectable(&self) -> NTP64 {
         if self.faults.contains(Faults::EARLY_COLLECTION) { NTP64(u64::MAX) } else { self.stable() }
+    }
+
+    /// Whether a bug is planted.
+    pub(super) fn is_planted(&self, fault: Faults) -> bool {
+        self.faults.contains(fault)
+    }
+
+    /// How far the reading of the clock promises.
+    pub(super) fn promise(&self, watermark: NTP64) -> NTP64 {
+        if self.is_planted(Faults::BOLD_PROMISE) { NTP64(watermark.0 + (1 << 22)) } else { watermark }
+    }
+
+    /// As of when a key found dead by expiry is cleared; `None` for now.
+    pub(super) fn death(&self, dead_as_of: Option<Stamp>) -> Option<Stamp> {
+        dead_as_of.filter(|_| !self.is_planted(Faults::EXPIRY_AS_DELETION))
+    }
+
+    /// The stamp of an amount, whose origin says in which register it counts.
+    pub(super) fn counted(&self, stamp: Stamp) -> Stamp {
+        if !self.is_planted(Faults::FORGOTTEN_SUMS) {
+            return stamp;
+        }
+        Stamp::new(stamp.time, Origin::new(stamp.origin.node(), 1))
+    }
+
+    /// Whether a batch that has come now is torn.
+    pub(super) fn tears(&self, now: Now) -> bool {
+        self.is_planted(Faults::TORN_BATCH) && now.unix_ms.is_multiple_of(8)
+    }
+
+    /// The digest of a range, but for when its keys expire.
+    pub(super) fn blind_digest(&self, shard: &Shard) -> u64 {
+        let spaces =
+            (0..shard.spaces()).flat_map(|space| shard.entries(space).map(move |entry| (space, entry)));
+        spaces.fold(0, |sum: u64, (space, entry)| {
+            let mut entry = entry.clone();
+            if let Some(expiry) = entry.expiry() {
+                entry.forget(&Change::Expire(expiry.at_ms, expiry.kind));
+            }
+            match entry.weight(digest::hash(entry.key())).digest {
+                0 => sum,
+                held => sum.wrapping_add(digest::mix(held, space.into())),
+            }
+        })
+    }
+
+    /// Clears every key of a keyspace; the whole keyspace must be locked.
+    pub(super) fn clear_held(&self, keys: &mut Keyspace<'_>, space: u32, stamp: Stamp) {
+        let shards = keys.cells().iter().map(|cell| &cell.shard);
+        let held: Vec<Vec<u8>> =
+            shards.flat_map(|shard| shard.entries(space)).map(|entry| entry.key().to_vec()).collect();
+        for key in held {
+            keys.merge_remote(space, &key, stamp, &Change::Clear);
+        }
     }
 
     /// What a planted bug makes of a delta of a peer.
@@ -33,6 +89,9 @@ impl Engine {
             return None;
         }
         match change {
+            _ if self.is_planted(Faults::RECEIVER_STAMPS) => {
+                Some((Stamp::new(now.ntp, stamp.origin), change.clone()))
+            }
             Change::Expire(Some(at_ms), kind) if self.faults.contains(Faults::RELATIVE_EXPIRY) => {
                 let left_ms = at_ms.saturating_sub(unix_ms_from_ntp(stamp.time));
                 Some((stamp, Change::Expire(Some(now.unix_ms + left_ms), *kind)))

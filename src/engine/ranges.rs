@@ -16,6 +16,7 @@ use super::keyspace::{Keyspace, Locks};
 use super::merging::Known;
 use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, Stamp};
+use crate::faults::Faults;
 use crate::link::batch::{Batch, BatchWriter, Record};
 use crate::link::codec::Malformed;
 use crate::link::frame::Cursor;
@@ -75,7 +76,11 @@ impl Engine {
 
     /// The digest of a range over all keyspaces; zero if it holds nothing.
     pub fn range_digest(&self, range: usize) -> u64 {
-        self.cell(range).lock().shard.digest_of_all()
+        let cell = self.cell(range).lock();
+        if self.is_planted(Faults::BLIND_DIGEST) {
+            return self.blind_digest(&cell.shard);
+        }
+        cell.shard.digest_of_all()
     }
 
     /// The digest of what two nodes compare by this number: a range's, or that of [`GLOBALS`].

@@ -318,11 +318,7 @@ impl Engine {
                 mesh.requested(id, range, from, graves)?;
             }
             Frame::Chunk { range, from, to, graves } => {
-                let Some(theirs) =
-                    mesh.pull().filter(|pull| pull.link == id).and_then(|pull| pull.vector.clone())
-                else {
-                    return Ok(Received::Taken);
-                };
+                let Some(theirs) = mesh.given(id) else { return Ok(Received::Taken) };
                 let newest = newest_time(tail).map_err(frame::FrameError::from)?;
                 if self.is_ahead(&mut mesh, id, newest, now) {
                     return Ok(Received::Held);
@@ -404,7 +400,7 @@ impl Engine {
                 skipped = batches.len() - rest.len();
             }
             if number >= fresh {
-                let records = batch.read().map_err(malformed)?;
+                let mut records = batch.read().map_err(malformed)?;
                 if records.newest > limit {
                     self.is_ahead(mesh, link, Some(records.newest), now);
                     if number > fresh {
@@ -414,7 +410,17 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(records.newest);
+                mesh.changes(records.ranges());
+                let delivers = mesh.delivers(origin, number);
                 let known = self.known(mesh, seen_here);
+                if self.tears(now) {
+                    records.list.truncate(records.list.len() / 2);
+                    self.merge_batch(origin, records, known, now, thread).map_err(malformed)?;
+                    return Err(Fault::Closed);
+                }
+                if !delivers {
+                    records.list.retain(|record| !record.is_message());
+                }
                 self.merge_batch(origin, records, known, now, thread).map_err(malformed)?;
             }
             rest = behind;
@@ -457,7 +463,7 @@ impl Engine {
     /// Moves complete batches of this node from the outbox into its sequence.
     pub(super) fn sequence(&self, mesh: &mut Mesh) {
         let mut drained = Drained::default();
-        let watermark = self.outbox.drain(&self.clock, &mut drained);
+        let watermark = self.promise(self.outbox.drain(&self.clock, &mut drained));
         mesh.sequence(drained.count, drained.bytes, watermark);
     }
 

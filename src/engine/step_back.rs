@@ -113,6 +113,40 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_expired_under_a_stamp_from_the_future_stays_dead() {
+        let mut here = Fixture::replicating();
+        here.now_ms += 3_600_000;
+        here.run("SET k v");
+        here.now_ms -= 3_600_000;
+        here.run("SET brief v PX 1000");
+        here.now_ms += 2000;
+        here.tick();
+        here.check("DBSIZE", ":1");
+        for _ in 0..2 {
+            here.now_ms += 2000;
+            here.engine.link_tick(Now::from_unix_ns(u128::from(here.now_ms) * 1_000_000));
+        }
+        here.tick();
+        here.check("DBSIZE", ":1");
+    }
+
+    #[test]
+    fn tombstones_from_the_future_go_like_others() {
+        let mut here = Fixture::replicating();
+        here.now_ms += 3_600_000;
+        here.run("SET k v");
+        here.run("DEL k");
+        here.now_ms -= 3_600_000;
+        for _ in 0..3 {
+            here.now_ms += 2000;
+            here.engine.link_tick(Now::from_unix_ns(u128::from(here.now_ms) * 1_000_000));
+        }
+        here.tick();
+        let graves = |range: usize| here.engine.cell(range).lock().shard.graves();
+        assert_eq!((0..RANGES).map(graves).sum::<usize>(), 0);
+    }
+
+    #[test]
     fn all_stamps_from_the_future_are_given_back() {
         check(&["SET k v", "RPUSH l a", "LPUSH l b"], "LRANGE l 0 -1", "*2 $1 b $1 a");
         check(&["INCR n", "SET n 5", "INCR n"], "GET n", "$1 6");

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::codec::{self, Malformed};
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
 use crate::store::delta::{Amount, Change, raw_bytes};
+use crate::store::shard::KeyHash;
 
 /// Bytes before the records.
 pub const HEADER_BYTES: usize = 12;
@@ -138,6 +139,11 @@ enum ChangeRecord<'a> {
 }
 
 impl Record<'_> {
+    /// Whether it is for subscribers.
+    pub fn is_message(&self) -> bool {
+        matches!(self, Record::Publish(..) | Record::ShardPublish(..))
+    }
+
     /// The newest time it holds, those inside sums and positions included; zero if none.
     fn time(&self) -> NTP64 {
         match self {
@@ -162,6 +168,16 @@ pub struct Records<'a> {
     pub newest: NTP64,
     /// In order.
     pub list: SmallVec<[Record<'a>; 4]>,
+}
+
+impl Records<'_> {
+    /// The ranges its keys lie in.
+    pub fn ranges(&self) -> impl Iterator<Item = u16> + '_ {
+        self.list.iter().filter_map(|record| match record {
+            Record::Key(_, key) => Some(KeyHash::range_of(key) as u16),
+            _ => None,
+        })
+    }
 }
 
 /// One batch of a segment.

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::backlog::Backlog;
 use super::batch::Register;
 use super::frame::{self, Cursor, Echo, Floor, Frame, Heartbeat, Hello, Member, VERSION};
-use super::vector::Vector;
+use super::vector::{Progress, Vector};
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
 use crate::faults::Faults;
 use comparing::Proof;
@@ -233,6 +233,8 @@ pub struct Mesh {
     events: Vec<Event>,
     /// The newest time that came from others, in data or in a promise.
     taken: NTP64,
+    /// The last batch of each origin whose messages were delivered: one may come again that a pull's vector had counted.
+    delivered: BTreeMap<Origin, u64>,
     recall: Recall,
     /// When the node started, as far as the mesh knows.
     began_at_ms: Option<u64>,
@@ -269,6 +271,7 @@ impl Mesh {
             pull: None,
             events: Vec::new(),
             taken: NTP64(0),
+            delivered: BTreeMap::new(),
             recall: Recall::Idle { not_before_ms: 0 },
             began_at_ms: None,
             faults: Faults::empty(),
@@ -638,9 +641,11 @@ impl Mesh {
             if origin.node() != self.own.origin.node() {
                 self.taken = self.taken.max(progress.watermark);
             }
-            self.vector.promise(origin, progress);
+            let sequence = if self.faults.contains(Faults::HEARSAY) { 0 } else { progress.sequence };
+            self.vector.promise(origin, Progress { sequence, ..progress });
         }
-        for floor in heartbeat.floors {
+        // Stamps that are given back would leave a report behind that no later one outdoes.
+        for floor in heartbeat.floors.into_iter().filter(|floor| floor.at <= limit) {
             // What an earlier life had merged is gone with it.
             if let Some(state) = self.members.get_mut(&floor.origin.node())
                 && floor.origin == state.member.origin

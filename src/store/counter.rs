@@ -14,6 +14,8 @@
 
 use super::delta::{Added, Amount};
 use super::digest;
+use super::entry::Merged;
+use super::text::Text;
 use crate::clock::{NTP64, Origin, Stamp};
 use crate::number;
 use crate::number::long_double::LongDouble;
@@ -71,7 +73,7 @@ impl Sums {
         match self.0.binary_search_by_key(&added.origin, |sum| sum.added.origin) {
             Ok(at) => {
                 let held = &mut self.0[at];
-                if (added.last, added.since) <= (held.added.last, held.added.since) {
+                if !added.replaces(&held.added) {
                     return false;
                 }
                 held.added = added;
@@ -163,7 +165,7 @@ fn clamp(n: i128) -> i64 {
 /// A string or hash field that is counted with: base, sums, and the text they make.
 #[derive(Clone, Debug, Default)]
 pub struct TextCounter {
-    base: Option<(Stamp, Box<[u8]>)>,
+    base: Option<(Stamp, Text)>,
     sums: Sums,
     /// What a reader sees. Empty and meaningless while the counter is dead.
     text: Box<[u8]>,
@@ -171,8 +173,8 @@ pub struct TextCounter {
 
 impl TextCounter {
     /// A value that was set and never added to.
-    pub fn set(stamp: Stamp, value: Box<[u8]>) -> Self {
-        TextCounter { text: value.clone(), base: Some((stamp, value)), sums: Sums::default() }
+    pub fn set(stamp: Stamp, value: Text) -> Self {
+        TextCounter { text: value.bytes().into(), base: Some((stamp, value)), sums: Sums::default() }
     }
 
     /// What a reader sees.
@@ -187,7 +189,7 @@ impl TextCounter {
 
     /// The base and when it was set.
     pub fn base(&self) -> Option<(Stamp, &[u8])> {
-        self.base.as_ref().map(|(stamp, value)| (*stamp, &**value))
+        self.base.as_ref().map(|(stamp, value)| (*stamp, value.bytes()))
     }
 
     /// The sums since the base.
@@ -201,7 +203,7 @@ impl TextCounter {
     }
 
     /// Gives up the parts of a value without sums.
-    pub fn into_base(self) -> Option<(Stamp, Box<[u8]>)> {
+    pub fn into_base(self) -> Option<(Stamp, Text)> {
         self.base
     }
 
@@ -209,16 +211,18 @@ impl TextCounter {
         self.base.as_ref().map_or(clear, |(stamp, _)| clear.max(*stamp))
     }
 
-    /// Sets a base at `stamp`, which must not be below `clear`. Returns whether it was newer, and whether the own sum must be
-    /// asserted anew.
-    pub fn merge_base(&mut self, value: &[u8], stamp: Stamp, own: Origin) -> (bool, bool) {
-        if self.base.as_ref().is_some_and(|(held, _)| *held >= stamp) {
-            return (false, false);
-        }
-        self.base = Some((stamp, value.into()));
-        let split = self.sums.rebase(stamp, own);
+    /// Sets a base at `stamp`, which must not be below `clear`.
+    pub fn merge_base(&mut self, value: &[u8], stamp: Stamp, own: Origin) -> Merged {
+        let merged = match &mut self.base {
+            Some((held, _)) if *held > stamp => return Merged::NOTHING,
+            Some((held, text)) if *held == stamp => Merged::tied(text.raise(value)),
+            base => {
+                *base = Some((stamp, Text::new(value)));
+                Merged { reassert: self.sums.rebase(stamp, own), ..Merged::CHANGED }
+            }
+        };
         self.refresh();
-        (true, split)
+        merged
     }
 
     /// Adopts an origin's sum.
@@ -261,7 +265,8 @@ impl TextCounter {
 
     /// The term of this value in the digest of its key.
     pub fn term(&self, element: u64) -> u64 {
-        let base = self.base.as_ref().map_or(0, |(stamp, _)| digest::term(element, *stamp));
+        let base =
+            self.base.as_ref().map_or(0, |(stamp, value)| digest::term(element, *stamp, value.hash().into()));
         base.wrapping_add(self.sums.term(element))
     }
 
@@ -274,7 +279,7 @@ impl TextCounter {
     /// Base plus sums: an integer while all of them are. Amounts added to a base that is no number, as by INCR where
     /// another node had set a text, have no effect.
     fn write(&self, out: &mut Vec<u8>) {
-        let base: &[u8] = self.base.as_ref().map_or(b"0", |(_, value)| value);
+        let base = self.base.as_ref().map_or(&b"0"[..], |(_, value)| value.bytes());
         let floats = self.sums.iter().any(|added| matches!(added.amount, Amount::Float(_)));
         if let Some(base) = number::parse_i64(base).filter(|_| !floats) {
             let total = self.sums.iter().fold(i128::from(base), |total, added| match added.amount {
@@ -341,13 +346,15 @@ impl Score {
     }
 
     /// See [`TextCounter::merge_base`].
-    pub fn merge_base(&mut self, score: f64, stamp: Stamp, own: Origin) -> (bool, bool) {
-        if self.base.is_some_and(|(held, _)| held >= stamp) {
-            return (false, false);
+    pub fn merge_base(&mut self, score: f64, stamp: Stamp, own: Origin) -> Merged {
+        let outranks =
+            |(held, base): (Stamp, f64)| stamp.cmp(&held).then_with(|| score.total_cmp(&base)).is_gt();
+        if !self.base.is_none_or(outranks) {
+            return Merged::NOTHING;
         }
+        let tied = self.base.is_some_and(|(held, _)| held == stamp);
         self.base = Some((stamp, score));
-        let split = self.rebase(stamp, own);
-        (true, split)
+        Merged { changed: true, tied, reassert: self.rebase(stamp, own), ..Merged::NOTHING }
     }
 
     /// See [`TextCounter::merge_sum`].
@@ -395,7 +402,7 @@ impl Score {
 
     /// The term of this score in the digest of its key.
     pub fn term(&self, element: u64) -> u64 {
-        let base = self.base.map_or(0, |(stamp, _)| digest::term(element, stamp));
+        let base = self.base.map_or(0, |(stamp, score)| digest::term(element, stamp, score.to_bits()));
         base.wrapping_add(self.sums.as_ref().map_or(0, |sums| sums.term(element)))
     }
 

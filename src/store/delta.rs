@@ -52,6 +52,20 @@ pub enum Amount {
     Score(f64),
 }
 
+impl Amount {
+    /// The order that settles a tie of versions: by type, then by value to the last bit.
+    #[cold]
+    pub fn cmp_bits(&self, other: &Amount) -> Ordering {
+        match (self, other) {
+            (Amount::Int(a), Amount::Int(b)) => a.cmp(b),
+            (Amount::Float(a), Amount::Float(b)) => a.to_bytes().cmp(&b.to_bytes()),
+            (Amount::Score(a), Amount::Score(b)) => a.total_cmp(b),
+            (Amount::Int(_), _) | (_, Amount::Score(_)) => Ordering::Less,
+            (Amount::Score(_), _) | (_, Amount::Int(_)) => Ordering::Greater,
+        }
+    }
+}
+
 /// Bytes as one run; serde would take a slice for a sequence of numbers.
 pub mod raw_bytes {
     use serde::{Deserialize, Deserializer, Serializer};
@@ -89,7 +103,8 @@ mod long_double_bytes {
 
 /// One origin's register of a number: the sum of all it added since a base.
 ///
-/// Only its origin writes it, so the version `(last, since)` orders all versions there are.
+/// Only its origin writes it, so the version `(last, since)` orders all versions there are. Should two differ in the
+/// amount alone, by a fault, the larger one counts on every node.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Added {
     /// Whose sum this is.
@@ -106,6 +121,12 @@ impl Added {
     /// The stamp of the last amount.
     pub fn stamp(&self) -> Stamp {
         Stamp::new(self.last, self.origin)
+    }
+
+    /// Whether this version counts instead of another of the same origin's register.
+    pub fn replaces(&self, held: &Added) -> bool {
+        let version = (self.last, self.since).cmp(&(held.last, held.since));
+        version.then_with(|| self.amount.cmp_bits(&held.amount)).is_gt()
     }
 }
 
@@ -203,7 +224,8 @@ impl Pos {
         self.last().stamp
     }
 
-    fn steps(&self) -> impl Iterator<Item = &Step> {
+    /// The steps to it, from that of a pushed item.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
         std::iter::once(&self.root).chain(self.path.iter().flat_map(|path| path.iter()))
     }
 }
@@ -295,6 +317,19 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// The stamp it counts under, of a record of this stamp: a sum brings its own, and no item changes before it is
+    /// placed.
+    #[inline]
+    pub fn stamp(&self, record: Stamp) -> Stamp {
+        match self {
+            Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
+            Change::Item(pos, _) | Change::ItemValue(pos, _) | Change::ItemRemove(pos) => {
+                record.max(pos.stamp())
+            }
+            _ => record,
+        }
+    }
+
     /// The field or member it is about.
     pub fn element(&self) -> Option<&'a [u8]> {
         match self {
@@ -310,19 +345,6 @@ impl<'a> Change<'a> {
             | Change::Item(..)
             | Change::ItemValue(..)
             | Change::ItemRemove(_) => None,
-        }
-    }
-
-    /// The stamp it counts under, of a record of this stamp: a sum brings its own, and no item changes before it is
-    /// placed.
-    #[inline]
-    pub fn stamp(&self, record: Stamp) -> Stamp {
-        match self {
-            Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => added.stamp(),
-            Change::Item(pos, _) | Change::ItemValue(pos, _) | Change::ItemRemove(pos) => {
-                record.max(pos.stamp())
-            }
-            _ => record,
         }
     }
 

@@ -7,10 +7,18 @@
 //!
 //! # Invariants (see [`Entry::check_invariants`])
 //! Nothing in the body is stamped before `clear`; no element is stamped before its tombstone.
+//!
+//! # Ties
+//! No two writes share a stamp, so two values under one are a fault's doing. The larger one stays: by its bytes, a score
+//! by [`f64::total_cmp`], an expiry by its time (none is the smallest), a sum by its amount. Nodes that compare
+//! what they hold so end alike instead of differing for ever.
 
+mod mark;
 mod object;
 mod transfer;
 mod conflict;
+
+use std::cmp::Ordering;
 
 use super::counter::TextCounter;
 use super::delta::{Added, Amount, Change, Kind};
@@ -19,10 +27,13 @@ use super::hash::Hash;
 use super::key::Key;
 use super::list::List;
 use super::set::Set;
+use super::text::Text;
 use super::zset::Zset;
 use crate::clock::{NTP64, Origin, Stamp};
-pub use conflict::{Conflict, ConflictKind, Unseen};
+use mark::Mark;
 use object::{Body, Object};
+
+pub use conflict::{Conflict, ConflictKind, Unseen};
 
 /// What a merge needs to know besides the delta.
 #[derive(Clone, Copy, Debug)]
@@ -44,20 +55,34 @@ pub struct Merged {
     pub changed: bool,
     /// Own sums were split and must be asserted anew: [`Entry::own_sums`].
     pub reassert: bool,
+    /// It has changed under the stamp it already had: of two values under one stamp the larger stays. A local write that
+    /// meets its own command's stamp so is to be made again with the next one.
+    pub tied: bool,
     /// When the value that was there was to expire, in Unix milliseconds, unless it was out of the count already.
     pub expiry_before_ms: Option<u64>,
 }
 
 impl Merged {
-    const NOTHING: Merged = Merged { changed: false, reassert: false, expiry_before_ms: None };
-    const CHANGED: Merged = Merged { changed: true, ..Merged::NOTHING };
+    pub(super) const NOTHING: Merged =
+        Merged { changed: false, reassert: false, tied: false, expiry_before_ms: None };
+    pub(super) const CHANGED: Merged = Merged { changed: true, ..Merged::NOTHING };
 
     fn changed_if(changed: bool) -> Self {
         Merged { changed, ..Merged::NOTHING }
     }
 
+    /// Of a value that met another under its own stamp.
+    pub(super) fn tied(changed: bool) -> Self {
+        Merged { changed, tied: changed, ..Merged::NOTHING }
+    }
+
     fn and(self, other: Merged) -> Self {
-        Merged { changed: self.changed | other.changed, reassert: self.reassert | other.reassert, ..self }
+        Merged {
+            changed: self.changed | other.changed,
+            reassert: self.reassert | other.reassert,
+            tied: self.tied | other.tied,
+            ..self
+        }
     }
 }
 
@@ -89,7 +114,7 @@ impl Expiry {
 #[derive(Clone, Debug)]
 enum State {
     /// Written by SET, without expiry; cleared and set at the same stamp.
-    Plain(Stamp, Box<[u8]>),
+    Plain(Stamp, Text),
     /// Anything else. An enum of its own: with three cases in one the tag would cost a word in every entry.
     Rare(Rare),
 }
@@ -109,8 +134,8 @@ pub struct Entry {
     key: Key,
     /// Seconds, of whatever clock the caller uses, when a client last used the key.
     pub used_at: u32,
-    /// A grave of the key is queued for collection.
-    pub(super) in_grave: bool,
+    /// The hash of a plain value is kept in step with it.
+    mark: Mark,
     state: State,
 }
 
@@ -194,7 +219,7 @@ impl Entry {
         Entry {
             key: Key::new(key),
             used_at: 0,
-            in_grave: false,
+            mark: Mark::default(),
             state: State::Rare(Rare::Cleared(Stamp::NEVER)),
         }
     }
@@ -214,7 +239,7 @@ impl Entry {
     pub fn value(&self) -> Option<Value<'_>> {
         match &self.state {
             State::Rare(Rare::Cleared(_)) => None,
-            State::Plain(_, value) => Some(Value::String(value)),
+            State::Plain(_, value) => Some(Value::String(value.bytes())),
             State::Rare(Rare::Object(object)) => match &object.body {
                 Body::String(text) if text.is_alive() => Some(Value::String(text.text())),
                 Body::List(list) if !list.is_empty() => Some(Value::List(list)),
@@ -287,11 +312,22 @@ impl Entry {
         match &self.state {
             State::Rare(Rare::Cleared(_)) => Weight::default(),
             State::Plain(stamp, _) => {
-                let digest = digest::mix(hash, digest::term(0, *stamp));
+                let value = self.mark.value_hash().into();
+                let digest = digest::mix(hash, digest::term(0, *stamp, value));
                 Weight { live: true, volatile: false, digest }
             }
             State::Rare(Rare::Object(object)) => object.weight(hash),
         }
+    }
+
+    /// Whether a grave of the key is queued for collection.
+    pub(super) fn in_grave(&self) -> bool {
+        self.mark.in_grave()
+    }
+
+    /// Notes that one is queued, or is no more.
+    pub(super) fn set_in_grave(&mut self, in_grave: bool) {
+        self.mark.set_in_grave(in_grave);
     }
 
     /// Takes a key past its expiry out of the count. Its registers stay, because an earlier-stamped PERSIST may
@@ -321,19 +357,23 @@ impl Entry {
         }
         if let Some(value) = plain_value(change, cx) {
             match &mut self.state {
-                State::Plain(held, _) if *held >= stamp => return Merged::NOTHING,
-                State::Plain(held, text) => {
-                    *held = stamp;
-                    if text.len() == value.len() {
-                        text.copy_from_slice(value);
-                    } else {
-                        *text = value.into();
+                State::Plain(held, text) => match stamp.cmp(held) {
+                    Ordering::Less => return Merged::NOTHING,
+                    Ordering::Equal => {
+                        let merged = Merged::tied(text.raise(value));
+                        self.mark.set_value_hash(text.hash());
+                        return merged;
                     }
-                    return Merged::CHANGED;
-                }
+                    Ordering::Greater => {
+                        *held = stamp;
+                        text.set(value);
+                        self.mark.set_value_hash(text.hash());
+                        return Merged::CHANGED;
+                    }
+                },
                 State::Rare(Rare::Cleared(held)) if *held > stamp => return Merged::NOTHING,
                 State::Rare(Rare::Cleared(_)) => {
-                    self.state = State::Plain(stamp, value.into());
+                    self.make_plain(stamp, Text::new(value));
                     return Merged::CHANGED;
                 }
                 State::Rare(Rare::Object(_)) => {}
@@ -419,6 +459,13 @@ impl Entry {
 
     /// Panics if an invariant of the module's head does not hold. Walks the whole value.
     pub fn check_invariants(&self, hasher: &ahash::RandomState) {
+        if let State::Plain(_, value) = &self.state {
+            assert_eq!(
+                self.mark.value_hash(),
+                digest::value_hash(value.bytes()),
+                "hash kept in step: {self:?}"
+            );
+        }
         let State::Rare(Rare::Object(object)) = &self.state else { return };
         let mut copy = Entry::blank(self.key());
         let own = Origin::NONE;
@@ -449,6 +496,11 @@ impl Entry {
         }
     }
 
+    fn make_plain(&mut self, stamp: Stamp, value: Text) {
+        self.mark.set_value_hash(value.hash());
+        self.state = State::Plain(stamp, value);
+    }
+
     /// Takes the smallest form that says the same.
     fn simplify(&mut self, keep_tombstones: bool) {
         let State::Rare(Rare::Object(object)) = &mut self.state else { return };
@@ -469,7 +521,7 @@ impl Entry {
             Body::String(text) if text.sums().is_empty() => {
                 let settled = !keep_tombstones || text.base().is_some_and(|(stamp, _)| stamp == object.clear);
                 if settled && let Some((stamp, value)) = std::mem::take(text).into_base() {
-                    self.state = State::Plain(stamp, value);
+                    self.make_plain(stamp, value);
                 }
             }
             Body::String(_) | Body::List(_) | Body::Set(_) | Body::Zset(_) | Body::Hash(_) => {}

@@ -1,17 +1,21 @@
 //! Hashes: fields, each a register or, once counted with, a base and sums.
 
+use std::cmp::Ordering;
+
 use indexmap::IndexMap;
 
 use super::counter::TextCounter;
 use super::delta::{Added, Amount};
 use super::digest;
+use super::entry::Merged;
+use super::text::Text;
 use crate::clock::{NTP64, Origin, Stamp};
 
 /// The value of a field.
 #[derive(Clone, Debug)]
 enum Field {
     /// Only ever set.
-    Plain(Stamp, Box<[u8]>),
+    Plain(Stamp, Text),
     /// Counted with.
     Counter(Box<TextCounter>),
 }
@@ -19,15 +23,16 @@ enum Field {
 impl Field {
     fn text(&self) -> &[u8] {
         match self {
-            Field::Plain(_, value) => value,
+            Field::Plain(_, value) => value.bytes(),
             Field::Counter(counter) => counter.text(),
         }
     }
 
-    fn term(&self, name: &[u8]) -> u64 {
+    /// Its term in the digest; `element` is the hash of its name.
+    fn term(&self, element: u64) -> u64 {
         match self {
-            Field::Plain(stamp, _) => digest::term(digest::hash(name), *stamp),
-            Field::Counter(counter) => counter.term(digest::hash(name)),
+            Field::Plain(stamp, value) => digest::term(element, *stamp, value.hash().into()),
+            Field::Counter(counter) => counter.term(element),
         }
     }
 
@@ -112,7 +117,7 @@ impl Hash {
     pub fn registers(&self) -> impl Iterator<Item = (&[u8], FieldRegisters<'_>)> {
         self.fields.iter().map(|(name, field)| {
             let registers = match field {
-                Field::Plain(stamp, value) => FieldRegisters::Plain(*stamp, value),
+                Field::Plain(stamp, value) => FieldRegisters::Plain(*stamp, value.bytes()),
                 Field::Counter(counter) => FieldRegisters::Counter(counter),
             };
             (&**name, registers)
@@ -123,26 +128,30 @@ impl Hash {
         self.digest
     }
 
-    /// Sets a field. Returns whether it was newer, and whether the own sum must be asserted anew.
-    pub(super) fn merge(&mut self, name: &[u8], value: &[u8], stamp: Stamp, own: Origin) -> (bool, bool) {
+    /// Sets a field.
+    pub(super) fn merge(&mut self, name: &[u8], value: &[u8], stamp: Stamp, own: Origin) -> Merged {
+        let element = digest::hash(name);
         let Some(field) = self.fields.get_mut(name) else {
-            let field = Field::Plain(stamp, value.into());
-            self.digest = self.digest.wrapping_add(field.term(name));
+            let field = Field::Plain(stamp, Text::new(value));
+            self.digest = self.digest.wrapping_add(field.term(element));
             self.fields.insert(name.into(), field);
-            return (true, false);
+            return Merged::CHANGED;
         };
-        let before = field.term(name);
-        let outcome = match field {
-            Field::Plain(held, _) if *held >= stamp => return (false, false),
-            Field::Plain(held, text) => {
-                *held = stamp;
-                *text = value.into();
-                (true, false)
-            }
+        let before = field.term(element);
+        let merged = match field {
+            Field::Plain(held, text) => match stamp.cmp(held) {
+                Ordering::Less => return Merged::NOTHING,
+                Ordering::Equal => Merged::tied(text.raise(value)),
+                Ordering::Greater => {
+                    *held = stamp;
+                    text.set(value);
+                    Merged::CHANGED
+                }
+            },
             Field::Counter(counter) => counter.merge_base(value, stamp, own),
         };
-        self.digest = self.digest.wrapping_sub(before).wrapping_add(field.term(name));
-        outcome
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(field.term(element));
+        merged
     }
 
     /// Adopts an origin's sum unless `clear` or the base kills it.
@@ -150,12 +159,13 @@ impl Hash {
         if added.stamp() <= clear {
             return false;
         }
+        let element = digest::hash(name);
         let (before, field) = match self.fields.get_mut(name) {
-            Some(field) => (field.term(name), field),
+            Some(field) => (field.term(element), field),
             None => (0, self.fields.entry(name.into()).or_insert(Field::Counter(Box::default()))),
         };
         let changed = field.counter().merge_sum(added, clear);
-        self.digest = self.digest.wrapping_sub(before).wrapping_add(field.term(name));
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(field.term(element));
         changed
     }
 
@@ -185,15 +195,16 @@ impl Hash {
     /// What a field was set to, without what was added since, and when.
     pub(super) fn base(&self, name: &[u8]) -> Option<(Stamp, &[u8])> {
         match self.fields.get(name)? {
-            Field::Plain(stamp, value) => Some((*stamp, value)),
+            Field::Plain(stamp, value) => Some((*stamp, value.bytes())),
             Field::Counter(counter) => counter.base(),
         }
     }
 
     /// Drops an origin's register of a field, or its base.
     pub(super) fn forget(&mut self, name: &[u8], origin: Option<Origin>) {
+        let element = digest::hash(name);
         let Some(field) = self.fields.get_mut(name) else { return };
-        self.digest = self.digest.wrapping_sub(field.term(name));
+        self.digest = self.digest.wrapping_sub(field.term(element));
         let alive = match field {
             Field::Plain(..) => origin.is_some(),
             Field::Counter(counter) => {
@@ -202,7 +213,7 @@ impl Hash {
             }
         };
         if alive {
-            self.digest = self.digest.wrapping_add(field.term(name));
+            self.digest = self.digest.wrapping_add(field.term(element));
         } else {
             self.fields.swap_remove(name);
         }
@@ -220,7 +231,8 @@ impl Hash {
     /// sum must be asserted anew.
     pub(super) fn remove(&mut self, name: &[u8], stamp: Stamp, own: Origin) -> (bool, bool) {
         let Some(field) = self.fields.get_mut(name) else { return (false, false) };
-        let before = field.term(name);
+        let element = digest::hash(name);
+        let before = field.term(element);
         let (alive, split) = match field {
             Field::Plain(held, _) => (*held >= stamp, false),
             Field::Counter(counter) => {
@@ -228,7 +240,7 @@ impl Hash {
                 (counter.is_alive(), split)
             }
         };
-        let after = if alive { field.term(name) } else { 0 };
+        let after = if alive { field.term(element) } else { 0 };
         self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
         if !alive {
             self.fields.swap_remove(name);

@@ -12,10 +12,13 @@
 //!
 //! Invariants: no chunk is empty or larger than the maximum; `len` and `digest` are in step with the items.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use super::delta::{Pos, Side};
 use super::digest;
+use super::entry::Merged;
+use super::text::Text;
 use crate::clock::Stamp;
 
 /// Most items of a chunk.
@@ -29,7 +32,7 @@ pub const DEPTH_MAX: usize = 32;
 #[derive(Clone, Debug)]
 pub struct Item {
     pos: Pos,
-    value: Box<[u8]>,
+    value: Text,
     /// When LSET last replaced the value.
     replaced: Option<Box<Stamp>>,
 }
@@ -42,7 +45,7 @@ impl Item {
 
     /// Its value.
     pub fn value(&self) -> &[u8] {
-        &self.value
+        self.value.bytes()
     }
 
     /// When its value was set.
@@ -51,7 +54,7 @@ impl Item {
     }
 
     fn term(&self) -> u64 {
-        digest::term(digest::pos_hash(&self.pos), self.stamp())
+        digest::term(digest::pos_hash(&self.pos), self.stamp(), self.value.hash().into())
     }
 }
 
@@ -141,15 +144,15 @@ impl List {
     }
 
     /// Places an item whose value was set at `stamp`.
-    pub(super) fn merge(&mut self, pos: &Pos, value: &[u8], stamp: Stamp) -> bool {
+    pub(super) fn merge(&mut self, pos: &Pos, value: &[u8], stamp: Stamp) -> Merged {
         match self.find(pos) {
             Ok(place) => self.replace(place, value, stamp),
             Err(place) => {
                 let replaced = (stamp != pos.stamp()).then(|| Box::new(stamp));
-                let item = Item { pos: pos.clone(), value: value.into(), replaced };
+                let item = Item { pos: pos.clone(), value: Text::new(value), replaced };
                 self.digest = self.digest.wrapping_add(item.term());
                 self.insert(place, item);
-                true
+                Merged::CHANGED
             }
         }
     }
@@ -179,16 +182,20 @@ impl List {
         self.chunks.retain(|chunk| !chunk.is_empty());
     }
 
-    fn replace(&mut self, place: Place, value: &[u8], stamp: Stamp) -> bool {
+    fn replace(&mut self, place: Place, value: &[u8], stamp: Stamp) -> Merged {
         let item = &mut self.chunks[place.chunk][place.at];
-        if item.stamp() >= stamp {
-            return false;
-        }
         let before = item.term();
-        item.value = value.into();
-        item.replaced = Some(Box::new(stamp));
+        let merged = match stamp.cmp(&item.stamp()) {
+            Ordering::Less => return Merged::NOTHING,
+            Ordering::Equal => Merged::tied(item.value.raise(value)),
+            Ordering::Greater => {
+                item.value.set(value);
+                item.replaced = Some(Box::new(stamp));
+                Merged::CHANGED
+            }
+        };
         self.digest = self.digest.wrapping_sub(before).wrapping_add(item.term());
-        true
+        merged
     }
 
     fn insert(&mut self, place: Place, item: Item) {
@@ -383,7 +390,7 @@ mod tests {
                     };
                     let at = model.partition_point(|(held, _)| *held < pos);
                     model.insert(at, (pos.clone(), time));
-                    assert!(list.merge(&pos, &time.to_le_bytes(), stamp(time)));
+                    assert!(list.merge(&pos, &time.to_le_bytes(), stamp(time)).changed);
                 }
                 _ if model.is_empty() => {}
                 choice => {
@@ -426,7 +433,7 @@ mod tests {
             };
             let placed = pos.is_some_and(|pos| {
                 assert!(pos.depth() <= DEPTH_MAX);
-                list.merge(&pos, b"", stamp(time))
+                list.merge(&pos, b"", stamp(time)).changed
             });
             placed.then(|| list.iter().position(|item| item.stamp() == stamp(time)).unwrap())
         };

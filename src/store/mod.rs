@@ -6,7 +6,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`delta`] | deltas as data, list positions |
-//! | [`entry`], [`key`] | one key: its registers, their `merge`, and the same as deltas |
+//! | [`entry`], [`key`], [`text`] | one key: its registers, their `merge`, and the same as deltas |
 //! | [`counter`] | numbers that are added to: base and sums |
 //! | [`hash`], [`list`], [`set`], [`zset`] (with [`ranked`]) | elements by type |
 //! | [`shard`] | a range of the keyspace: table, expiry, collection, scan |
@@ -22,4 +22,5 @@ pub mod list;
 pub mod ranked;
 pub mod set;
 pub mod shard;
+pub mod text;
 pub mod zset;

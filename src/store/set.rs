@@ -63,7 +63,7 @@ impl Set {
     }
 
     pub(super) fn merge(&mut self, member: &[u8], stamp: Stamp) -> bool {
-        let term = |stamp| digest::term(digest::hash(member), stamp);
+        let term = |stamp| term(member, stamp);
         if let Some(held) = self.members.get_mut(member) {
             if *held >= stamp {
                 return false;
@@ -80,7 +80,7 @@ impl Set {
     pub(super) fn remove(&mut self, member: &[u8], stamp: Stamp) -> bool {
         match self.members.get(member) {
             Some(held) if *held < stamp => {
-                self.digest = self.digest.wrapping_sub(digest::term(digest::hash(member), *held));
+                self.digest = self.digest.wrapping_sub(term(member, *held));
                 self.members.swap_remove(member);
                 true
             }
@@ -93,9 +93,13 @@ impl Set {
         self.members.retain(|member, stamp| {
             let keep = *stamp >= clear;
             if !keep {
-                *digest = digest.wrapping_sub(digest::term(digest::hash(member), *stamp));
+                *digest = digest.wrapping_sub(term(member, *stamp));
             }
             keep
         });
     }
+}
+
+fn term(member: &[u8], stamp: Stamp) -> u64 {
+    digest::term(digest::hash(member), stamp, 0)
 }

@@ -205,8 +205,8 @@ impl Shard {
                 entry.bury();
                 *live -= 1;
                 *volatile -= usize::from(before.volatile);
-                if !entry.in_grave {
-                    entry.in_grave = true;
+                if !entry.in_grave() {
+                    entry.set_in_grave(true);
                     self.graves.push_back(Grave { time: Stamp::instant(at_ms).time, space: index, hash });
                 }
             }
@@ -259,8 +259,10 @@ impl Shard {
         let entry = occupied.get_mut();
         entry.used_at = used_at;
         let after = (entry.weight(hash.order), entry.expires_at_ms(), entry.is_buried());
-        let collectable = cx.keep_tombstones && !entry.in_grave && entry.has_collectable();
-        entry.in_grave |= collectable;
+        let collectable = cx.keep_tombstones && !entry.in_grave() && entry.has_collectable();
+        if collectable {
+            entry.set_in_grave(true);
+        }
         if entry.is_blank() {
             drop(occupied.remove());
         }
@@ -327,8 +329,8 @@ impl Shard {
             }
             let hash = KeyHash::new(entry.key(), cx.hasher);
             space.reweigh(Weight::default(), entry.weight(hash.order));
-            entry.in_grave = entry.has_collectable();
-            if entry.in_grave {
+            entry.set_in_grave(entry.has_collectable());
+            if entry.in_grave() {
                 self.graves.push_back(Grave { time: stamp.time, space: index, hash });
             }
             kept.insert_unique(hash.slot, entry, |entry| cx.hasher.hash_one(entry.key()));
@@ -354,8 +356,8 @@ impl Shard {
                     entry.bury();
                     change = (before, entry.weight(order));
                     buried(index, entry.key());
-                    if !entry.in_grave {
-                        entry.in_grave = true;
+                    if !entry.in_grave() {
+                        entry.set_in_grave(true);
                         let time = Stamp::instant(at_ms).time;
                         self.graves.push_back(Grave { time, space: index, hash: KeyHash { order, slot } });
                     }
@@ -415,7 +417,7 @@ impl Shard {
                 {
                     died(grave.space, entry.key(), expiry);
                 }
-                entry.in_grave = again;
+                entry.set_in_grave(again);
                 change = (before, entry.weight(grave.hash.order));
                 if entry.is_blank() {
                     drop(occupied.remove());
@@ -492,13 +494,21 @@ impl Shard {
                     let hash = KeyHash::new(entry.key(), cx.hasher);
                     let before = entry.weight(hash.order);
                     **entry = entry.restamped(exchange, merge);
-                    entry.in_grave = true;
+                    entry.set_in_grave(true);
                     change.push((before, entry.weight(hash.order)));
                     graves.push(Grave { time: exchange(entry.stamp()).time, space: index as u32, hash });
+                    // A buried key is none any more, and is to be buried again.
+                    if let Some(at_ms) = entry.expires_at_ms() {
+                        self.expiring.push(Reverse((at_ms, index as u32, hash.slot)));
+                    }
                 }
             }
             change.into_iter().for_each(|(before, after)| space.reweigh(before, after));
             self.graves.extend(graves);
+        }
+        // One left under a time from the future would hold back all behind it.
+        for grave in &mut self.graves {
+            grave.time = exchange(Stamp::new(grave.time, cx.own)).time;
         }
     }
 

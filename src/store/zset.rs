@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use super::counter::Score;
 use super::delta::{Added, Amount};
 use super::digest;
+use super::entry::Merged;
 use super::ranked::RankedList;
 use crate::clock::{NTP64, Origin, Stamp};
 
@@ -87,7 +88,7 @@ impl Zset {
     }
 
     /// See [`Hash::merge`](super::hash::Hash::merge).
-    pub(super) fn merge(&mut self, member: &[u8], score: f64, stamp: Stamp, own: Origin) -> (bool, bool) {
+    pub(super) fn merge(&mut self, member: &[u8], score: f64, stamp: Stamp, own: Origin) -> Merged {
         self.change(member, |held| held.merge_base(score, stamp, own))
     }
 

@@ -32,7 +32,6 @@ pub fn check(input: &[u8]) {
         let to = if choices.one_in(4) { Some(made::cursor(&mut choices)) } else { piece.to };
         let chunk = Chunk { range: range.into(), from, to, graves, records: &records };
         let before = taker.digests();
-        // The log of conflicts looks at what is damaged too.
         let known = Known { own: &own, seen: NTP64(0), written: NTP64(u64::MAX) };
         let vectors = Vectors { known, theirs: &theirs, giver: giver.engine.clock.origin() };
         let merged = taker.engine.merge_range(&chunk, vectors, now(0), 0);

@@ -29,7 +29,7 @@ mod acknowledged;
 mod absence;
 mod clocks;
 mod visibility;
-mod conflicts;
 mod convergence;
+mod conflicts;
 mod replica;
 mod standing;

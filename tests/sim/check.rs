@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use meldis::store::delta::Change;
+use meldis::store::entry::Expiry;
 use meldis::store::shard::RANGES;
 
 use crate::model::{Seen, SeenKey};
@@ -71,6 +73,35 @@ fn registers(world: &World, node: usize, (space, key): &(u32, Vec<u8>)) -> Strin
     }
 }
 
+/// All keys of a node with something to be collected before an expiry that is yet to come.
+pub fn collectable(world: &World, node: usize) -> Vec<(u32, Vec<u8>)> {
+    let engine = world.engine(node);
+    let now_ms = world.now(node).unix_ms;
+    let awaits = |expiry: Expiry| expiry.at_ms.is_some_and(|at_ms| at_ms > now_ms);
+    let mut places = Vec::new();
+    for range in 0..RANGES {
+        let cell = engine.cell(range).lock();
+        if cell.shard.graves() == 0 {
+            continue;
+        }
+        for space in 0..cell.shard.spaces() {
+            let left = cell.shard.entries(space).filter(|entry| entry.has_collectable());
+            let due = left.filter(|entry| !entry.expiry().is_some_and(awaits));
+            places.extend(due.map(|entry| (space, entry.key().to_vec())));
+        }
+    }
+    places
+}
+
+/// The same for reports.
+pub fn show_collectable(world: &World, node: usize) -> String {
+    let shown = |place: &(u32, Vec<u8>)| {
+        format!("  {}\n", String::from_utf8_lossy(&place.1)) + &registers(world, node, place)
+    };
+    let left: String = collectable(world, node).iter().map(shown).collect();
+    format!("n{node}, stable {}:\n{left}", world.engine(node).stable().0)
+}
+
 /// What differs between the nodes, if anything does.
 pub fn nodes_equal(world: &World) -> Result<Everything, String> {
     let up = world.up();
@@ -132,7 +163,9 @@ pub fn equals_model(world: &World, everything: &Everything) -> Result<(), String
         return Ok(());
     }
     let alive = world.up().into_iter().map(|node| world.engine(node).clock.origin()).collect();
-    let replay = world.history.replay(world.engine(node).mesh.lock().vector(), &alive);
+    let may_be_back =
+        |place: &(u32, Vec<u8>), stamp, change: &Change<'_>| world.watch.may_be_back(place, stamp, change);
+    let replay = world.history.replay(world.engine(node).mesh.lock().vector(), &alive, may_be_back);
     if replay.all_doubtful {
         return Ok(());
     }

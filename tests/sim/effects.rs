@@ -72,8 +72,30 @@ impl History {
         self.amounts.entry(register).or_default().push_back(amount);
     }
 
+    /// What clients of each origin have added to the counters that nobody writes otherwise.
+    pub fn counters(&self) -> BTreeMap<Vec<u8>, BTreeMap<Origin, i128>> {
+        let mut counters: BTreeMap<Vec<u8>, BTreeMap<Origin, i128>> = BTreeMap::new();
+        for ((origin, key, element), amounts) in &self.amounts {
+            if key.starts_with(b"t") && element.is_none() {
+                let ints = amounts.iter().map(|amount| match amount {
+                    Amount::Int(n) => *n,
+                    _ => panic!("only integers are added to {key:?}"),
+                });
+                counters.entry(key.clone()).or_default().insert(*origin, ints.sum());
+            }
+        }
+        counters
+    }
+
     /// Replays what `vector` has on a single server. Origins that are not `alive` will write nothing more.
-    pub fn replay(&self, vector: &Vector, alive: &BTreeSet<Origin>) -> Replay {
+    ///
+    /// Of a write that `may_be_back` names nobody can say whether its key shows it.
+    pub fn replay(
+        &self,
+        vector: &Vector,
+        alive: &BTreeSet<Origin>,
+        may_be_back: impl Fn(&(u32, Vec<u8>), Stamp, &Change<'_>) -> bool,
+    ) -> Replay {
         let mut amounts = self.amounts.clone();
         let mut last: BTreeMap<Register, Added> = BTreeMap::new();
         let mut effects: Vec<(Stamp, Step<'_>)> = Vec::new();
@@ -93,6 +115,10 @@ impl History {
                             replay.doubtful.insert((at.0, at.1.to_vec()));
                         }
                         Record::Change(change) => {
+                            let place = (at.0, at.1.to_vec());
+                            if may_be_back(&place, change.sum().map_or(stamp, Added::stamp), &change) {
+                                replay.doubtful.insert(place);
+                            }
                             let summed = match &change {
                                 Change::Sum(added) => Some((None, *added)),
                                 Change::FieldSum(name, added) | Change::ScoreSum(name, added) => {

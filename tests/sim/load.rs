@@ -1,16 +1,14 @@
 //! Random commands, as data: a weight and a line whose words in braces are drawn from small pools.
 
-use meldis::engine::Engine;
-use meldis::number;
-use meldis::number::long_double::LongDouble;
-use meldis::store::delta::Amount;
-
 use crate::random::Random;
-use crate::world::{SESSIONS, World};
+
+/// The words of a command.
+pub type Line = Vec<Vec<u8>>;
 
 /// What clients do. `{s}` a string's key, `{c}` a counter's, `{g}` of a float, `{h}` a hash's, `{e}` a set's, `{z}` a
-/// sorted set's, `{l}` a list's, `{x}` a key of any type; `{f}` a field or member, `{v}` a value, `{n}` a small number
-/// but zero, `{i}` an index, `{ms}` a time to live.
+/// sorted set's, `{l}` a list's, `{x}` a key of any type, `{t}` a counter that is only added to, `{k}` a string that is
+/// never deleted but by its expiry; `{f}` a field or member, `{v}` a value, `{n}` a small number but zero, `{i}` an index,
+/// `{ms}` a time to live, `{#}` a number that rises.
 const COMMANDS: &[(usize, &str)] = &[
     (12, "SET {s} {v}"),
     (4, "APPEND {s} {v}"),
@@ -79,6 +77,10 @@ const COMMANDS: &[(usize, &str)] = &[
     (2, "RENAME {x} {x}"),
     (2, "COPY {x} {x} REPLACE"),
     (1, "RENAMENX {x} {x}"),
+    (1, "RENAME {h} {x}"),
+    (1, "RENAME {x} {l}"),
+    (6, "INCRBY {t} {n}"),
+    (2, "PUBLISH ch life:{#}"),
 ];
 
 /// Expiries, where a plan has them.
@@ -95,39 +97,78 @@ const EXPIRIES: &[(usize, &str)] = &[
     (2, "PERSIST {e}"),
     (1, "GETEX {s} PX {ms}"),
     (1, "GETEX {s} PERSIST"),
+    (1, "SET {s} {v} KEEPTTL"),
+    (1, "EXPIRE {x} 1"),
+    (1, "EXPIRE {e} 0"),
+    (1, "PEXPIRE {h} {ms} NX"),
+    (1, "PEXPIRE {x} {ms} XX"),
+    (1, "PEXPIRE {s} {ms} GT"),
+    (1, "PEXPIRE {s} {ms} LT"),
+    (4, "APPEND {k} {v}"),
+    (5, "PEXPIRE {k} {ms}"),
+    (4, "PERSIST {k}"),
+];
+
+/// Clients that wait, where a plan has them.
+const WAITS: &[(usize, &str)] = &[
+    (3, "BLPOP {l} {l} 0.3"),
+    (2, "BRPOP {l} 0.05"),
+    (2, "BLMOVE {l} {l} LEFT RIGHT 0.3"),
+    (2, "BZPOPMIN {z} 0.3"),
+    (1, "BLMPOP 0.3 2 {l} {x} RIGHT COUNT 2"),
 ];
 
 /// What touches everything, where a plan has it.
 const FLUSHES: &[(usize, &str)] = &[(1, "FLUSHDB"), (1, "FLUSHALL"), (1, "SWAPDB 0 1")];
+
+/// Percent of turns in which a client writes a pair of keys at once, and nobody else writes them.
+const PAIRS: usize = 6;
+/// Percent of turns in which it sends a transaction.
+const TRANSACTIONS: usize = 10;
 
 /// Which commands a history has.
 pub struct Load {
     table: Vec<(usize, &'static str)>,
     weight: usize,
     /// Keys per pool.
-    pub keys: usize,
-    /// Percent of commands that stand in a transaction.
-    pub transactions: usize,
+    keys: usize,
+    flushes: bool,
+    /// Numbers that rise.
+    count: usize,
 }
 
 impl Load {
-    pub fn new(engine: &Engine, keys: usize, expiries: bool, flushes: bool, transactions: usize) -> Load {
-        let known = |line: &str| {
-            let name = line.split(' ').next().expect("a line has a word");
-            engine.find(name.as_bytes()).is_some()
-        };
+    pub fn draw(random: &mut Random) -> Load {
+        let (expiries, flushes, waits) = (random.chance(60), random.chance(20), random.chance(30));
         let table: Vec<_> = COMMANDS
             .iter()
             .chain(EXPIRIES.iter().filter(|_| expiries))
             .chain(FLUSHES.iter().filter(|_| flushes))
-            .filter(|(_, line)| known(line))
+            .chain(WAITS.iter().filter(|_| waits))
             .copied()
             .collect();
-        let transactions = if engine.find(b"multi").is_some() { transactions } else { 0 };
-        Load { weight: table.iter().map(|(weight, _)| weight).sum(), table, keys, transactions }
+        let weight = table.iter().map(|(weight, _)| weight).sum();
+        Load { weight, table, keys: 1 + random.below(3), flushes, count: 0 }
     }
 
-    fn line(&self, random: &mut Random) -> Vec<Vec<u8>> {
+    /// What a client sends in one turn: a command, or those of a transaction.
+    pub fn lines(&mut self, random: &mut Random) -> Vec<Line> {
+        if random.chance(PAIRS) {
+            self.count += 1;
+            let words = |line: String| line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+            let n = self.count;
+            // The commands of a transaction have stamps of their own: a flush may come between.
+            return if self.flushes || random.chance(30) {
+                vec![words(format!("MSET pair:a {n} pair:b {n}"))]
+            } else {
+                vec![words(format!("SET a:{{id}} {n}")), words(format!("SET b:{{id}} {n}"))]
+            };
+        }
+        let count = if random.chance(TRANSACTIONS) { 2 + random.below(3) } else { 1 };
+        (0..count).map(|_| self.line(random)).collect()
+    }
+
+    fn line(&mut self, random: &mut Random) -> Line {
         let mut at = random.below(self.weight);
         let (_, line) = self
             .table
@@ -141,7 +182,7 @@ impl Load {
         line.split(' ').map(|word| self.word(word, random).into_bytes()).collect()
     }
 
-    fn word(&self, word: &str, random: &mut Random) -> String {
+    fn word(&mut self, word: &str, random: &mut Random) -> String {
         let Some((before, rest)) = word.split_once('{') else { return word.to_owned() };
         let (name, after) = rest.split_once('}').expect("braces close");
         let drawn = match name {
@@ -156,93 +197,12 @@ impl Load {
                 let most = *random.pick(&[50, 500, 5000, 60_000]);
                 random.range(1, most).to_string()
             }
+            "#" => {
+                self.count += 1;
+                self.count.to_string()
+            }
             pool => format!("{pool}{}", random.below(self.keys)),
         };
         format!("{before}{drawn}{after}")
     }
-
-    /// Has a client of a node run something.
-    pub fn run(&self, world: &mut World, node: usize) {
-        let session = world.random.below(SESSIONS);
-        if world.random.chance(self.transactions) {
-            let lines: Vec<_> =
-                (0..2 + world.random.below(3)).map(|_| self.line(&mut world.random)).collect();
-            world.command(node, session, &[b"MULTI".to_vec()]);
-            lines.iter().for_each(|line| drop(world.command(node, session, line)));
-            let reply = world.command(node, session, &[b"EXEC".to_vec()]);
-            let Some(outcomes) = outcomes(&reply) else { return };
-            for (line, succeeded) in lines.iter().zip(outcomes) {
-                note(world, node, line, succeeded);
-            }
-        } else {
-            let line = self.line(&mut world.random);
-            run(world, node, session, &line);
-        }
-    }
-}
-
-/// Runs a command and notes what it added.
-pub fn run(world: &mut World, node: usize, session: usize, line: &[Vec<u8>]) -> Vec<u8> {
-    let reply = world.command(node, session, line);
-    if world.trace {
-        let words: Vec<_> = line.iter().map(|word| String::from_utf8_lossy(word)).collect();
-        println!("{:>9} n{node} {} -> {:?}", world.now_us, words.join(" "), String::from_utf8_lossy(&reply));
-    }
-    note(world, node, line, !reply.starts_with(b"-"));
-    reply
-}
-
-fn note(world: &mut World, node: usize, line: &[Vec<u8>], succeeded: bool) {
-    let engine = world.engine(node);
-    if !succeeded || !engine.is_active() {
-        return;
-    }
-    let origin = engine.clock.origin();
-    let int = |text: &[u8]| Amount::Int(number::parse_i64(text).expect("drawn as a number").into());
-    let score = |text: &[u8]| Amount::Score(number::parse_f64(text).expect("drawn as a number"));
-    let (element, amount) = match (line[0].as_slice(), &line[1..]) {
-        (b"INCR", _) => (None, Amount::Int(1)),
-        (b"DECR", _) => (None, Amount::Int(-1)),
-        (b"INCRBY", [_, n]) => (None, int(n)),
-        (b"DECRBY", [_, n]) => match int(n) {
-            Amount::Int(n) => (None, Amount::Int(-n)),
-            _ => return,
-        },
-        (b"INCRBYFLOAT", [_, n]) => (None, Amount::Float(LongDouble::parse(n).expect("drawn as a number"))),
-        (b"HINCRBY", [_, field, n]) => (Some(field.clone()), int(n)),
-        (b"ZINCRBY", [_, n, member]) => (Some(member.clone()), score(n)),
-        (b"ZADD", [_, incr, n, member]) if incr == b"INCR" => (Some(member.clone()), score(n)),
-        _ => return,
-    };
-    world.history.added(origin, &line[1], element.as_deref(), amount);
-}
-
-/// Which commands of a transaction succeeded; `None` if it did not run.
-fn outcomes(reply: &[u8]) -> Option<Vec<bool>> {
-    let mut rest = reply.strip_prefix(b"*")?;
-    let count = number::parse_i64(take_line(&mut rest)?).filter(|count| *count >= 0)?;
-    (0..count)
-        .map(|_| {
-            let succeeded = !rest.starts_with(b"-");
-            skip(&mut rest).map(|()| succeeded)
-        })
-        .collect()
-}
-
-fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
-    let line = &rest[..end];
-    *rest = &rest[end + 2..];
-    Some(line)
-}
-
-fn skip(rest: &mut &[u8]) -> Option<()> {
-    let line = take_line(rest)?;
-    let length = line.get(1..).and_then(number::parse_i64);
-    match line.first()? {
-        b'$' if length? >= 0 => *rest = rest.get(length? as usize + 2..)?,
-        b'*' => (0..length?).try_for_each(|_| skip(rest))?,
-        _ => {}
-    }
-    Some(())
 }

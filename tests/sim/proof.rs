@@ -4,7 +4,8 @@ use meldis::faults::Faults;
 use meldis::store::delta::Change;
 
 use crate::check;
-use crate::world::{Plan, World};
+use crate::schedule::Plan;
+use crate::world::World;
 
 fn pass(world: &mut World, us: u64) {
     let until_us = world.now_us + us;
@@ -29,11 +30,13 @@ fn info(world: &mut World, node: usize, field: &str) -> u64 {
 fn a_range_that_differs_under_equal_vectors_is_told_and_exchanged() {
     let plan = Plan {
         nodes: 2,
+        spare: 0,
         backlog_bytes: 1 << 20,
         absence_s: 86_400,
         full_mesh: true,
         delay_us: 200,
         piece_bytes: 65_536,
+        cuts: false,
     };
     let mut world = World::new(1, plan, Faults::empty());
     pass(&mut world, 1_000_000);

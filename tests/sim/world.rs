@@ -1,163 +1,118 @@
-//! Virtual time, nodes and the network between them.
+//! Virtual time and nodes. The network between them is in `net`.
 //!
-//! A node is the real engine with the real link code; only sockets, clocks and the shell's tasks are played. A connection
-//! is two byte streams, each in order, cut into pieces and delayed; a path between two nodes may stall in one direction,
-//! break, and refuse to be dialed. What a node has put into sequence is captured at once, as the record of effects that
-//! the model replays.
+//! A node is the real engine with the real link code; only sockets, clocks and the shell's tasks are played. What a node
+//! has put into sequence is captured at once, as the record of effects that the model replays.
+//!
+//! Whatever is random has a stream of its own, named by the seed and by what it is about: so one action left out of a
+//! schedule changes only what follows from it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meldis::clock::{NTP64, NodeId, Origin, unix_ms_from_ntp};
 use meldis::command::TABLES;
 use meldis::config::{Config, HostPort};
+use meldis::engine::blocking::Waiter;
 use meldis::engine::execution::Flow;
-use meldis::engine::replication::Received;
 use meldis::engine::session::Session;
 use meldis::engine::{Engine, Now, Seeds};
 use meldis::faults::Faults;
 use meldis::link::batch::Batch;
-use meldis::link::frame;
-use meldis::link::mesh::{Address, Event, Fault, LinkId};
+use meldis::link::mesh::Event;
 use meldis::resp::args::OwnedArgs;
 
 use crate::effects::History;
+use crate::net::{Network, PORT, host};
 use crate::random::Random;
+use crate::schedule::Plan;
+use crate::watch::Watch;
 
 /// The Unix time at which a world begins.
 pub const BEGIN_MS: u64 = 1_700_000_000_000;
 /// Between two calls of `link_tick`, as in the shell.
 const TICK_US: u64 = 20_000;
-/// Bytes on their way in one direction before the sender's socket is full.
-const SOCKET_BYTES: usize = 64 * 1024;
-/// Clients of each node.
+/// Clients of each node; one more has subscribed to a channel.
 pub const SESSIONS: usize = 3;
 
-/// What a world is made of.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub nodes: usize,
-    pub backlog_bytes: u64,
-    pub absence_s: u64,
-    /// Whether nodes are told of each other by their configuration, or only of the first one.
-    pub full_mesh: bool,
-    /// The longest a piece of bytes takes, in microseconds.
-    pub delay_us: u64,
-    /// The longest piece.
-    pub piece_bytes: usize,
-}
+/// A client's wait: until when, in Unix milliseconds of its node's clock.
+type Wait = (Arc<Waiter>, Option<u64>);
 
 pub struct Node {
     pub engine: Option<Engine>,
     pub id: NodeId,
     incarnation: u32,
+    /// How often its disk was wiped.
+    lives: u64,
+    /// It takes part: it is up, or will be again.
+    pub is_member: bool,
+    /// The only node it was told of, if it joined.
+    knows: Option<usize>,
     /// Distance of its clock from true time, in microseconds.
     pub skew_us: i64,
     /// No stamp may fall to it: what a data directory keeps.
     floor: NTP64,
-    pub sessions: Vec<Session>,
+    sessions: Vec<Session>,
+    pub blocked: Vec<Option<Wait>>,
     captured: u64,
-    clock: NTP64,
     ticked_us: u64,
     /// When it comes back, if it is down.
     pub back_at_us: Option<u64>,
 }
 
-/// The way from one node to another.
-#[derive(Clone, Copy, Default)]
-pub struct Path {
-    /// Nothing arrives before this time.
-    pub stalled_until_us: u64,
-    /// Connections break, and none can be made, until this time.
-    pub cut_until_us: u64,
-}
-
-#[derive(Default)]
-struct Stream {
-    pieces: VecDeque<(u64, Vec<u8>)>,
-    bytes: usize,
-    /// The sender has closed.
-    closed_us: Option<u64>,
-}
-
-struct End {
-    node: usize,
-    origin: Origin,
-    link: LinkId,
-    open: bool,
-    input: Vec<u8>,
-    held: bool,
-    /// What leads away from it.
-    stream: Stream,
-}
-
-struct Connection {
-    ends: [End; 2],
-}
-
-struct Dialing {
-    node: usize,
-    origin: Origin,
-    address: Address,
-    at_us: u64,
-}
-
 pub struct World {
-    pub random: Random,
+    pub seed: u64,
     pub plan: Plan,
     pub now_us: u64,
     pub nodes: Vec<Node>,
-    pub paths: Vec<Vec<Path>>,
-    connections: Vec<Connection>,
-    dialing: Vec<Dialing>,
+    pub net: Network,
     pub history: History,
-    /// Kinds of faults links ended with, for curiosity.
-    pub ends: BTreeMap<String, usize>,
-    /// Frames received, by what they were.
+    pub watch: Watch,
     pub trace: bool,
     pub faults: Faults,
     /// What comparisons of ranges found to differ though nothing was under way.
     pub diverged: Vec<String>,
 }
 
-fn host(node: usize) -> String {
-    format!("n{node}")
+/// A stream of choices for what `words` name.
+pub fn stream(seed: u64, words: &[u64]) -> Random {
+    let mixed = words.iter().fold(seed, |mixed, word| Random::new(mixed ^ word.rotate_left(32)).next());
+    Random::new(mixed)
 }
 
-const PORT: u16 = 7000;
+const IDS: u64 = 1;
+const SEEDS: u64 = 2;
 
 impl World {
     pub fn new(seed: u64, plan: Plan, faults: Faults) -> World {
-        let mut random = Random::new(seed);
-        let nodes = (0..plan.nodes)
-            .map(|_| Node {
-                engine: None,
-                id: NodeId::new(random.next()),
-                incarnation: 0,
-                skew_us: 0,
-                floor: NTP64(0),
-                sessions: Vec::new(),
-                captured: 0,
-                clock: NTP64(0),
-                ticked_us: 0,
-                back_at_us: Some(0),
-            })
-            .collect();
-        let paths = vec![vec![Path::default(); plan.nodes]; plan.nodes];
+        let slots = plan.nodes + plan.spare;
+        let node = |index: usize| Node {
+            engine: None,
+            id: NodeId::new(stream(seed, &[IDS, index as u64, 0]).next()),
+            incarnation: 0,
+            lives: 0,
+            is_member: index < plan.nodes,
+            knows: None,
+            skew_us: 0,
+            floor: NTP64(0),
+            sessions: Vec::new(),
+            blocked: Vec::new(),
+            captured: 0,
+            ticked_us: 0,
+            back_at_us: None,
+        };
         let mut world = World {
-            random,
+            seed,
             now_us: 0,
-            nodes,
-            paths,
-            connections: Vec::new(),
-            dialing: Vec::new(),
+            nodes: (0..slots).map(node).collect(),
+            net: Network::new(slots, plan.cuts),
             history: History::default(),
-            ends: BTreeMap::new(),
+            watch: Watch::new(slots),
             trace: std::env::var("MELDIS_TRACE").is_ok(),
             faults,
             diverged: Vec::new(),
             plan,
         };
-        for node in 0..world.nodes.len() {
+        for node in 0..world.plan.nodes {
             world.start(node);
         }
         world
@@ -183,25 +138,32 @@ impl World {
         config.repl_backlog_size = self.plan.backlog_bytes;
         config.peer_max_absence_s = self.plan.absence_s;
         config.repl_timeout_s = 2;
-        let partners = (0..self.nodes.len()).filter(|other| *other != node);
-        let known = partners.filter(|other| self.plan.full_mesh || node == 0 || *other == 0);
-        config.peer = known.map(|other| HostPort { host: host(other), port: PORT }).collect();
+        let partners = (0..self.plan.nodes).filter(|other| *other != node);
+        let known: Vec<usize> = match self.nodes[node].knows {
+            Some(other) => vec![other],
+            None => partners.filter(|other| self.plan.full_mesh || node == 0 || *other == 0).collect(),
+        };
+        config.peer = known.into_iter().map(|other| HostPort { host: host(other), port: PORT }).collect();
         config
     }
 
     fn start(&mut self, node: usize) {
         let config = self.config(node);
-        let seeds = Seeds(std::array::from_fn(|_| self.random.next()));
         let now = self.now(node);
         let at = &mut self.nodes[node];
         at.incarnation += 1;
         let origin = Origin::new(at.id, at.incarnation);
+        let mut random = stream(self.seed, &[SEEDS, node as u64, at.lives, at.incarnation.into()]);
+        let seeds = Seeds(std::array::from_fn(|_| random.next()));
         let mut engine = Engine::new(origin, at.floor, 1, seeds, config, TABLES);
         engine.plant(self.faults);
         at.sessions =
-            (0..SESSIONS).map(|n| engine.connect(format!("c{n}:1"), "s:1".into(), now, 0)).collect();
+            (0..=SESSIONS).map(|n| engine.connect(format!("c{n}:1"), "s:1".into(), now, 0)).collect();
+        at.blocked = (0..=SESSIONS).map(|_| None).collect();
         at.engine = Some(engine);
-        (at.captured, at.clock, at.ticked_us, at.back_at_us) = (0, NTP64(0), self.now_us, None);
+        (at.captured, at.ticked_us, at.back_at_us) = (0, self.now_us, None);
+        self.command(node, SESSIONS, &[b"SUBSCRIBE".to_vec(), b"ch".to_vec()]);
+        self.watch.began(node, origin, self.now_us);
         if self.trace {
             println!("{:>9} n{node} starts as {origin}", self.now_us);
         }
@@ -209,26 +171,35 @@ impl World {
 
     /// Loses everything but the identity and the floor; `wiped` loses those too.
     pub fn crash(&mut self, node: usize, down_us: u64, wiped: bool, silent: bool) {
-        let fresh = NodeId::new(self.random.next());
         let at = &mut self.nodes[node];
         let Some(engine) = at.engine.take() else { return };
         if self.trace {
             println!("{:>9} n{node} crashes, wiped {wiped}, silent {silent}", self.now_us);
         }
         at.sessions.clear();
+        at.blocked.clear();
         at.floor = engine.clock.last();
         at.back_at_us = Some(self.now_us + down_us);
         if wiped {
-            (at.id, at.floor, at.incarnation) = (fresh, NTP64(0), 0);
+            at.lives += 1;
+            at.id = NodeId::new(stream(self.seed, &[IDS, node as u64, at.lives]).next());
+            (at.floor, at.incarnation) = (NTP64(0), 0);
         }
-        for connection in &mut self.connections {
-            for end in connection.ends.iter_mut().filter(|end| end.node == node) {
-                end.open = false;
-                end.stream.pieces.clear();
-                end.stream.closed_us = (!silent).then_some(self.now_us);
-            }
+        self.net.vanish(node, self.now_us, silent);
+    }
+
+    /// A node goes for good.
+    pub fn leave(&mut self, node: usize) {
+        self.crash(node, 0, true, false);
+        (self.nodes[node].is_member, self.nodes[node].back_at_us) = (false, None);
+    }
+
+    /// A new node comes, which knows one other.
+    pub fn join(&mut self, node: usize, knows: usize) {
+        if !self.nodes[node].is_member {
+            (self.nodes[node].is_member, self.nodes[node].knows) = (true, Some(knows));
+            self.start(node);
         }
-        self.dialing.retain(|dialing| dialing.node != node);
     }
 
     /// Runs a command of a node's client. The reply, as bytes.
@@ -238,9 +209,28 @@ impl World {
         let at = &mut self.nodes[node];
         let engine = at.engine.as_ref().expect("the node is up");
         let mut out = Vec::new();
-        let flow = engine.execute(&mut at.sessions[session], args.args(), &mut out, now, 0);
-        assert!(matches!(flow, Flow::Continue), "{flow:?}");
+        match engine.execute(&mut at.sessions[session], args.args(), &mut out, now, 0) {
+            Flow::Continue => {}
+            Flow::Blocked(waiter, deadline_ms) => at.blocked[session] = Some((waiter, deadline_ms)),
+            flow => panic!("{flow:?}"),
+        }
         out
+    }
+
+    /// Ends the waits that were served or have lasted long enough.
+    fn end_waits(&mut self) {
+        for node in self.up() {
+            let now_ms = self.now(node).unix_ms;
+            let Node { engine: Some(engine), blocked, .. } = &mut self.nodes[node] else { continue };
+            for wait in blocked {
+                let is_over = |(waiter, deadline_ms): &mut Wait| {
+                    !waiter.is_waiting() || deadline_ms.is_some_and(|at_ms| at_ms <= now_ms)
+                };
+                if let Some((waiter, _)) = wait.take_if(is_over) {
+                    engine.end_wait(&waiter, &mut Vec::new(), 0, |reply| reply.null());
+                }
+            }
+        }
     }
 
     /// Lets time pass.
@@ -251,8 +241,8 @@ impl World {
                 self.start(node);
             }
         }
-        self.break_cut_paths();
-        self.deliver();
+        self.end_waits();
+        self.receive_bytes();
         for node in self.up() {
             if self.now_us - self.nodes[node].ticked_us >= TICK_US {
                 self.nodes[node].ticked_us = self.now_us;
@@ -260,238 +250,41 @@ impl World {
             }
         }
         self.finish_dialing();
-        let mut ends: Vec<(usize, usize)> =
-            (0..self.connections.len()).flat_map(|at| [(at, 0), (at, 1)]).collect();
-        for at in (1..ends.len()).rev() {
-            ends.swap(at, self.random.below(at + 1));
-        }
-        for (connection, end) in ends {
-            self.run(connection, end);
-        }
-        self.connections.retain(|connection| connection.ends.iter().any(|end| end.open));
-    }
-
-    fn break_cut_paths(&mut self) {
-        let now_us = self.now_us;
-        for connection in &mut self.connections {
-            let [a, b] = [connection.ends[0].node, connection.ends[1].node];
-            if self.paths[a][b].cut_until_us > now_us || self.paths[b][a].cut_until_us > now_us {
-                for end in &mut connection.ends {
-                    end.stream.pieces.clear();
-                    end.stream.closed_us.get_or_insert(now_us);
-                }
-            }
-        }
-    }
-
-    /// Breaks the connections between two nodes once.
-    pub fn drop_connections(&mut self, a: usize, b: usize) {
-        let now_us = self.now_us;
-        for connection in &mut self.connections {
-            let between = [connection.ends[0].node, connection.ends[1].node];
-            if between == [a, b] || between == [b, a] {
-                for end in &mut connection.ends {
-                    end.stream.pieces.clear();
-                    end.stream.closed_us.get_or_insert(now_us);
-                }
-            }
-        }
-    }
-
-    fn deliver(&mut self) {
-        let now_us = self.now_us;
-        for connection in &mut self.connections {
-            for from in 0..2 {
-                let (a, b) = connection.ends.split_at_mut(1);
-                let (sender, receiver) =
-                    if from == 0 { (&mut a[0], &mut b[0]) } else { (&mut b[0], &mut a[0]) };
-                if self.paths[sender.node][receiver.node].stalled_until_us > now_us {
-                    continue;
-                }
-                while sender.stream.pieces.front().is_some_and(|(at_us, _)| *at_us <= now_us) {
-                    let (_, piece) = sender.stream.pieces.pop_front().expect("there is one");
-                    sender.stream.bytes -= piece.len();
-                    if receiver.open {
-                        receiver.input.extend_from_slice(&piece);
-                        if let Some(engine) = &self.nodes[receiver.node].engine
-                            && !receiver.held
-                        {
-                            let us = (BEGIN_MS * 1000 + now_us) as i64 + self.nodes[receiver.node].skew_us;
-                            engine.link_heard(receiver.link, Now::from_unix_ns(us as u128 * 1000));
-                        }
-                    }
-                }
-            }
-        }
+        self.run_links();
+        self.hear_messages();
     }
 
     fn tick(&mut self, node: usize) {
         let now = self.now(node);
         let engine = self.engine(node);
+        let before = engine.clock.last();
         engine.link_tick(now);
-        let last = engine.clock.last();
-        // A clock set right has other stamps written under what was captured.
-        self.history.restated |= last < self.nodes[node].clock;
-        self.nodes[node].clock = last;
+        if engine.clock.last() < before {
+            // A clock set right has other stamps written under what was captured.
+            let origin = engine.clock.origin();
+            self.history.restated = true;
+            self.watch.restated(origin);
+        }
         let engine = self.engine(node);
         engine.tick(now, 0);
         let diverged =
             engine.take_link_events().into_iter().find(|event| matches!(event, Event::Diverged(..)));
         let due = engine.mesh.lock().dials_due(now.unix_ms);
-        let origin = engine.clock.origin();
         if let Some(event) = diverged {
             self.diverged.push(format!("at {} us n{node}: {event:?}", self.now_us));
         }
         self.capture(node);
-        for address in due {
-            let at_us = self.now_us + 2 * self.delay();
-            self.dialing.push(Dialing { node, origin, address, at_us });
-        }
+        due.into_iter().for_each(|address| self.dial(node, address));
     }
 
-    fn delay(&mut self) -> u64 {
-        50 + self.random.below(self.plan.delay_us.max(1) as usize) as u64
-    }
-
-    fn finish_dialing(&mut self) {
-        let now_us = self.now_us;
-        let due: Vec<Dialing> = {
-            let (due, later) =
-                std::mem::take(&mut self.dialing).into_iter().partition(|dialing| dialing.at_us <= now_us);
-            self.dialing = later;
-            due
-        };
-        for Dialing { node, origin, address, .. } in due {
-            let Some(engine) = &self.nodes[node].engine else { continue };
-            if engine.clock.origin() != origin {
-                continue;
+    /// Takes what subscribers got.
+    fn hear_messages(&mut self) {
+        for node in self.up() {
+            let mut bytes = Vec::new();
+            self.nodes[node].sessions[SESSIONS].client.take_mailbox(&mut bytes);
+            if !bytes.is_empty() {
+                self.watch.heard(node, &bytes);
             }
-            let now = self.now(node);
-            let other = (0..self.nodes.len()).find(|other| host(*other) == address.0 && address.1 == PORT);
-            let blocked = |from: usize, to: usize| {
-                let path = &self.paths[from][to];
-                path.cut_until_us > now_us || path.stalled_until_us > now_us
-            };
-            let reachable = other.filter(|other| {
-                self.nodes[*other].engine.is_some() && !blocked(node, *other) && !blocked(*other, node)
-            });
-            let Some(other) = reachable else {
-                engine.mesh.lock().dial_failed(&address, None, now.unix_ms);
-                continue;
-            };
-            let there = self.engine(other);
-            let end = |node: usize, engine: &Engine| End {
-                node,
-                origin: engine.clock.origin(),
-                link: engine.next_id(),
-                open: true,
-                input: Vec::new(),
-                held: false,
-                stream: Stream::default(),
-            };
-            let ends = [end(node, engine), end(other, there)];
-            there.link_open(ends[1].link, None, host(node), self.now(other));
-            engine.link_open(ends[0].link, Some(address), host(other), now);
-            self.connections.push(Connection { ends });
-        }
-    }
-
-    /// One turn of a link's task: faults, input, output.
-    fn run(&mut self, connection: usize, at: usize) {
-        let end = &self.connections[connection].ends[at];
-        if !end.open {
-            return;
-        }
-        let (node, link) = (end.node, end.link);
-        match self.move_frames(connection, at) {
-            Ok(()) => {}
-            Err(fault) => {
-                if self.trace {
-                    println!("{:>9} n{node} link {link} ends: {fault}", self.now_us);
-                }
-                let kind = format!("{fault:?}").split(['(', ' ']).next().unwrap_or("").to_owned();
-                *self.ends.entry(kind).or_default() += 1;
-                let now = self.now(node);
-                self.engine(node).link_closed(link, fault, now);
-                let now_us = self.now_us;
-                let end = &mut self.connections[connection].ends[at];
-                end.open = false;
-                end.stream.closed_us.get_or_insert(now_us);
-            }
-        }
-        self.capture(node);
-    }
-
-    fn move_frames(&mut self, connection: usize, at: usize) -> Result<(), Fault> {
-        let now_us = self.now_us;
-        let node = self.connections[connection].ends[at].node;
-        let now = self.now(node);
-        let other = self.connections[connection].ends[1 - at].node;
-        let engine = self.nodes[node].engine.as_ref().expect("an open end has a node");
-        let (link, mut taken) = (self.connections[connection].ends[at].link, 0);
-        debug_assert_eq!(self.connections[connection].ends[at].origin, engine.clock.origin());
-        if let Some(fault) = engine.link_fault(link) {
-            return Err(fault);
-        }
-        let mut input = std::mem::take(&mut self.connections[connection].ends[at].input);
-        let mut held = false;
-        loop {
-            let engine = self.nodes[node].engine.as_ref().expect("an open end has a node");
-            let rest = &input[taken..];
-            let length = match frame::length(rest, engine.link_body_bytes_max(link))? {
-                Some(length) if length <= rest.len() => length,
-                _ => break,
-            };
-            if self.trace {
-                let (frame, tail) = frame::read(&rest[..length])?;
-                if !matches!(frame, frame::Frame::Heartbeat(_)) {
-                    println!("{now_us:>9} n{node} <- n{other} {} +{}", brief(&frame), tail.len());
-                }
-            }
-            match engine.link_receive(link, &rest[..length], now, 0)? {
-                Received::Taken => taken += length,
-                Received::Held => held = true,
-            }
-            // Before another frame pushes it out of the backlog.
-            self.capture(node);
-            if held {
-                break;
-            }
-        }
-        input.drain(..taken);
-        let end = &mut self.connections[connection].ends[at];
-        (end.input, end.held) = (input, held);
-        let other_end = &self.connections[connection].ends[1 - at];
-        let stalled = self.paths[other][node].stalled_until_us > now_us;
-        if other_end.stream.closed_us.is_some_and(|at_us| at_us <= now_us)
-            && other_end.stream.pieces.is_empty()
-            && !stalled
-        {
-            return Err(Fault::Closed);
-        }
-        while self.connections[connection].ends[at].stream.bytes < SOCKET_BYTES {
-            let mut out = Vec::new();
-            let engine = self.nodes[node].engine.as_ref().expect("an open end has a node");
-            let more = engine.link_poll(link, now, &mut out);
-            self.capture(node);
-            self.send(connection, at, &out);
-            if !more || out.is_empty() {
-                assert!(!more || !out.is_empty(), "n{node} spins: it has more to send but sends nothing");
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, connection: usize, at: usize, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let length = (1 + self.random.below(self.plan.piece_bytes)).min(bytes.len());
-            let at_us = self.now_us + self.delay();
-            let stream = &mut self.connections[connection].ends[at].stream;
-            let at_us = stream.pieces.back().map_or(at_us, |(last_us, _)| at_us.max(*last_us));
-            stream.pieces.push_back((at_us, bytes[..length].to_vec()));
-            stream.bytes += length;
-            bytes = &bytes[length..];
         }
     }
 
@@ -501,33 +294,34 @@ impl World {
         let Some(engine) = &at.engine else { return };
         let origin = engine.clock.origin();
         let mesh = engine.mesh.lock();
-        let sequence = mesh.vector().of(origin).sequence;
-        if sequence == at.captured {
-            return;
-        }
-        for segment in mesh.backlog().after(origin, at.captured) {
-            let mut number = segment.first;
-            let mut rest: &[u8] = &segment.batches;
-            while let Some((batch, behind)) = Batch::split(rest).expect("own batches are well-formed") {
-                if number > at.captured {
-                    self.history.add(origin, number, &rest[..rest.len() - behind.len()]);
-                    if self.trace {
-                        print!("{:>9} n{node} writes {number}:", self.now_us);
-                        batch.each(|record| print!(" {record:?}")).expect("own batches are well-formed");
-                        println!();
+        let progress = mesh.vector().of(origin);
+        if progress.sequence > at.captured {
+            for segment in mesh.backlog().after(origin, at.captured) {
+                let mut number = segment.first;
+                let mut rest: &[u8] = &segment.batches;
+                while let Some((batch, behind)) = Batch::split(rest).expect("own batches are well-formed") {
+                    if number > at.captured {
+                        self.history.add(origin, number, &rest[..rest.len() - behind.len()]);
+                        self.watch.wrote(origin, number, batch, segment.batches.len());
+                        if self.trace {
+                            print!("{:>9} n{node} writes {number}:", self.now_us);
+                            batch.each(|record| print!(" {record:?}")).expect("own batches are well-formed");
+                            println!();
+                        }
                     }
+                    rest = behind;
+                    number += 1;
                 }
-                rest = behind;
-                number += 1;
             }
+            at.captured = progress.sequence;
         }
-        at.captured = sequence;
+        self.watch.promised(origin, progress);
     }
 
     /// Whether every node has the same of every origin, says so, and nothing is under way.
     pub fn is_quiet(&self) -> bool {
         let up = self.up();
-        if up.len() < self.nodes.len() {
+        if self.nodes.iter().any(|node| node.is_member && node.engine.is_none()) {
             return false;
         }
         let sequences = |node: usize| -> BTreeMap<Origin, u64> {
@@ -545,7 +339,8 @@ impl World {
                 && !engine.outbox.is_filled()
                 && engine.mesh.lock().pull().is_none()
                 && engine.mesh.lock().linked().collect::<BTreeSet<_>>().len() == up.len() - 1
-        }) && self.connections.iter().flat_map(|connection| &connection.ends).all(|end| !end.held)
+                && self.nodes[*node].blocked.iter().all(Option::is_none)
+        }) && !self.net.holds()
     }
 
     /// What keeps [`Self::is_quiet`] from being true.
@@ -555,7 +350,7 @@ impl World {
             let engine = self.engine(node);
             let mesh = engine.mesh.lock();
             text += &format!(
-                "n{node} {} vector {:?} linked {:?} pull {:?} skewed {:?} now {} clock {}\n",
+                "n{node} {} vector {:?} linked {:?} pull {:?} skewed {:?} now {} clock {} graves {}\n",
                 engine.clock.origin(),
                 mesh.vector()
                     .iter()
@@ -566,16 +361,15 @@ impl World {
                 mesh.links().filter(|(_, link)| link.skewed).count(),
                 self.now(node).unix_ms,
                 unix_ms_from_ntp(engine.clock.last()),
+                self.graves(node),
             );
         }
         text
     }
-}
 
-fn brief(frame: &frame::Frame) -> String {
-    let mut text = format!("{frame:?}");
-    if text.len() > 300 {
-        text.truncate(300);
+    /// Keys of a node with something to be collected.
+    pub fn graves(&self, node: usize) -> usize {
+        let engine = self.engine(node);
+        (0..meldis::store::shard::RANGES).map(|range| engine.cell(range).lock().shard.graves()).sum()
     }
-    text
 }

@@ -6,6 +6,7 @@
 use super::Keyspace;
 use crate::clock::Stamp;
 use crate::engine::conflicts::{Rewritten, Watch};
+use crate::faults::Faults;
 use crate::link::frame::Cursor;
 use crate::store::delta::Change;
 use crate::store::digest;
@@ -92,7 +93,7 @@ impl Keyspace<'_> {
                 self.ready(db, key);
             }
         }
-        if merged.reassert {
+        if merged.reassert && !self.engine.is_planted(Faults::SILENT_SPLIT) {
             self.assert_own_sums(space, key);
         }
         merged.changed

@@ -89,6 +89,10 @@ impl Mesh {
             return Ok(Verdict::Merge { skip: 0 });
         }
         let mut have = self.vector.of(origin).sequence;
+        if self.faults.contains(Faults::LIVES_AS_ONE) {
+            let lives = self.vector.iter().filter(|(other, _)| other.node() == origin.node());
+            have = lives.map(|(_, progress)| progress.sequence).max().unwrap_or(have);
+        }
         if let Some(pull) = &self.pull
             && pull.vector.is_some()
         {
@@ -99,6 +103,14 @@ impl Mesh {
             _ if first <= have + 1 => Ok(Verdict::Merge { skip: have + 1 - first }),
             _ => Err(Fault::Missing { origin, have, first }),
         }
+    }
+
+    /// Whether the messages of a batch were not delivered yet. Notes that they are.
+    pub fn delivers(&mut self, origin: Origin, number: u64) -> bool {
+        let last = self.delivered.entry(origin).or_default();
+        let is_new = *last < number;
+        *last = number.max(*last);
+        is_new
     }
 
     /// A segment is merged, from the first of its batches that was not known already up to its end.
@@ -215,7 +227,8 @@ impl Mesh {
     }
 
     fn is_absent(&self, state: &MemberState, now_ms: u64) -> bool {
-        now_ms.saturating_sub(state.seen_at_ms) > self.timing.absence_ms
+        let is_away = now_ms.saturating_sub(state.seen_at_ms) > self.timing.absence_ms;
+        is_away && !self.faults.contains(Faults::PINNED)
     }
 
     /// Begins another life of this node, which holds nothing. The links begin anew.

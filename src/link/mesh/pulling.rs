@@ -4,6 +4,9 @@
 //! then on sends what is new to it besides. The taker asks for piece after piece (`Pull`, `Chunk`), a few ahead, and
 //! adopts the giver's vector with the last. One pull at a time; a quiet link is compared in the same way, and mostly
 //! nothing differs.
+//!
+//! Between the digests and the answer others may send the taker what the giver has long had, and has lost again: ranges
+//! that were equal differ then. So the taker asks for whatever has changed meanwhile as well.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -39,6 +42,8 @@ pub struct Pull {
     /// there. Should the pull come to nothing, their peers must send them again.
     owed: BTreeSet<LinkId>,
     todo: VecDeque<(u16, Cursor, bool)>,
+    /// Ranges that others' batches have changed before the giver answered.
+    changed: BTreeSet<u16>,
     asked: usize,
     /// Ranges to be pulled.
     pub total: usize,
@@ -146,6 +151,13 @@ impl Mesh {
         }
     }
 
+    /// A batch of a peer is about to change these ranges.
+    pub fn changes(&mut self, ranges: impl Iterator<Item = u16>) {
+        if let Some(pull) = self.pull.as_mut().filter(|pull| pull.vector.is_none()) {
+            pull.changed.extend(ranges);
+        }
+    }
+
     /// Begins to pull from a peer, telling it the digests of what is here.
     pub fn begin_pull(&mut self, id: LinkId, want: Want, digests: Vec<(u16, u64)>, now_ms: u64) {
         let Some(link) = self.links.get_mut(&id) else { return };
@@ -163,6 +175,7 @@ impl Mesh {
             shadow: Vector::default(),
             owed: BTreeSet::new(),
             todo: VecDeque::new(),
+            changed: BTreeSet::new(),
             asked: 0,
             total: 0,
             done: 0,
@@ -196,16 +209,30 @@ impl Mesh {
         let is_last = link.answers_due == 0;
         let awaits = |pull: &&mut Pull| pull.link == id && pull.vector.is_none() && is_last;
         let Some(pull) = self.pull.as_mut().filter(awaits) else { return false };
-        pull.shadow = vector.clone();
+        // Few ranges say nothing of the rest of what the giver has.
+        if !pull.is_repair {
+            pull.shadow = vector.clone();
+        }
         pull.vector = Some(vector);
-        pull.todo = ranges.iter().map(|range| (*range, Cursor::default(), false)).collect();
-        pull.todo.extend(graves.iter().map(|range| (*range, Cursor::default(), true)));
+        pull.changed.extend(ranges);
+        pull.todo = pull.changed.iter().map(|range| (*range, Cursor::default(), false)).collect();
+        let graves = graves.iter().filter(|range| !pull.changed.contains(range));
+        pull.todo.extend(graves.map(|range| (*range, Cursor::default(), true)));
         pull.total = pull.todo.len();
         let node = self.links.get(&id).and_then(Link::node);
         let told = node.filter(|_| !ranges.is_empty() && !pull.is_repair);
         self.events.extend(told.map(|node| Event::PullStarted(node, ranges.len())));
         self.ask_for_more();
         true
+    }
+
+    /// What the giver of the pull under way on this link had before it read the first range.
+    pub fn given(&self, id: LinkId) -> Option<Vector> {
+        let pull = self.pull.as_ref().filter(|pull| pull.link == id && pull.vector.is_some())?;
+        if self.faults.contains(Faults::LATE_VECTOR) {
+            return Some(pull.shadow.clone());
+        }
+        pull.vector.clone()
     }
 
     /// A piece of a range was merged. Adopts the giver's vector with the last one.

@@ -269,3 +269,48 @@ fn who_was_heard_by_the_clock_before_it_was_set_is_not_silent() {
         assert!(mesh.link(2).unwrap().fault.is_some(), "its silence is noticed after {after}");
     }
 }
+
+#[test]
+fn a_report_under_a_time_that_is_not_taken_does_not_count() {
+    let mut mesh = linked();
+    let report = |at: u64| Heartbeat {
+        vector: vector(&[(2, 0, at)]),
+        floors: vec![Floor { origin: member(2).origin, floor: NTP64(at), at: NTP64(at), of: Vec::new() }],
+        linked: Vec::new(),
+        syncing: false,
+        taken: NTP64(0),
+        sent_us: 0,
+        echo: None,
+    };
+    mesh.heartbeat(2, report(5000), NTP64(100), 0).unwrap();
+    mesh.heartbeat(2, report(50), NTP64(100), 0).unwrap();
+    let reported = &mesh.members[&member(2).origin.node()].reported;
+    assert_eq!(reported.at, NTP64(50), "its clock was set right");
+}
+
+#[test]
+fn the_messages_of_a_batch_that_comes_again_are_delivered_once() {
+    let mut mesh = linked();
+    let [two, three] = [2, 3].map(|node| member(node).origin);
+    let news = [(two, 1), (two, 2), (two, 1), (two, 2), (three, 1), (two, 3)];
+    assert_eq!(
+        news.map(|(origin, number)| mesh.delivers(origin, number)),
+        [true, true, false, false, true, true]
+    );
+}
+
+#[test]
+fn what_changes_before_the_giver_answers_is_pulled_too() {
+    let mut mesh = linked();
+    mesh.begin_pull(2, Want::All, Vec::new(), 0);
+    mesh.changes([5, 7].into_iter());
+    assert!(mesh.differs(2, vector(&[(3, 9, 9)]), &[7], &[5, 6]));
+    mesh.changes([8].into_iter());
+    assert_eq!(mesh.pull().unwrap().total, 3);
+    let control = &mesh.link(2).unwrap().control;
+    let asked = control.iter().filter_map(|frame| match frame {
+        Frame::Pull { range, graves, .. } => Some((*range, *graves)),
+        _ => None,
+    });
+    assert_eq!(asked.collect::<Vec<_>>(), [(5, false), (7, false), (6, true)]);
+}

@@ -339,7 +339,7 @@ impl Entry {
     fn base<'a>(&'a self, change: &Change<'a>) -> Option<(Stamp, Change<'a>)> {
         let object = match (&self.state, change) {
             (State::Plain(stamp, value), Change::Assign(_) | Change::Value(_) | Change::Sum(_)) => {
-                return Some((*stamp, Change::Value(value)));
+                return Some((*stamp, Change::Value(value.bytes())));
             }
             (State::Plain(..) | State::Rare(Rare::Cleared(_)), _) => return None,
             (State::Rare(Rare::Object(object)), _) => object,

@@ -133,7 +133,8 @@ impl Object {
             && let Some(at_ms) = expiry.at_ms
         {
             volatile = live;
-            digest = digest.wrapping_add(digest::mix(hash ^ at_ms, digest::term(1, expiry.stamp)));
+            let value = digest::mix(at_ms, expiry.kind as u64);
+            digest = digest.wrapping_add(digest::mix(hash, digest::term(1, expiry.stamp, value)));
         }
         Weight { live, volatile, digest }
     }
@@ -145,17 +146,10 @@ impl Object {
                 let cleared = self.raise_clear(stamp, cx);
                 cleared.and(self.merge(stamp, &Change::Value(value), cx))
             }
-            Change::Expire(at_ms, kind) => {
-                let newer = stamp >= self.clear && self.expiry.is_none_or(|held| held.stamp < stamp);
-                if newer {
-                    self.expiry = Some(Expiry { stamp, at_ms: *at_ms, kind: *kind });
-                    self.buried = false;
-                }
-                Merged::changed_if(newer)
-            }
+            Change::Expire(at_ms, kind) => self.set_expiry(Expiry { stamp, at_ms: *at_ms, kind: *kind }),
             Change::Kind(kind) => self.claim(*kind, stamp, cx).1,
             Change::Value(value) => self.write(Kind::String, stamp, None, cx, |body, _| match body {
-                Body::String(text) => text.merge_base(value, stamp, cx.own).into(),
+                Body::String(text) => text.merge_base(value, stamp, cx.own),
                 _ => Merged::NOTHING,
             }),
             Change::Sum(added) => {
@@ -166,7 +160,7 @@ impl Object {
             }
             Change::Field(name, value) => {
                 self.write(Kind::Hash, stamp, Some(ElementRef::Field(name)), cx, |body, _| match body {
-                    Body::Hash(hash) => hash.merge(name, value, stamp, cx.own).into(),
+                    Body::Hash(hash) => hash.merge(name, value, stamp, cx.own),
                     _ => Merged::NOTHING,
                 })
             }
@@ -185,7 +179,7 @@ impl Object {
             }
             Change::Score(member, score) => {
                 self.write(Kind::Zset, stamp, Some(ElementRef::Score(member)), cx, |body, _| match body {
-                    Body::Zset(zset) => zset.merge(member, *score, stamp, cx.own).into(),
+                    Body::Zset(zset) => zset.merge(member, *score, stamp, cx.own),
                     _ => Merged::NOTHING,
                 })
             }
@@ -205,9 +199,7 @@ impl Object {
                 // An LSET claims the key as of its item's placement: where a clear has killed the item it claims nothing,
                 // and so it must not where it comes before the clear.
                 self.write(Kind::List, pos.stamp(), None, cx, |body, clear| match body {
-                    Body::List(list) if pos.stamp() >= clear => {
-                        Merged::changed_if(list.merge(pos, value, stamp))
-                    }
+                    Body::List(list) if pos.stamp() >= clear => list.merge(pos, value, stamp),
                     _ => Merged::NOTHING,
                 })
             }
@@ -232,6 +224,17 @@ impl Object {
                 _ => (false, false),
             }),
         }
+    }
+
+    fn set_expiry(&mut self, expiry: Expiry) -> Merged {
+        let rank = |expiry: Expiry| (expiry.stamp, expiry.at_ms, expiry.kind);
+        if expiry.stamp < self.clear || self.expiry.is_some_and(|held| rank(held) >= rank(expiry)) {
+            return Merged::NOTHING;
+        }
+        let tied = self.expiry.is_some_and(|held| held.stamp == expiry.stamp);
+        self.expiry = Some(expiry);
+        self.buried = false;
+        Merged { tied, ..Merged::CHANGED }
     }
 
     fn tombstone(&self, element: ElementRef<'_>) -> Option<Stamp> {

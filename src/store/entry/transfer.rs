@@ -18,7 +18,7 @@ impl Entry {
                     each(*stamp, Change::Clear);
                 }
             }
-            State::Plain(stamp, value) => each(*stamp, Change::Assign(value)),
+            State::Plain(stamp, value) => each(*stamp, Change::Assign(value.bytes())),
             State::Rare(Rare::Object(object)) => object.registers(each),
         }
     }
