@@ -705,6 +705,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_before_a_batch_came_does_not_claim_to_have_seen_it() {
+        let (mut here, mut there) = (Fixture::replicating(), Fixture::numbered(2));
+        there.engine.start_replicating();
+        let (own, peer) = (here.engine.clock.origin(), there.engine.clock.origin());
+        assert_eq!(greet(&here, 1, "peer", VERSION, peer), Ok(()));
+        here.check("SET k here", "+OK");
+        there.check("SET k there", "+OK");
+        receive(&here, 1, peer, 1, &there.written());
+        here.check("SET k again", "+OK");
+        here.engine.sequence_now();
+        let mesh = here.engine.mesh.lock();
+        let came = there.engine.clock.last();
+        let seen = |segment: &Segment| segment.seen.iter().any(|(of, time)| *of == peer && *time >= came);
+        assert_eq!(mesh.backlog().after(own, 0).map(seen).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(here.engine.conflicts.entries().iter().len(), 1, "the peer had not seen the first");
+    }
+
+    #[test]
     fn an_lset_does_not_bring_back_an_item_whose_tombstone_is_gone() {
         let (mut here, mut there) = (Fixture::replicating(), Fixture::numbered(2));
         there.engine.start_replicating();

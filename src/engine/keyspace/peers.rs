@@ -37,10 +37,13 @@ impl Keyspace<'_> {
         let Some(entry) = shard.get(space, key, hash) else { return };
         let is_clear = matches!(change, Change::Clear);
         // A clear with a string behind it is a SET.
-        let set = rest.clone().filter(|_| is_clear).find_map(|change| match change {
-            Change::Assign(value) | Change::Value(value) => Some(Change::Assign(value)),
-            _ => None,
-        });
+        let set = || {
+            rest.clone().find_map(|change| match change {
+                Change::Assign(value) | Change::Value(value) => Some(Change::Assign(value)),
+                _ => None,
+            })
+        };
+        let set = if is_clear { set() } else { None };
         let mut rewritten: Option<Rewritten> = None;
         let mut met = 0;
         entry.conflicts(stamp, set.as_ref().unwrap_or(change), watch.unseen, |conflict| {
