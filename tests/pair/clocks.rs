@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::harness::{Options, Pair, Suite, TempDir, until};
+use crate::harness::{Client, Options, Pair, Suite, TempDir, until};
 use crate::load::{Load, check_sums};
-use crate::seen::{lasting, link, logged};
+use crate::seen::{lasting, link, logged, peers};
 
 /// The wall clock of a process, so many seconds off the machine's.
 struct Clock {
@@ -200,4 +200,28 @@ fn links_live_on_when_the_wall_clock_is_set_while_they_run() {
     for node in [0, 1] {
         assert_eq!(logged(pair.node(node), "nothing heard for"), 0, "{}", pair.node(node).log_tail());
     }
+}
+
+#[test]
+fn a_clock_a_second_ahead_is_measured_and_warned_of() {
+    let _suite = Suite::new("pair clocks: a second ahead");
+    let clock = Clock::at(1);
+    let pair = pair_with(&clock, &[]);
+    pair.settle();
+    let [mut a, mut b] = pair.clients();
+    let offset = |client: &mut Client| -> i64 {
+        let peers = peers(client);
+        peers.first().map_or(0, |peer| peer["clock_offset_ms"].parse().unwrap())
+    };
+    until("A sees B ahead, and B sees A behind", || {
+        (900..1100).contains(&offset(&mut a)) && (-1100..-900).contains(&offset(&mut b))
+    });
+    until("both warn of it", || (0..2).all(|node| logged(pair.node(node), "The clock of node") > 0));
+    assert!(
+        pair.node(0).log().contains("ms ahead of this node's")
+            && pair.node(1).log().contains("ms behind this node's")
+    );
+    clock.set(0);
+    until("A says that it is over", || logged(pair.node(0), "agrees with this node's again") > 0);
+    until("A measures nothing", || offset(&mut a).abs() < 100);
 }
