@@ -291,6 +291,9 @@ impl Engine {
                 // The vector was fixed before the first digest is compared: what is written from here on is sent.
                 let (ranges, graves) = self.compare_ranges(&digests, only.as_deref());
                 mesh.give(id, ranges, graves, globals);
+                if only.is_none() {
+                    mesh.pass_over(id);
+                }
             }
             Frame::Differs { vector, ranges, graves, globals } => {
                 if globals.swaps.databases() > self.databases() {
@@ -720,6 +723,28 @@ mod tests {
         let seen = |segment: &Segment| segment.seen.iter().any(|(of, time)| *of == peer && *time >= came);
         assert_eq!(mesh.backlog().after(own, 0).map(seen).collect::<Vec<_>>(), [false, true]);
         assert_eq!(here.engine.conflicts.entries().iter().len(), 1, "the peer had not seen the first");
+    }
+
+    #[test]
+    fn who_pulls_a_few_ranges_gets_what_was_not_sent_yet_all_the_same() {
+        for (only, is_sent) in [(Some(vec![7]), true), (None, false)] {
+            let mut here = Fixture::replicating();
+            assert_eq!(greet(&here, 1, "peer", VERSION, Origin::new(NodeId::new(7 << 24), 1)), Ok(()));
+            let mut bytes = Vec::new();
+            here.engine.link_poll(1, NOW, &mut bytes);
+            here.check("SET k v", "+OK");
+            bytes.clear();
+            frame::write(&Frame::PullBegin { digests: Vec::new(), only }, &[], &mut bytes);
+            assert_eq!(here.engine.link_receive(1, &bytes, NOW, 0), Ok(Received::Taken));
+            bytes.clear();
+            here.engine.link_poll(1, NOW, &mut bytes);
+            let (mut rest, mut sent) = (&bytes[..], false);
+            while let Some(length) = frame::length(rest, frame::FRAME_BYTES_MAX).unwrap() {
+                sent |= matches!(frame::read(&rest[..length]).unwrap().0, Frame::Segment { .. });
+                rest = &rest[length..];
+            }
+            assert_eq!(sent, is_sent);
+        }
     }
 
     #[test]

@@ -195,11 +195,17 @@ impl Mesh {
         link.requests.clear();
         link.giving = true;
         link.given = (0, ranges.len() + graves.len());
-        for (origin, progress) in vector.iter() {
+        link.control.push_back(Frame::Differs { vector, ranges, graves, globals });
+    }
+
+    /// All that this node has goes to a peer as ranges: none of it need be sent as batches besides. Not so where the peer asks
+    /// for a few ranges only.
+    pub fn pass_over(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        for (origin, progress) in self.vector.iter() {
             let sent = link.sent.entry(origin).or_default();
             *sent = (*sent).max(progress.sequence);
         }
-        link.control.push_back(Frame::Differs { vector, ranges, graves, globals });
     }
 
     /// The giver's answer. Returns whether it belongs to the pull under way.
