@@ -119,7 +119,8 @@ impl Server {
     }
 
     fn answers(&self) -> bool {
-        let Ok(mut client) = Client::connect(self.port()) else { return false };
+        // As whom the password lets in: whoever has yet to say it is not told that the data is still being loaded.
+        let Ok(mut client) = self.try_client() else { return false };
         client.set_timeout(Duration::from_secs(2));
         match client.try_cmd(&["PING"]) {
             Ok(Value::Simple(text)) => text == "PONG",
