@@ -329,7 +329,7 @@ impl Engine {
                 if mesh.differs(id, vector.clone(), &ranges, &graves) {
                     mesh.took(newest.unwrap_or(NTP64(0)));
                     let author = Author::Gives(mesh.peer_of(id), &vector);
-                    let known = self.known(&mesh, vector.of(self.clock.origin()).watermark);
+                    let known = self.known(mesh, vector.of(self.clock.origin()).watermark);
                     self.merge_globals(&globals, author, known, now, thread);
                 }
             }
@@ -345,7 +345,7 @@ impl Engine {
                 }
                 mesh.took(newest.unwrap_or(NTP64(0)));
                 let chunk = Chunk { range: range_number(range)?, from, to, graves, records: tail };
-                let known = self.known(&mesh, theirs.of(self.clock.origin()).watermark);
+                let known = self.known(mesh, theirs.of(self.clock.origin()).watermark);
                 let vectors = Vectors { known, theirs: &theirs, giver: mesh.peer_of(id) };
                 let merged = self.merge_range(&chunk, vectors, now, thread);
                 let changed_keys = merged.map_err(frame::FrameError::from)?;
@@ -355,7 +355,7 @@ impl Engine {
             Frame::Compared { differ, unsure } => mesh.compared(id, &differ, &unsure),
             Frame::Bye => {
                 mesh.leaving(id);
-                self.refresh_topology(&mesh, now);
+                self.refresh_topology(mesh, now);
             }
         }
         Ok(Received::Taken)
