@@ -636,8 +636,10 @@ impl Mesh {
                 link.sent.remove(&origin);
             }
         }
-        for (origin, progress) in heartbeat.vector.iter().filter(|(_, progress)| progress.watermark <= limit)
-        {
+        // Nobody knows more of this node's own batches than it does.
+        let own = self.own.origin;
+        let told = heartbeat.vector.iter().filter(|(origin, _)| *origin != own);
+        for (origin, progress) in told.filter(|(_, progress)| progress.watermark <= limit) {
             if origin.node() != self.own.origin.node() {
                 self.taken = self.taken.max(progress.watermark);
             }

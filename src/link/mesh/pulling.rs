@@ -220,6 +220,8 @@ impl Mesh {
         // Few ranges say nothing of the rest of what the giver has.
         if !pull.is_repair {
             pull.shadow = vector.clone();
+            // Nobody knows more of this node's own batches than it does.
+            pull.shadow.set(self.own.origin, self.vector.of(self.own.origin));
         }
         pull.vector = Some(vector);
         pull.changed.extend(ranges);

@@ -324,3 +324,26 @@ fn what_changes_before_the_giver_answers_is_pulled_too() {
     });
     assert_eq!(asked.collect::<Vec<_>>(), [(5, false), (7, false), (6, true)]);
 }
+
+#[test]
+fn nobody_tells_a_node_of_its_own_batches() {
+    let mut mesh = linked();
+    let own = mesh.own.origin;
+    mesh.sequence(1, vec![0; 8], NTP64(5));
+    let before = mesh.vector().of(own);
+    let claim = vector(&[(1, 1, 50), (2, 3, 3)]);
+    let heartbeat = Heartbeat {
+        vector: claim.clone(),
+        floors: Vec::new(),
+        linked: Vec::new(),
+        syncing: false,
+        taken: NTP64(0),
+        sent_us: 0,
+        echo: None,
+    };
+    mesh.heartbeat(2, heartbeat, NTP64(u64::MAX), 0).unwrap();
+    assert_eq!(mesh.vector().of(own), before);
+    mesh.begin_pull(2, Want::All, Vec::new(), 0);
+    assert!(mesh.differs(2, vector(&[(1, 9, 90), (2, 3, 3)]), &[], &[]));
+    assert_eq!((mesh.vector().of(own), mesh.vector().of(member(2).origin).sequence), (before, 3));
+}
