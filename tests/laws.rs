@@ -360,6 +360,19 @@ proptest! {
     }
 }
 
+/// No honest node holds it, but a peer may tell it; copies must not come to differ by it.
+#[test]
+fn a_strings_claim_beyond_its_value_survives_a_copy() {
+    let told = [
+        (stamp(3, 1), Change::Expire(Some(1_000), Kind::Zset)),
+        (stamp(1, 1), Change::Assign(b"v")),
+        (stamp(9, 1), Change::Kind(Kind::String)),
+    ];
+    let entry = merged(&told);
+    assert_eq!(entry.expires_at_ms(), None, "it was set on a sorted set, before the claim");
+    entry.check_invariants(&hasher());
+}
+
 #[test]
 fn different_content_under_one_stamp_has_different_digests_until_both_are_merged() {
     let long = [b'x'; 1000];

@@ -262,11 +262,28 @@ impl Engine {
         if !known && !matches!(frame, Frame::Hello(_)) {
             return Err(Fault::Unexpected("something before Hello"));
         }
+        let received = self.receive(&mut mesh, id, frame, tail, now, thread)?;
+        if received == Received::Taken {
+            // Whatever held the link, be it that its batches came by another.
+            mesh.set_skewed(id, None);
+        }
+        Ok(received)
+    }
+
+    fn receive(
+        &self,
+        mesh: &mut Mesh,
+        id: LinkId,
+        frame: Frame,
+        tail: &[u8],
+        now: Now,
+        thread: usize,
+    ) -> Result<Received, Fault> {
         match frame {
-            Frame::Hello(hello) => self.receive_hello(&mut mesh, id, hello, now)?,
+            Frame::Hello(hello) => self.receive_hello(mesh, id, hello, now)?,
             Frame::Segment { origin, first, count, watermark, seen } => {
                 let arrived = Arrived { link: id, origin, first, count, watermark, seen, batches: tail };
-                let received = self.receive_segment(&mut mesh, arrived, now, thread)?;
+                let received = self.receive_segment(mesh, arrived, now, thread)?;
                 if received == Received::Taken {
                     mesh.taken(id, origin, first + count - 1);
                 }
@@ -286,7 +303,7 @@ impl Engine {
             }
             Frame::PullBegin { digests, only } => {
                 mesh.end_recall(now.unix_ms);
-                self.sequence(&mut mesh);
+                self.sequence(mesh);
                 let globals = self.globals();
                 // The vector was fixed before the first digest is compared: what is written from here on is sent.
                 let (ranges, graves) = self.compare_ranges(&digests, only.as_deref());
@@ -302,10 +319,10 @@ impl Engine {
                 let stamps = flushes.chain(registers).chain(globals.swaps.stamps());
                 let promises = vector.iter().map(|(_, progress)| progress.watermark);
                 let newest = stamps.map(|stamp| stamp.time).chain(promises).max();
-                if self.is_ahead(&mut mesh, id, newest, now) {
+                if self.is_ahead(mesh, id, newest, now) {
                     return Ok(Received::Held);
                 }
-                self.sequence_unseeing(&mut mesh);
+                self.sequence_unseeing(mesh);
                 if mesh.differs(id, vector.clone(), &ranges, &graves) {
                     mesh.took(newest.unwrap_or(NTP64(0)));
                     let author = Author::Gives(mesh.peer_of(id), &vector);
@@ -320,7 +337,7 @@ impl Engine {
             Frame::Chunk { range, from, to, graves } => {
                 let Some(theirs) = mesh.given(id) else { return Ok(Received::Taken) };
                 let newest = newest_time(tail).map_err(frame::FrameError::from)?;
-                if self.is_ahead(&mut mesh, id, newest, now) {
+                if self.is_ahead(mesh, id, newest, now) {
                     return Ok(Received::Held);
                 }
                 mesh.took(newest.unwrap_or(NTP64(0)));
@@ -331,7 +348,7 @@ impl Engine {
                 let changed_keys = merged.map_err(frame::FrameError::from)?;
                 mesh.pulled(id, range, to, graves, Brought { bytes: tail.len(), changed_keys });
             }
-            Frame::Compare { vector, digests } => self.compare(&mut mesh, id, &vector, &digests),
+            Frame::Compare { vector, digests } => self.compare(mesh, id, &vector, &digests),
             Frame::Compared { differ, unsure } => mesh.compared(id, &differ, &unsure),
             Frame::Bye => {
                 mesh.leaving(id);
@@ -429,7 +446,6 @@ impl Engine {
         if number != first + count {
             return Err(Fault::Unexpected("a Segment of another length than it says"));
         }
-        self.is_ahead(mesh, link, None, now);
         let watermark = if watermark <= limit { watermark } else { NTP64(0) };
         mesh.merged(origin, part(number, &batches[skipped..], watermark));
         Ok(Received::Taken)
@@ -720,6 +736,30 @@ mod tests {
         let seen = |segment: &Segment| segment.seen.iter().any(|(of, time)| *of == peer && *time >= came);
         assert_eq!(mesh.backlog().after(own, 0).map(seen).collect::<Vec<_>>(), [false, true]);
         assert_eq!(here.engine.conflicts.entries().iter().len(), 1, "the peer had not seen the first");
+    }
+
+    #[test]
+    fn a_link_is_not_held_by_what_came_over_another() {
+        let here = Fixture::replicating();
+        let [ahead, other] = [7, 8].map(|node| Origin::new(NodeId::new(node << 24), 1));
+        let mut there = Fixture::numbered(7);
+        there.engine.start_replicating();
+        there.now_ms = NOW.unix_ms + 60_000;
+        there.check("SET k v", "+OK");
+        let batch = there.written();
+        let watermark = Batch::split(&batch).unwrap().unwrap().0.newest().unwrap();
+        let mut bytes = Vec::new();
+        let frame = Frame::Segment { origin: ahead, first: 1, count: 1, watermark, seen: Seen::new() };
+        frame::write(&frame, &batch, &mut bytes);
+        assert_eq!(greet(&here, 1, "ahead", VERSION, ahead), Ok(()));
+        assert_eq!(greet(&here, 2, "other", VERSION, other), Ok(()));
+        let is_skewed = || here.engine.mesh.lock().link(1).is_some_and(|link| link.skewed);
+        assert_eq!(here.engine.link_receive(1, &bytes, NOW, 0), Ok(Received::Held));
+        assert!(is_skewed());
+        let later = Now::from_unix_ns(u128::from(there.now_ms) * 1_000_000);
+        assert_eq!(here.engine.link_receive(2, &bytes, later, 0), Ok(Received::Taken));
+        assert_eq!(here.engine.link_receive(1, &bytes, later, 0), Ok(Received::Taken), "a repeat");
+        assert!(!is_skewed(), "else its silence would never be noticed");
     }
 
     #[test]

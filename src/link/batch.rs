@@ -247,13 +247,24 @@ impl<'a> Batch<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::delta::{Pos, Side};
+    use crate::store::delta::{Added, Pos, Side};
     use crate::store::list::DEPTH_MAX;
 
     fn bytes_of(place: &Pos) -> Vec<u8> {
         let mut bytes = Vec::new();
         codec::encode(place, &mut bytes);
         bytes
+    }
+
+    #[test]
+    fn a_sum_of_no_node_is_refused() {
+        let origin = Origin::new(crate::clock::NodeId::new(1 << 24), 1);
+        for (origin, reads) in [(origin, true), (Origin::NONE, false)] {
+            let (last, since, amount) = (NTP64(1), Stamp::NEVER, Amount::Int(1));
+            let mut bytes = Vec::new();
+            codec::encode(&Change::Sum(Added { origin, last, since, amount }), &mut bytes);
+            assert_eq!(codec::decode::<Change<'_>>(&bytes).is_ok(), reads, "{origin}");
+        }
     }
 
     #[test]

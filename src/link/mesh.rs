@@ -739,8 +739,9 @@ impl Mesh {
             // Those noted since the step are right already.
             if now_ms < before_ms && *at_ms > now_ms {
                 *at_ms = at_ms.saturating_sub(before_ms - now_ms);
-            } else if now_ms > before_ms && *at_ms <= before_ms {
-                *at_ms += now_ms - before_ms;
+            } else if now_ms > before_ms && *at_ms <= before_ms + STEP_MS_MIN {
+                // Between the last tick and the step some may have been noted, too.
+                *at_ms = (*at_ms + (now_ms - before_ms)).min(now_ms);
             }
         };
         for link in self.links.values_mut() {

@@ -107,7 +107,8 @@ mod long_double_bytes {
 /// amount alone, by a fault, the larger one counts on every node.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Added {
-    /// Whose sum this is.
+    /// Whose sum this is: a node's.
+    #[serde(deserialize_with = "origin_of_a_node")]
     pub origin: Origin,
     /// When the last amount was added.
     pub last: NTP64,
@@ -115,6 +116,15 @@ pub struct Added {
     pub since: Stamp,
     /// The sum.
     pub amount: Amount,
+}
+
+/// What no node wrote is an instant, and no instant adds anything.
+fn origin_of_a_node<'de, D: Deserializer<'de>>(from: D) -> Result<Origin, D::Error> {
+    let origin = Origin::deserialize(from)?;
+    if origin == Origin::NONE {
+        return Err(D::Error::custom("a sum of no node"));
+    }
+    Ok(origin)
 }
 
 impl Added {

@@ -519,7 +519,9 @@ impl Entry {
         match &mut object.body {
             Body::None => self.state = State::Rare(Rare::Cleared(object.clear)),
             Body::String(text) if text.sums().is_empty() => {
-                let settled = !keep_tombstones || text.base().is_some_and(|(stamp, _)| stamp == object.clear);
+                // A claim of the type beyond the value still decides which expiry is that of the value.
+                let is_all = |stamp: Stamp| stamp == object.clear && stamp >= object.written;
+                let settled = !keep_tombstones || text.base().is_some_and(|(stamp, _)| is_all(stamp));
                 if settled && let Some((stamp, value)) = std::mem::take(text).into_base() {
                     self.make_plain(stamp, value);
                 }

@@ -2,6 +2,7 @@
 //! as an honest node once they have met.
 
 use meldis::engine::replication::Received;
+use meldis::link::batch::Register;
 use meldis::link::frame::{self, Frame};
 use meldis::link::mesh::{Fault, LinkId};
 
@@ -61,6 +62,11 @@ pub fn check(input: &[u8]) {
     }
     node.engine.check_invariants();
     (1..=link).for_each(|link| node.engine.link_closed(link, Fault::Closed, now(after_ms)));
+    // Told that it was forgotten, it links with nobody, and rightly so.
+    let registers = node.engine.registers.all();
+    if registers.iter().any(|(register, ..)| *register == Register::Forgotten(origin(SELF).node())) {
+        return;
+    }
     let mut honest = Node::new(9);
     honest.engine.start_replicating();
     for _ in 0..choices.below(6) {

@@ -88,7 +88,11 @@ fn amount(choices: &mut Choices<'_>) -> Amount {
 }
 
 fn added(choices: &mut Choices<'_>) -> Added {
-    let (origin, last, since) = (some_origin(choices), time(choices), stamp(choices));
+    let (last, since) = (time(choices), stamp(choices));
+    let origin = match some_origin(choices) {
+        Origin::NONE => origin(THIRD),
+        node => node,
+    };
     Added { origin, last, since, amount: amount(choices) }
 }
 
@@ -152,7 +156,8 @@ pub fn record(choices: &mut Choices<'_>) -> Record<'static> {
 }
 
 fn register(choices: &mut Choices<'_>) -> Register {
-    choices.pick(&[Register::Allowlist, Register::Owner])
+    let third = Register::Forgotten(origin(THIRD).node());
+    choices.pick(&[Register::Allowlist, Register::Owner, third])
 }
 
 fn register_value(choices: &mut Choices<'_>) -> Vec<u8> {

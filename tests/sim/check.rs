@@ -73,6 +73,25 @@ fn registers(world: &World, node: usize, (space, key): &(u32, Vec<u8>)) -> Strin
     }
 }
 
+/// What every node holds in some ranges.
+pub fn ranges(world: &World, ranges: &[u16]) -> String {
+    let mut text = String::new();
+    for node in world.up() {
+        for range in ranges {
+            let cell = world.engine(node).cell(usize::from(*range)).lock();
+            let keys: Vec<_> = (0..cell.shard.spaces())
+                .flat_map(|space| cell.shard.entries(space).map(move |entry| (space, entry.key().to_vec())))
+                .collect();
+            drop(cell);
+            for key in keys {
+                text += &format!("{}:{}\n", key.0, String::from_utf8_lossy(&key.1));
+                text += &registers(world, node, &key);
+            }
+        }
+    }
+    text
+}
+
 /// All keys of a node with something to be collected before an expiry that is yet to come.
 pub fn collectable(world: &World, node: usize) -> Vec<(u32, Vec<u8>)> {
     let engine = world.engine(node);

@@ -21,18 +21,16 @@ const DRIFT_MS: u64 = 5000;
 /// Until when a world must have come to rest.
 pub struct Bound {
     from_us: u64,
-    /// How far the newest stamp is ahead of what links take.
+    /// How far the newest stamp, also of a node that is gone, is ahead of what links take.
     ahead_ms: u64,
     cut: u64,
 }
 
 impl Bound {
     pub fn from_now(world: &World) -> Bound {
-        let ahead = |node: usize| {
-            let newest_ms = unix_ms_from_ntp(world.engine(node).clock.last());
-            newest_ms.saturating_sub(world.now(node).unix_ms + DRIFT_MS)
-        };
-        let ahead_ms = world.up().into_iter().map(ahead).max().unwrap_or(0);
+        let newest_ms = unix_ms_from_ntp(world.newest);
+        let slowest_ms = world.up().into_iter().map(|node| world.now(node).unix_ms).min();
+        let ahead_ms = newest_ms.saturating_sub(slowest_ms.unwrap_or(newest_ms) + DRIFT_MS);
         Bound { from_us: world.now_us, ahead_ms, cut: world.net.cut }
     }
 

@@ -125,7 +125,7 @@ fn calm(world: &mut World, schedule: &Schedule) -> Result<(), String> {
         Err(text) => return Err(text),
     };
     if !has_lives && world.plan.absence_s >= 60 && !world.diverged.is_empty() {
-        return Err(format!("ranges differed though nothing was under way: {:?}", world.diverged));
+        return Err(format!("ranges differed though nothing was under way: {}", world.diverged.join("")));
     }
     // What was away too long may bring back what was deleted meanwhile; all that is promised is that it is so everywhere.
     if world.plan.absence_s >= 60 {

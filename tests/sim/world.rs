@@ -21,6 +21,7 @@ use meldis::link::batch::Batch;
 use meldis::link::mesh::Event;
 use meldis::resp::args::OwnedArgs;
 
+use crate::check;
 use crate::effects::History;
 use crate::net::{Network, PORT, host};
 use crate::random::Random;
@@ -71,6 +72,8 @@ pub struct World {
     pub faults: Faults,
     /// What comparisons of ranges found to differ though nothing was under way.
     pub diverged: Vec<String>,
+    /// The newest time any node ever had.
+    pub newest: NTP64,
 }
 
 /// A stream of choices for what `words` name.
@@ -110,6 +113,7 @@ impl World {
             trace: std::env::var("MELDIS_TRACE").is_ok(),
             faults,
             diverged: Vec::new(),
+            newest: NTP64(0),
             plan,
         };
         for node in 0..world.plan.nodes {
@@ -268,11 +272,15 @@ impl World {
         }
         let engine = self.engine(node);
         engine.tick(now, 0);
+        let newest = self.newest.max(engine.clock.last());
         let diverged =
             engine.take_link_events().into_iter().find(|event| matches!(event, Event::Diverged(..)));
         let due = engine.mesh.lock().dials_due(now.unix_ms);
-        if let Some(event) = diverged {
-            self.diverged.push(format!("at {} us n{node}: {event:?}", self.now_us));
+        self.newest = newest;
+        if let Some(Event::Diverged(from, ranges)) = diverged {
+            // Gone by the time of the report: it is repaired.
+            let held = if self.trace { check::ranges(self, &ranges) } else { String::new() };
+            self.diverged.push(format!("at {} us n{node} from {from} in {ranges:?}\n{held}", self.now_us));
         }
         self.capture(node);
         due.into_iter().for_each(|address| self.dial(node, address));

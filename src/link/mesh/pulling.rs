@@ -131,12 +131,14 @@ impl Mesh {
     /// Ends a pull before its end. What it has brought stays; the vector does not know of it.
     pub(super) fn abandon_pull(&mut self) {
         let Some(pull) = self.pull.take() else { return };
-        if pull.bytes > 0 {
+        if pull.vector.is_some() {
+            // Batches that came behind the answer are here, whatever of the ranges is.
             self.torn.insert(pull.giver, self.ticked_at_ms);
         }
         for id in pull.owed {
             if let Some(link) = self.links.get_mut(&id) {
                 link.fault.get_or_insert(Fault::PullLost);
+                self.torn.extend(link.node().map(|node| (node, self.ticked_at_ms)));
             }
         }
     }

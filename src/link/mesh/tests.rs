@@ -271,6 +271,16 @@ fn who_was_heard_by_the_clock_before_it_was_set_is_not_silent() {
 }
 
 #[test]
+fn who_was_heard_between_a_tick_and_the_step_of_the_clock_is_not_silent() {
+    let mut mesh = linked();
+    mesh.heard(2, 10_000);
+    mesh.tick(10_000);
+    mesh.heard(2, 10_015);
+    mesh.tick(3_610_020);
+    assert_eq!(mesh.link(2).unwrap().fault, None);
+}
+
+#[test]
 fn a_report_under_a_time_that_is_not_taken_does_not_count() {
     let mut mesh = linked();
     let report = |at: u64| Heartbeat {

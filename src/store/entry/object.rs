@@ -415,7 +415,10 @@ impl Object {
             // Nothing can come that it would kill. A string whose value is settled too may become plain.
             self.clear = match &self.body {
                 Body::String(text) if text.sums().is_empty() => match text.base() {
-                    Some((stamp, _)) if stamp.time <= stable && self.expiry.is_none() => stamp,
+                    Some((stamp, _)) if stamp.time <= stable && self.expiry.is_none() => {
+                        self.written = stamp;
+                        stamp
+                    }
                     _ => Stamp::NEVER,
                 },
                 _ => Stamp::NEVER,
