@@ -176,3 +176,118 @@ fn a_node_that_joined_is_forgotten_by_those_that_crash() {
 fn a_removal_that_is_outdone_is_told_by_what_outdoes_it() {
     play_drawn(&[22804]);
 }
+
+/// A range was read after its giver had answered, with removals in it that the taker's vector did not tell of yet; a third
+/// node with the same vector was then said to differ.
+#[test]
+fn what_a_range_brings_ahead_of_its_batches_is_no_difference() {
+    check(
+        Faults::empty(),
+        "seed 22804
+         nodes 3 spare 0 backlog 200 absence 86400 full_mesh true delay 200 piece 65536 cuts false
+         1.2 MSET pair:a 1 pair:b 1
+         2.1 RPOP l0; APPEND s0 v4; INCRBY c0 1
+         step 30000
+         1.1 SET a:{id} 2; SET b:{id} 2
+         2.2 INCRBYFLOAT g0 5.5
+         step 30000
+         1.2 MSET pair:a 3 pair:b 3
+         2.0 INCR c0
+         step 100
+         step 30000
+         step 100
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 10000
+         step 30000
+         step 100
+         step 1000
+         0.2 ZINCRBY z0 -2 f1
+         step 100
+         0.0 APPEND k0 v5
+         step 1000
+         step 100
+         0.2 HINCRBY h1 nf1 4
+         step 100
+         0.1 HSET h0 f0 v4
+         step 10000
+         0.1 DEL h0
+         step 1000
+         step 100
+         step 30000
+         step 10000
+         step 1000
+         step 30000
+         step 100
+         step 10000
+         step 1000
+         step 30000
+         step 100
+         step 100
+         step 30000
+         step 10000
+         step 100
+         step 30000
+         step 30000
+         step 30000
+         0.2 LPUSH l1 v0
+         step 100
+         2.0 LPUSH l1 v5
+         2.0 SET a:{id} 11; SET b:{id} 11
+         step 0
+         1.2 LSET l0 1 v3; GETSET s1 v0
+         step 1000
+         step 30000
+         step 10000
+         step 100
+         step 30000
+         step 10000
+         step 10000
+         step 10000
+         step 1000
+         step 100
+         step 10000
+         0.0 ZADD x1 -7 f0
+         step 30000
+         step 1000
+         step 100
+         step 10000
+         step 1000
+         step 10000
+         step 10000
+         step 100
+         step 10000
+         step 10000
+         step 30000
+         step 30000
+         step 100
+         step 30000
+         step 10000
+         step 100
+         step 30000
+         step 10000
+         step 100
+         2.2 PEXPIRE x1 44
+         step 10000
+         step 10000
+         step 30000
+         step 30000
+         step 1000
+         step 10000
+         0.1 RPUSH x1 v3
+         step 100
+         step 100
+         1.2 INCR x1
+         step 30000
+         step 30000
+         step 10000
+         2.0 PEXPIRE x1 4308; DEL s0; LPUSH l1 v2
+         step 0
+         1.2 INCRBY c0 4; SET s0 v2; EXPIRE x1 1; SADD e1 f1 f3 f3
+         step 30000
+         1.1 BLMPOP 0.3 2 l1 x1 RIGHT COUNT 2; ZADD z0 3 f2; APPEND k0 v5; SINTERSTORE e0 e1 e1
+         calm",
+    );
+}

@@ -41,6 +41,11 @@ fn linked() -> Mesh {
     mesh
 }
 
+fn heartbeat(vector: Vector) -> Heartbeat {
+    let (floors, linked) = (Vec::new(), Vec::new());
+    Heartbeat { vector, floors, linked, syncing: false, taken: NTP64(0), sent_us: 0, echo: None }
+}
+
 /// Takes a segment as the engine does.
 fn take(mesh: &mut Mesh, id: LinkId, origin: Origin, first: u64, count: u64) {
     if let Verdict::Merge { skip } = mesh.judge(origin, first, count).unwrap() {
@@ -284,13 +289,8 @@ fn who_was_heard_between_a_tick_and_the_step_of_the_clock_is_not_silent() {
 fn a_report_under_a_time_that_is_not_taken_does_not_count() {
     let mut mesh = linked();
     let report = |at: u64| Heartbeat {
-        vector: vector(&[(2, 0, at)]),
         floors: vec![Floor { origin: member(2).origin, floor: NTP64(at), at: NTP64(at), of: Vec::new() }],
-        linked: Vec::new(),
-        syncing: false,
-        taken: NTP64(0),
-        sent_us: 0,
-        echo: None,
+        ..heartbeat(vector(&[(2, 0, at)]))
     };
     mesh.heartbeat(2, report(5000), NTP64(100), 0).unwrap();
     mesh.heartbeat(2, report(50), NTP64(100), 0).unwrap();
@@ -323,4 +323,27 @@ fn what_changes_before_the_giver_answers_is_pulled_too() {
         _ => None,
     });
     assert_eq!(asked.collect::<Vec<_>>(), [(5, false), (7, false), (6, true)]);
+}
+
+/// A piece was read after its giver had answered: what it had merged by then is told of by batches that come behind.
+#[test]
+fn pulled_ranges_are_compared_once_all_that_the_giver_had_is_here() {
+    let mut mesh = linked();
+    let two = member(2).origin;
+    mesh.begin_pull(2, Want::All, Vec::new(), 0);
+    assert!(mesh.differs(2, vector(&[(2, 1, 1)]), &[7], &[]));
+    mesh.pulled(2, 7, None, false, Brought { bytes: 100, changed_keys: 1 });
+    assert!(mesh.pull().is_none());
+    let compares = |mesh: &mut Mesh, syncing: bool, has: u64| {
+        mesh.heartbeat(2, Heartbeat { syncing, ..heartbeat(vector(&[(2, has, has)])) }, NTP64(100), 0)
+            .unwrap();
+        mesh.tick(100);
+        mesh.can_compare(&Vector::default())
+    };
+    mesh.tick(100);
+    assert!(!mesh.can_compare(&Vector::default()), "what the giver had is not known yet");
+    assert!(!compares(&mut mesh, true, 1), "the giver itself holds more than it says");
+    assert!(!compares(&mut mesh, false, 2));
+    take(&mut mesh, 2, two, 2, 1);
+    assert!(compares(&mut mesh, false, 9), "what it has written since is not in the range");
 }
