@@ -180,8 +180,10 @@ pub struct Link {
     pub peer: Option<Member>,
     /// What the peer said it has.
     pub vector: Vector,
-    /// What it had when the link began.
+    /// What it had when the link began, or when it had given the last range.
     had: Vector,
+    /// Ranges were pulled from it, which hold more than the vector told: its next heartbeat says what.
+    has_given: bool,
     /// Nodes the peer is linked with.
     linked: BTreeSet<NodeId>,
     /// The peer is pulling ranges from somebody.
@@ -249,7 +251,7 @@ pub struct Mesh {
     pulls_given: u64,
     /// Nodes that are not to come back.
     forgotten: BTreeSet<NodeId>,
-    /// Nodes a pull from which broke off, and when: this node may hold what its vector does not tell.
+    /// Nodes a pull from which broke off or has just ended, and when: this node may hold what its vector does not tell.
     torn: BTreeMap<NodeId, u64>,
     /// Somebody reads what was written.
     keeps_everything: bool,
@@ -382,6 +384,7 @@ impl Mesh {
                 peer: None,
                 vector: Vector::default(),
                 had: Vector::default(),
+                has_given: false,
                 linked: BTreeSet::new(),
                 syncing: false,
                 leaving: false,
@@ -630,6 +633,11 @@ impl Mesh {
             link.linked.difference(&heartbeat.linked.iter().copied().collect()).copied().collect();
         link.linked = heartbeat.linked.into_iter().collect();
         link.syncing = heartbeat.syncing;
+        // While it pulls itself, its ranges hold more than it says.
+        if link.has_given && !heartbeat.syncing {
+            link.has_given = false;
+            link.had.join(&heartbeat.vector);
+        }
         link.taken = Some(heartbeat.taken);
         for origin in link.sent.keys().copied().collect::<Vec<_>>() {
             if lost.contains(&origin.node()) {

@@ -42,6 +42,9 @@ pub struct Ledger {
     times: BTreeMap<Origin, BTreeMap<u64, NTP64>>,
     marks: HashSet<u64>,
     removals: HashMap<Place, Vec<Removal>>,
+    /// Elements written to.
+    elements: HashMap<Place, Vec<Removal>>,
+    newest: HashMap<Place, Stamp>,
     flushes: HashMap<u32, Vec<Removal>>,
     /// What was ever written to, in that order.
     pub places: Vec<Place>,
@@ -87,6 +90,12 @@ impl Ledger {
             self.places.push(place.clone());
         }
         self.marks.extend(mark(place, stamp, change));
+        let newest = self.newest.entry(place.clone()).or_insert(Stamp::NEVER);
+        *newest = stamp.max(*newest);
+        if let Some((stamp, Some(element))) = written(stamp, change) {
+            let written = Removal { stamp, removed: Removed::Element(element), origin, number };
+            self.elements.entry(place.clone()).or_default().push(written);
+        }
         if let Change::Sum(Added { amount: Amount::Int(total), origin: of, .. }) = change {
             self.totals.entry((place.1.clone(), *of)).or_default().push((number, *total));
         }
@@ -106,10 +115,15 @@ impl Ledger {
         mark(place, stamp, change).is_none_or(|mark| self.marks.contains(&mark))
     }
 
+    /// The newest stamp of a key's changes.
+    pub fn newest(&self, place: &Place) -> Stamp {
+        self.newest.get(place).copied().unwrap_or(Stamp::NEVER)
+    }
+
     /// A removal that `is_merged` says was merged and that kills a register.
     ///
-    /// Not one that a flush has outdone which is yet to come here: where a pull's giver has heard of the flush already, the
-    /// ranges it gives no longer tell of the removal.
+    /// Not one that has been outdone by what is yet to come here: where a pull's giver has that already, the ranges it gives
+    /// no longer tell of the removal, nor what has taken its place if the ranges were equal but for tombstones.
     pub fn killer(
         &self,
         place: &Place,
@@ -117,28 +131,22 @@ impl Ledger {
         change: &Change<'_>,
         is_merged: impl Fn(Origin, u64) -> bool,
     ) -> Option<&Removal> {
-        let (stamp, element) = match change {
-            Change::Value(_) | Change::Assign(_) => (stamp, None),
-            Change::Sum(added) => (added.stamp(), None),
-            Change::Field(name, _) => (stamp, Some(Element::Field((*name).into()))),
-            Change::FieldSum(name, added) => (added.stamp(), Some(Element::Field((*name).into()))),
-            Change::Member(member) => (stamp, Some(Element::Member((*member).into()))),
-            Change::Score(member, _) => (stamp, Some(Element::Score((*member).into()))),
-            Change::ScoreSum(member, added) => (added.stamp(), Some(Element::Score((*member).into()))),
-            Change::Item(pos, _) => (pos.stamp(), Some(Element::Item(pos.clone()))),
-            _ => return None,
+        let (stamp, element) = written(stamp, change)?;
+        let concerns = |removal: &&Removal| match &removal.removed {
+            Removed::All => true,
+            Removed::Element(removed) => element.as_ref() == Some(removed),
         };
-        let flushes = || self.flushes.get(&place.0).into_iter().flatten();
-        let unheard = flushes().filter(|flush| !is_merged(flush.origin, flush.number));
-        let unheard = unheard.map(|flush| flush.stamp).max().unwrap_or(Stamp::NEVER);
-        let removals = self.removals.get(place).into_iter().flatten().chain(flushes());
-        removals.filter(|removal| removal.stamp > stamp.max(unheard)).find(|removal| {
-            let kills = match &removal.removed {
-                Removed::All => true,
-                Removed::Element(removed) => element.as_ref() == Some(removed),
-            };
-            kills && is_merged(removal.origin, removal.number)
-        })
+        let removals = || {
+            let flushes = self.flushes.get(&place.0).into_iter().flatten();
+            self.removals.get(place).into_iter().flatten().chain(flushes).filter(concerns)
+        };
+        let later = |removal: &&Removal| removal.stamp > stamp && is_merged(removal.origin, removal.number);
+        let found = removals().filter(later).max_by_key(|removal| removal.stamp)?;
+        let rewrites = self.elements.get(place).into_iter().flatten().filter(concerns);
+        let rewrites = rewrites.filter(|_| matches!(found.removed, Removed::Element(_)));
+        let outdoes = |other: &Removal| other.stamp > found.stamp && !is_merged(other.origin, other.number);
+        let is_outdone = removals().chain(rewrites).any(outdoes);
+        Some(found).filter(|_| !is_outdone)
     }
 
     /// The first batch of an origin behind a number, and its time.
@@ -157,6 +165,21 @@ impl Ledger {
     pub fn totals(&self, key: &[u8], origin: Origin) -> &[Told] {
         self.totals.get(&(key.to_vec(), origin)).map_or(&[], Vec::as_slice)
     }
+}
+
+/// When a register was written, and its element if it is one; `None` for what no removal kills.
+fn written(stamp: Stamp, change: &Change<'_>) -> Option<(Stamp, Option<Element>)> {
+    Some(match change {
+        Change::Value(_) | Change::Assign(_) => (stamp, None),
+        Change::Sum(added) => (added.stamp(), None),
+        Change::Field(name, _) => (stamp, Some(Element::Field((*name).into()))),
+        Change::FieldSum(name, added) => (added.stamp(), Some(Element::Field((*name).into()))),
+        Change::Member(member) => (stamp, Some(Element::Member((*member).into()))),
+        Change::Score(member, _) => (stamp, Some(Element::Score((*member).into()))),
+        Change::ScoreSum(member, added) => (added.stamp(), Some(Element::Score((*member).into()))),
+        Change::Item(pos, _) => (pos.stamp(), Some(Element::Item(pos.clone()))),
+        _ => return None,
+    })
 }
 
 /// A register in one word; `None` for what a node may make up by itself, as the clear that a change of type implies.

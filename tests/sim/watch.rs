@@ -14,7 +14,8 @@
 //!
 //! Registers are looked at in turn, a few per step. What cannot be judged: once stamps were given back, what was captured is
 //! not what stands; after an absence beyond `peer-max-absence` removals may be forgotten, as are those that were collected
-//! before a node was known to be there.
+//! before a life was known to be there. A life that joined is not known again to a node that has crashed since: nobody has
+//! configured it, so nobody waits for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -54,6 +55,10 @@ pub struct Watch {
     newest: BTreeMap<NodeId, NTP64>,
     /// What a node wrote in a life up to this time, others may have no tombstones left for: they did not know of it.
     introduced: BTreeMap<Origin, NTP64>,
+    /// Lives that no configuration names.
+    joined: BTreeSet<Origin>,
+    /// The latest stable time of any node: tombstones up to it may be gone.
+    settled: NTP64,
     next: usize,
     /// How often stamps were given back.
     restated: usize,
@@ -69,6 +74,8 @@ impl Watch {
             promises: BTreeMap::new(),
             newest: BTreeMap::new(),
             introduced: BTreeMap::new(),
+            joined: BTreeSet::new(),
+            settled: NTP64(0),
             next: 0,
             restated: 0,
             breach: None,
@@ -85,11 +92,17 @@ impl Watch {
         self.breach.take()
     }
 
-    /// A node begins a life.
-    pub fn began(&mut self, node: usize, origin: Origin, now_us: u64) {
+    /// A node begins a life: the first of a node that others are told of by their configuration, one at such a node's place,
+    /// or one that `joined`.
+    pub fn began(&mut self, node: usize, origin: Origin, is_first: bool, joined: bool) {
         self.ids.insert(origin.node());
         // Those there from the beginning await each other.
-        self.introduced.insert(origin, NTP64(if now_us == 0 { 0 } else { u64::MAX }));
+        self.introduced.insert(origin, NTP64(if is_first { 0 } else { u64::MAX }));
+        // This one knows of no other that joined.
+        self.introduced.extend(self.joined.iter().map(|other| (*other, NTP64(u64::MAX))));
+        if joined {
+            self.joined.insert(origin);
+        }
         self.nodes[node] = Seen::default();
     }
 
@@ -123,10 +136,15 @@ impl Watch {
         self.ledger.sequenced.insert(origin, progress.sequence);
     }
 
-    /// Whether a write may be back after its removal: its author was not known where the tombstone was collected.
+    /// Whether a write may be back after its removal: its author was not known where the tombstone was collected. So it is
+    /// with an expiry after a PERSIST; and it may be lost where a string written later has settled, as if by SET.
     pub fn may_be_back(&self, place: &Place, stamp: Stamp, change: &Change<'_>) -> bool {
         let introduced = self.introduced.get(&stamp.origin).copied().unwrap_or(NTP64(0));
-        stamp.time <= introduced && self.ledger.killer(place, stamp, change, |_, _| true).is_some()
+        stamp.time <= introduced
+            && match change {
+                Change::Expire(..) => self.ledger.newest(place) > stamp,
+                _ => self.ledger.killer(place, stamp, change, |_, _| true).is_some(),
+            }
     }
 
     /// A subscriber of a node got messages, as RESP.
@@ -317,13 +335,14 @@ impl World {
         let forgets = self.plan.absence_s < 60;
         for node in self.up() {
             let Some(engine) = &self.nodes[node].engine else { continue };
+            self.watch.settled = self.watch.settled.max(engine.stable());
             self.watch.check(node, engine, self.plan.backlog_bytes, forgets)?;
         }
         self.introduce();
         self.watch.take_breach().map_or(Ok(()), Err)
     }
 
-    /// Notes lives that all others know of by now.
+    /// Notes lives that all others know of by now. One whose clock is behind may go on stamping below what is settled.
     fn introduce(&mut self) {
         for node in self.up() {
             let clock = &self.engine(node).clock;
@@ -336,7 +355,7 @@ impl World {
                 other == node || mesh.members().any(|state| state.member.origin == origin)
             };
             if self.up().into_iter().all(knows) {
-                self.watch.introduced.insert(origin, last);
+                self.watch.introduced.insert(origin, last.max(self.watch.settled));
             }
         }
     }

@@ -167,7 +167,8 @@ impl World {
         at.engine = Some(engine);
         (at.captured, at.ticked_us, at.back_at_us) = (0, self.now_us, None);
         self.command(node, SESSIONS, &[b"SUBSCRIBE".to_vec(), b"ch".to_vec()]);
-        self.watch.began(node, origin, self.now_us);
+        let joined = self.nodes[node].knows.is_some();
+        self.watch.began(node, origin, self.now_us == 0 && !joined, joined);
         if self.trace {
             println!("{:>9} n{node} starts as {origin}", self.now_us);
         }

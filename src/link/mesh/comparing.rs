@@ -77,17 +77,18 @@ impl Mesh {
         }
     }
 
-    /// Whether this node holds just what its vector tells: no pull is under way, and none has broken off unmended.
+    /// Whether this node holds just what its vector tells: no pull is under way, none has broken off unmended, and what the
+    /// last one brought ahead of its batches is covered by now.
     fn is_whole(&self) -> bool {
         self.pull.is_none() && self.torn.is_empty()
     }
 
-    /// Takes off the list whose pull is made good, because this node has all that the giver had when it came back, or will
-    /// not be, because the giver stays away.
+    /// Takes off the list whose pull is made good, because this node has all that the giver had when it came back or had given
+    /// the last range, or will not be, because the giver stays away.
     fn mend(&mut self, now_ms: u64) {
         let mut torn = std::mem::take(&mut self.torn);
         torn.retain(|giver, since_ms| match self.link_to(*giver) {
-            Some((_, link)) => self.pull.is_some() || self.is_behind(link),
+            Some((_, link)) => self.pull.is_some() || link.has_given || self.is_behind(link),
             None => now_ms.abs_diff(*since_ms) < TORN_MS,
         });
         self.torn = torn;

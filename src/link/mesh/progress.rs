@@ -146,7 +146,7 @@ impl Mesh {
         self.keeps_everything = true;
     }
 
-    /// Whether this node lacks something that a peer had when their link began.
+    /// Whether this node lacks something that a peer had when their link began, or had given the last range.
     pub fn is_behind(&self, link: &Link) -> bool {
         let lacks = |(origin, had): (Origin, Progress)| had.sequence > self.vector.of(origin).sequence;
         link.had.iter().filter(|(origin, _)| *origin != self.own.origin).any(lacks)

@@ -283,6 +283,11 @@ impl Mesh {
             link.heartbeat_at_ms = 0;
             if let Some(pull) = self.pull.take() {
                 self.vector.join(&pull.shadow);
+                if pull.total > 0 {
+                    // A range was read when the giver had more than its answer told: that is here ahead of the batches.
+                    link.has_given = true;
+                    self.torn.insert(pull.giver, self.ticked_at_ms);
+                }
                 if pull.is_repair {
                     self.repaired(node, pull.changed_keys);
                 } else {

@@ -41,6 +41,11 @@ fn linked() -> Mesh {
     mesh
 }
 
+fn heartbeat(vector: Vector) -> Heartbeat {
+    let (floors, linked) = (Vec::new(), Vec::new());
+    Heartbeat { vector, floors, linked, syncing: false, taken: NTP64(0), sent_us: 0, echo: None }
+}
+
 /// Takes a segment as the engine does.
 fn take(mesh: &mut Mesh, id: LinkId, origin: Origin, first: u64, count: u64) {
     if let Verdict::Merge { skip } = mesh.judge(origin, first, count).unwrap() {
@@ -284,13 +289,8 @@ fn who_was_heard_between_a_tick_and_the_step_of_the_clock_is_not_silent() {
 fn a_report_under_a_time_that_is_not_taken_does_not_count() {
     let mut mesh = linked();
     let report = |at: u64| Heartbeat {
-        vector: vector(&[(2, 0, at)]),
         floors: vec![Floor { origin: member(2).origin, floor: NTP64(at), at: NTP64(at), of: Vec::new() }],
-        linked: Vec::new(),
-        syncing: false,
-        taken: NTP64(0),
-        sent_us: 0,
-        echo: None,
+        ..heartbeat(vector(&[(2, 0, at)]))
     };
     mesh.heartbeat(2, report(5000), NTP64(100), 0).unwrap();
     mesh.heartbeat(2, report(50), NTP64(100), 0).unwrap();
@@ -332,18 +332,32 @@ fn nobody_tells_a_node_of_its_own_batches() {
     mesh.sequence(1, vec![0; 8], NTP64(5));
     let before = mesh.vector().of(own);
     let claim = vector(&[(1, 1, 50), (2, 3, 3)]);
-    let heartbeat = Heartbeat {
-        vector: claim.clone(),
-        floors: Vec::new(),
-        linked: Vec::new(),
-        syncing: false,
-        taken: NTP64(0),
-        sent_us: 0,
-        echo: None,
-    };
-    mesh.heartbeat(2, heartbeat, NTP64(u64::MAX), 0).unwrap();
+    mesh.heartbeat(2, heartbeat(claim), NTP64(u64::MAX), 0).unwrap();
     assert_eq!(mesh.vector().of(own), before);
     mesh.begin_pull(2, Want::All, Vec::new(), 0);
     assert!(mesh.differs(2, vector(&[(1, 9, 90), (2, 3, 3)]), &[], &[]));
     assert_eq!((mesh.vector().of(own), mesh.vector().of(member(2).origin).sequence), (before, 3));
+}
+
+/// A piece was read after its giver had answered: what it had merged by then is told of by batches that come behind.
+#[test]
+fn pulled_ranges_are_compared_once_all_that_the_giver_had_is_here() {
+    let mut mesh = linked();
+    let two = member(2).origin;
+    mesh.begin_pull(2, Want::All, Vec::new(), 0);
+    assert!(mesh.differs(2, vector(&[(2, 1, 1)]), &[7], &[]));
+    mesh.pulled(2, 7, None, false, Brought { bytes: 100, changed_keys: 1 });
+    assert!(mesh.pull().is_none());
+    let compares = |mesh: &mut Mesh, syncing: bool, has: u64| {
+        mesh.heartbeat(2, Heartbeat { syncing, ..heartbeat(vector(&[(2, has, has)])) }, NTP64(100), 0)
+            .unwrap();
+        mesh.tick(100);
+        mesh.can_compare(&Vector::default())
+    };
+    mesh.tick(100);
+    assert!(!mesh.can_compare(&Vector::default()), "what the giver had is not known yet");
+    assert!(!compares(&mut mesh, true, 1), "the giver itself holds more than it says");
+    assert!(!compares(&mut mesh, false, 2));
+    take(&mut mesh, 2, two, 2, 1);
+    assert!(compares(&mut mesh, false, 9), "what it has written since is not in the range");
 }
