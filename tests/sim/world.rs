@@ -184,6 +184,7 @@ impl World {
         at.sessions.clear();
         at.blocked.clear();
         at.floor = engine.clock.last();
+        self.newest = self.newest.max(at.floor);
         at.back_at_us = Some(self.now_us + down_us);
         if wiped {
             at.lives += 1;
