@@ -29,8 +29,9 @@ pub struct Bound {
 impl Bound {
     pub fn from_now(world: &World) -> Bound {
         let newest_ms = unix_ms_from_ntp(world.newest);
-        let slowest_ms = world.up().into_iter().map(|node| world.now(node).unix_ms).min();
-        let ahead_ms = newest_ms.saturating_sub(slowest_ms.unwrap_or(newest_ms) + DRIFT_MS);
+        // Also of those that are yet to start.
+        let slowest_ms = (0..world.nodes.len()).map(|node| world.now(node).unix_ms).min().unwrap_or(0);
+        let ahead_ms = newest_ms.saturating_sub(slowest_ms + DRIFT_MS);
         Bound { from_us: world.now_us, ahead_ms, cut: world.net.cut }
     }
 
