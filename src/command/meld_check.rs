@@ -5,16 +5,19 @@
 //! under way: a key that is the same as before on every node, after every node has merged what the others had
 //! when it was first read ([`meld_feed`](super::meld_feed)), and is not the same on two of them, differs.
 
+use std::borrow::Cow;
+
 use super::parse::{database, integer, is, positive};
 use crate::clock::Stamp;
 use crate::engine::call::Call;
 use crate::engine::command::{Command, Flags, Group};
+use crate::engine::effects;
 use crate::engine::error::Error;
+use crate::engine::slowlog::shortened_bytes;
 use crate::link::frame::Cursor;
 use crate::link::mesh::GLOBALS;
-use crate::number;
 use crate::resp::reply::Reply;
-use crate::store::delta::{Amount, Change};
+use crate::store::delta::Change;
 use crate::store::digest;
 use crate::store::entry::Entry;
 use crate::store::shard::RANGES;
@@ -41,8 +44,6 @@ const PAGE_KEYS: usize = 1000;
 const PAGE_KEYS_MAX: u64 = 100_000;
 /// Most registers told of a key.
 const REGISTERS_MAX: usize = 10_000;
-/// Bytes shown of a value.
-const SHOWN_BYTES: usize = 128;
 
 /// `MELD CHECK RANGES | KEYS range cursor [COUNT keys] | KEY db key`
 fn check(c: &mut Call<'_, '_>) -> Result<(), Error> {
@@ -146,51 +147,29 @@ fn key(c: &mut Call<'_, '_>) -> Result<(), Error> {
 }
 
 fn register(reply: &mut Reply<'_>, stamp: Stamp, change: &Change<'_>) {
-    let number = |amount: &Amount| {
-        let mut text = Vec::new();
-        match amount {
-            Amount::Int(n) => text.extend_from_slice(n.to_string().as_bytes()),
-            Amount::Float(x) => x.write(&mut text),
-            Amount::Score(x) => number::write_f64(&mut text, *x),
+    let kind = match change {
+        Change::Clear => "cleared",
+        Change::Assign(_) | Change::Value(_) => "value",
+        Change::Sum(_) | Change::FieldSum(..) | Change::ScoreSum(..) => "sum",
+        Change::Kind(_) => "type",
+        Change::Expire(..) => "expiry",
+        Change::Field(..) => "field",
+        Change::Member(_) => "member",
+        Change::Score(..) => "score",
+        Change::Item(..) | Change::ItemValue(..) => "item",
+        Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) | Change::ItemRemove(_) => {
+            "removed"
         }
-        text
     };
-    let item = |pos: &crate::store::delta::Pos| format!("{}#{}", pos.stamp(), pos.last().index).into_bytes();
-    let (kind, element, value): (&str, Option<Vec<u8>>, Option<Vec<u8>>) = match change {
-        Change::Clear => ("cleared", None, None),
-        Change::Assign(value) | Change::Value(value) => ("value", None, Some(value.to_vec())),
-        Change::Sum(added) => ("sum", None, Some(number(&added.amount))),
-        Change::Kind(kind) => ("type", None, Some(kind.name().into())),
-        Change::Expire(at_ms, _) => ("expiry", None, at_ms.map(|at_ms| at_ms.to_string().into_bytes())),
-        Change::Field(name, value) => ("field", Some(name.to_vec()), Some(value.to_vec())),
-        Change::FieldSum(name, added) => ("sum", Some(name.to_vec()), Some(number(&added.amount))),
-        Change::FieldRemove(name) => ("removed", Some(name.to_vec()), None),
-        Change::Member(member) => ("member", Some(member.to_vec()), None),
-        Change::MemberRemove(member) => ("removed", Some(member.to_vec()), None),
-        Change::Score(member, score) => {
-            ("score", Some(member.to_vec()), Some(number(&Amount::Score(*score))))
-        }
-        Change::ScoreSum(member, added) => ("sum", Some(member.to_vec()), Some(number(&added.amount))),
-        Change::ScoreRemove(member) => ("removed", Some(member.to_vec()), None),
-        Change::Item(pos, value) | Change::ItemValue(pos, value) => {
-            ("item", Some(item(pos)), Some(value.to_vec()))
-        }
-        Change::ItemRemove(pos) => ("removed", Some(item(pos)), None),
+    let value = match change {
+        Change::Kind(kind) => Some(Cow::Borrowed(kind.name().as_bytes())),
+        other => effects::value(other),
     };
     reply.array(4);
-    reply.bulk_opt(element.map(shortened).as_deref());
+    reply.bulk_opt(effects::element(change).as_deref().map(shortened_bytes).as_deref());
     reply.bulk(kind.as_bytes());
     reply.bulk(stamp.to_string().as_bytes());
-    reply.bulk_opt(value.map(shortened).as_deref());
-}
-
-fn shortened(mut bytes: Vec<u8>) -> Vec<u8> {
-    if bytes.len() > SHOWN_BYTES {
-        let more = format!("... ({} more bytes)", bytes.len() - SHOWN_BYTES);
-        bytes.truncate(SHOWN_BYTES);
-        bytes.extend_from_slice(more.as_bytes());
-    }
-    bytes
+    reply.bulk_opt(value.as_deref().map(shortened_bytes).as_deref());
 }
 
 #[cfg(test)]

@@ -44,12 +44,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::effects;
+use super::effects::{element, value};
 use super::slowlog::shortened_bytes;
 use crate::clock::{Origin, Stamp};
 use crate::link::vector::Vector;
-use crate::number;
-use crate::store::delta::{Amount, Change};
+use crate::store::delta::Change;
 use crate::store::digest;
 use crate::store::entry::{Conflict, ConflictKind, Unseen};
 
@@ -319,49 +318,6 @@ impl Rewritten {
         let of = |bytes: Option<Cow<'_, [u8]>>| bytes.map_or(0, |bytes| digest::hash(&bytes));
         digest::mix(of(element(change)), of(value(change)))
     }
-}
-
-/// The field or member a change is about, or the identity of the list item.
-fn element<'a>(change: &Change<'a>) -> Option<Cow<'a, [u8]>> {
-    match change {
-        Change::Item(pos, _) | Change::ItemValue(pos, _) | Change::ItemRemove(pos) => {
-            Some(Cow::Owned(effects::identity(pos).into_bytes()))
-        }
-        other => other.element().map(Cow::Borrowed),
-    }
-}
-
-/// What a change writes, as text.
-fn value<'a>(change: &Change<'a>) -> Option<Cow<'a, [u8]>> {
-    match change {
-        Change::Assign(value)
-        | Change::Value(value)
-        | Change::Field(_, value)
-        | Change::Item(_, value)
-        | Change::ItemValue(_, value) => Some(Cow::Borrowed(value)),
-        Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
-            Some(Cow::Owned(amount(added.amount)))
-        }
-        Change::Score(_, score) => Some(Cow::Owned(amount(Amount::Score(*score)))),
-        Change::Expire(at_ms, _) => at_ms.map(|at_ms| Cow::Owned(at_ms.to_string().into_bytes())),
-        Change::Member(_)
-        | Change::Clear
-        | Change::Kind(_)
-        | Change::FieldRemove(_)
-        | Change::MemberRemove(_)
-        | Change::ScoreRemove(_)
-        | Change::ItemRemove(_) => None,
-    }
-}
-
-fn amount(amount: Amount) -> Vec<u8> {
-    let mut text = Vec::new();
-    match amount {
-        Amount::Int(n) => text.extend_from_slice(n.to_string().as_bytes()),
-        Amount::Float(x) => x.write(&mut text),
-        Amount::Score(x) => number::write_f64(&mut text, x),
-    }
-    text
 }
 
 #[cfg(test)]

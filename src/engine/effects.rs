@@ -10,15 +10,18 @@
 //! - An effect is about a keyspace. SWAPDB exchanges the keyspaces that two databases show; who executes it has to
 //!   keep track of which database shows which.
 //!
+//! How a change is told as text, here, in the log of conflicts and by MELD CHECK, stands here too: [`element`], [`value`].
+//!
 //! Who has read up to a vector goes on from there. The backlog is bounded: a reader that is too slow for it has to begin
 //! anew, from the data. A node keeps what others wrote from the first question on; before that it kept it only
 //! where a third node might need it.
+
+use std::borrow::Cow;
 
 use super::Engine;
 use crate::clock::{Origin, Stamp};
 use crate::link::batch::{Batch, Record};
 use crate::link::vector::{Progress, Vector};
-use crate::number;
 use crate::store::delta::{Added, Amount, Change, Kind, Pos, Side};
 
 /// One command's worth of change.
@@ -170,25 +173,13 @@ fn words(words: &[&[u8]]) -> Vec<Vec<u8>> {
 
 /// The command that adds an amount to a string, field or member.
 fn addition(key: &[u8], element: Option<&[u8]>, amount: Amount) -> Vec<Vec<u8>> {
-    let mut text = Vec::new();
-    let name: &[u8] = match (amount, element) {
-        (Amount::Int(n), element) => {
-            text.extend_from_slice(n.to_string().as_bytes());
-            if element.is_some() { b"HINCRBY" } else { b"INCRBY" }
-        }
-        (Amount::Float(x), element) => {
-            x.write(&mut text);
-            if element.is_some() { b"HINCRBYFLOAT" } else { b"INCRBYFLOAT" }
-        }
-        (Amount::Score(x), _) => {
-            number::write_f64(&mut text, x);
-            b"ZINCRBY"
-        }
-    };
+    let text = amount.text();
     match (amount, element) {
-        (Amount::Score(_), Some(member)) => words(&[name, key, &text, member]),
-        (_, Some(field)) => words(&[name, key, field, &text]),
-        (_, None) => words(&[name, key, &text]),
+        (Amount::Score(_), element) => words(&[b"ZINCRBY", key, &text, element.unwrap_or_default()]),
+        (Amount::Int(_), Some(field)) => words(&[b"HINCRBY", key, field, &text]),
+        (Amount::Int(_), None) => words(&[b"INCRBY", key, &text]),
+        (Amount::Float(_), Some(field)) => words(&[b"HINCRBYFLOAT", key, field, &text]),
+        (Amount::Float(_), None) => words(&[b"INCRBYFLOAT", key, &text]),
     }
 }
 
@@ -209,11 +200,7 @@ fn command(key: &[u8], change: &Change<'_>) -> Option<Told> {
         Change::FieldRemove(name) => words(&[b"HDEL", key, name]),
         Change::Member(member) => words(&[b"SADD", key, member]),
         Change::MemberRemove(member) => words(&[b"SREM", key, member]),
-        Change::Score(member, score) => {
-            let mut text = Vec::new();
-            number::write_f64(&mut text, *score);
-            words(&[b"ZADD", key, &text, member])
-        }
+        Change::Score(member, score) => words(&[b"ZADD", key, &Amount::Score(*score).text(), member]),
         Change::ScoreRemove(member) => words(&[b"ZREM", key, member]),
         Change::Item(pos, value) => {
             let placed = match (pos.parent(), pos.last().side) {
@@ -241,6 +228,39 @@ fn command(key: &[u8], change: &Change<'_>) -> Option<Told> {
 pub(super) fn identity(pos: &Pos) -> String {
     let last = pos.last();
     format!("{}#{}", last.stamp, last.index)
+}
+
+/// The field or member a change is about, or the identity of the list item.
+pub fn element<'a>(change: &Change<'a>) -> Option<Cow<'a, [u8]>> {
+    match change {
+        Change::Item(pos, _) | Change::ItemValue(pos, _) | Change::ItemRemove(pos) => {
+            Some(Cow::Owned(identity(pos).into_bytes()))
+        }
+        other => other.element().map(Cow::Borrowed),
+    }
+}
+
+/// What a change writes, as text.
+pub fn value<'a>(change: &Change<'a>) -> Option<Cow<'a, [u8]>> {
+    match change {
+        Change::Assign(value)
+        | Change::Value(value)
+        | Change::Field(_, value)
+        | Change::Item(_, value)
+        | Change::ItemValue(_, value) => Some(Cow::Borrowed(value)),
+        Change::Sum(added) | Change::FieldSum(_, added) | Change::ScoreSum(_, added) => {
+            Some(Cow::Owned(added.amount.text()))
+        }
+        Change::Score(_, score) => Some(Cow::Owned(Amount::Score(*score).text())),
+        Change::Expire(at_ms, _) => at_ms.map(|at_ms| Cow::Owned(at_ms.to_string().into_bytes())),
+        Change::Member(_)
+        | Change::Clear
+        | Change::Kind(_)
+        | Change::FieldRemove(_)
+        | Change::MemberRemove(_)
+        | Change::ScoreRemove(_)
+        | Change::ItemRemove(_) => None,
+    }
 }
 
 #[cfg(test)]

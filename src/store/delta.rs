@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::list::DEPTH_MAX;
 use crate::clock::{NTP64, Origin, Stamp};
+use crate::number;
 use crate::number::long_double::LongDouble;
 
 /// The type of a value.
@@ -53,6 +54,17 @@ pub enum Amount {
 }
 
 impl Amount {
+    /// As Redis writes it.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        match self {
+            Amount::Int(n) => text.extend_from_slice(n.to_string().as_bytes()),
+            Amount::Float(x) => x.write(&mut text),
+            Amount::Score(x) => number::write_f64(&mut text, *x),
+        }
+        text
+    }
+
     /// The order that settles a tie of versions: by type, then by value to the last bit.
     #[cold]
     pub fn cmp_bits(&self, other: &Amount) -> Ordering {
