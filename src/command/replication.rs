@@ -178,10 +178,10 @@ fn forget(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
     let forgotten = c.engine.registers.forgotten();
     let is_member = c.engine.mesh.lock().members().any(|state| state.member.origin.node() == node);
-    if !is_member && !forgotten.contains(&node) {
+    if !is_member && !forgotten.contains_key(&node) {
         return Err(format!("ERR Unknown node {node}").into());
     }
-    if !forgotten.contains(&node) {
+    if !forgotten.contains_key(&node) {
         let register = Register::Forgotten(node);
         let stamp = c.keys.stamp();
         c.keys.record(&Record::Register(register, b""));

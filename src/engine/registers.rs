@@ -1,6 +1,6 @@
 //! Cluster-wide registers: one value for all nodes, the latest stamp wins.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use parking_lot::RwLock;
 
@@ -41,11 +41,11 @@ impl Registers {
         digest::hash(&bytes)
     }
 
-    /// The nodes that are not to come back.
-    pub fn forgotten(&self) -> BTreeSet<NodeId> {
+    /// The nodes that are not to come back, and when that was said.
+    pub fn forgotten(&self) -> BTreeMap<NodeId, Stamp> {
         let registers = self.0.read();
-        let forgotten = registers.keys().filter_map(|register| match register {
-            Register::Forgotten(node) => Some(*node),
+        let forgotten = registers.iter().filter_map(|(register, (stamp, _))| match register {
+            Register::Forgotten(node) => Some((*node, *stamp)),
             Register::Allowlist | Register::Owner => None,
         });
         forgotten.collect()

@@ -27,10 +27,10 @@ use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, ntp_span_ms, unix_ms_from_ntp};
 use crate::config::{Config, HostPort};
 use crate::link::backlog::Segment;
-use crate::link::batch::Batch;
+use crate::link::batch::{Batch, Register};
 use crate::link::codec::{self, Malformed};
 use crate::link::frame::{self, Frame, Hello, Member, Seen};
-use crate::link::mesh::{Address, Brought, Event, Fault, LinkId, Mesh, Timing, Verdict, Want};
+use crate::link::mesh::{Address, Brought, Event, Fault, LinkId, Mesh, Roster, Timing, Verdict, Want};
 use crate::link::outbox::Drained;
 use crate::link::vector::{SEQUENCE_MAX, Vector};
 use crate::store::shard::RANGES;
@@ -115,6 +115,30 @@ impl Engine {
         self.start_replicating();
         let mut mesh = self.mesh.lock();
         mesh.open(id, dialed, seen_host, self.registers.all(), now.unix_ms);
+    }
+
+    /// What is to be kept of the others over a restart.
+    pub fn roster(&self, now: Now) -> Roster {
+        Roster {
+            members: self.mesh.lock().known(now.unix_ms),
+            forgotten: self.registers.forgotten().into_iter().collect(),
+        }
+    }
+
+    /// Takes up what was kept of the others. To be called before anything else is done.
+    pub fn restore(&self, roster: Roster, now: Now) {
+        for (node, stamp) in &roster.forgotten {
+            self.registers.merge(Register::Forgotten(*node), *stamp, b"");
+        }
+        if self.is_follower() {
+            return;
+        }
+        if !roster.members.is_empty() {
+            self.start_replicating();
+        }
+        let mut mesh = self.mesh.lock();
+        mesh.forget(self.registers.forgotten().into_keys().collect());
+        mesh.restore(roster.members, now.unix_ms);
     }
 
     /// Changes whom this node is linked with: partners of an active node, or the one primary it follows.
@@ -239,7 +263,7 @@ impl Engine {
         self.sequence(&mut mesh);
         mesh.tick(now.unix_ms);
         self.refresh_topology(&mesh, now);
-        mesh.forget(self.registers.forgotten());
+        mesh.forget(self.registers.forgotten().into_keys().collect());
         if let Some((id, want)) = mesh.pull_due() {
             mesh.begin_pull(id, want, self.range_digests(), now.unix_ms);
         }

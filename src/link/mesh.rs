@@ -6,7 +6,7 @@
 //!
 //! Submodules: whom to dial (`dialing`), vectors and floors (`progress`), ranges (`pulling`), whether they are equal
 //! (`comparing`), how far peers' clocks are off (`offset`), whether stamps may be given back (`recall`), who is not to come back
-//! (`forgetting`), and all that as operators see it (`view`).
+//! (`forgetting`), who is waited for over a restart (`roster`), and all that as operators see it (`view`).
 //!
 //! # Who sends what to whom
 //! A link carries both directions. Each side sends its own batches as they are sequenced, from what the
@@ -24,6 +24,7 @@ mod offset;
 mod progress;
 mod pulling;
 mod recall;
+mod roster;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -42,6 +43,7 @@ use recall::Recall;
 pub use comparing::GLOBALS;
 pub use progress::Verdict;
 pub use pulling::{Brought, Moved, Pull, Want};
+pub use roster::{Known, Roster};
 pub use view::{PartnerView, State};
 
 /// Number of a link on this node; never used twice.

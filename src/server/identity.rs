@@ -16,12 +16,13 @@
 //! locked for as long as the process lives, so no two servers share a directory.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::disk::replace;
 use crate::clock::{Clock, NTP64, NodeId, Origin, ntp_span_ms};
 
 /// How far ahead of the present the ceiling is written.
@@ -57,6 +58,9 @@ pub enum IdentityError {
     /// A file that cannot be understood is not overwritten.
     #[error("{0} is damaged; remove it to start as a new node")]
     Damaged(PathBuf),
+    /// Nor is that of [`Members`](super::members::Members).
+    #[error("{0} is damaged; remove it to start with no other members than the configured ones")]
+    DamagedMembers(PathBuf),
 }
 
 /// See the module's head.
@@ -178,11 +182,7 @@ impl Identity {
     fn write(&self, clock: NTP64) -> io::Result<()> {
         let incarnation = self.incarnation.load(Ordering::Relaxed);
         let record = Record { node: self.origin.node(), incarnation, clock: clock.0 };
-        let new = self.file.with_extension("node.new");
-        let mut file = File::create(&new)?;
-        file.write_all(record.text().as_bytes())?;
-        file.sync_data()?;
-        std::fs::rename(&new, &self.file)
+        replace(&self.file, record.text().as_bytes())
     }
 }
 
@@ -220,13 +220,7 @@ impl Record {
 mod tests {
     use super::*;
     use crate::clock::ntp_from_unix_ms;
-
-    fn in_dir(name: &str, test: impl FnOnce(&Path)) {
-        let dir = std::env::temp_dir().join(format!("meldis-identity-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        test(&dir);
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
+    use crate::server::testing::in_dir;
 
     fn open(dir: &Path, now_ms: u64) -> Identity {
         Identity::open(dir, 0x1234_5678_9abc_def0, ntp_from_unix_ms(now_ms)).unwrap()
@@ -234,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_restart_is_the_next_life_of_the_same_node() {
-        in_dir("lives", |dir| {
+        in_dir("identity-lives", |dir| {
             let first = open(dir, 1000).origin();
             let second = open(dir, 2000).origin();
             assert_eq!((first.node(), first.incarnation()), (second.node(), 1));
@@ -244,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_life_set_aside_is_not_taken_by_a_restart() {
-        in_dir("reserved", |dir| {
+        in_dir("identity-reserved", |dir| {
             let identity = open(dir, 1000);
             let aside = identity.reserve_life().unwrap();
             assert!(aside > identity.origin() && aside.node() == identity.origin().node());
@@ -260,7 +254,7 @@ mod tests {
 
     #[test]
     fn stamps_rise_over_a_crash_and_a_clock_set_back() {
-        in_dir("crash", |dir| {
+        in_dir("identity-crash", |dir| {
             let identity = open(dir, 100_000);
             let clock = Clock::new(identity.origin(), identity.floor());
             let mut last = clock.tick(ntp_from_unix_ms(100_000));
@@ -280,7 +274,7 @@ mod tests {
 
     #[test]
     fn crashes_in_a_row_do_not_take_the_clock_far_ahead() {
-        in_dir("row", |dir| {
+        in_dir("identity-row", |dir| {
             for ms in (100_000..102_000).step_by(100) {
                 let identity = open(dir, ms);
                 let clock = Clock::new(identity.origin(), identity.floor());
@@ -297,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_clean_stop_leaves_the_exact_time() {
-        in_dir("stop", |dir| {
+        in_dir("identity-stop", |dir| {
             let identity = open(dir, 1000);
             let clock = Clock::new(identity.origin(), identity.floor());
             let last = clock.tick(ntp_from_unix_ms(1500)).time;
@@ -309,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_quiet_node_is_not_renewed_but_covered() {
-        in_dir("quiet", |dir| {
+        in_dir("identity-quiet", |dir| {
             let identity = open(dir, 1000);
             let clock = Clock::new(identity.origin(), identity.floor());
             let before = identity.ceiling.load(Ordering::Relaxed);
@@ -322,7 +316,7 @@ mod tests {
 
     #[test]
     fn two_servers_do_not_share_a_directory() {
-        in_dir("shared", |dir| {
+        in_dir("identity-shared", |dir| {
             let held = open(dir, 1);
             let second = Identity::open(dir, 1, NTP64(0));
             assert!(matches!(second, Err(IdentityError::Shared(_))));
@@ -334,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_damaged_file_is_refused_at_every_truncation() {
-        in_dir("damaged", |dir| {
+        in_dir("identity-damaged", |dir| {
             drop(open(dir, 1));
             let text = std::fs::read_to_string(dir.join(FILE)).unwrap();
             assert_eq!(Record::parse(&text).unwrap().text(), text);

@@ -6,7 +6,9 @@
 
 pub mod start;
 pub mod shell;
+pub mod disk;
 pub mod identity;
+pub mod members;
 pub mod listener;
 pub mod stream;
 pub mod connection;
@@ -15,3 +17,6 @@ pub mod ticker;
 pub mod process;
 pub mod log;
 pub mod time;
+
+#[cfg(test)]
+mod testing;

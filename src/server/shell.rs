@@ -14,9 +14,11 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use super::disk::replace;
 use super::identity::Identity;
 use super::listener::{Incoming, Listening};
 use super::log::Severity;
+use super::members::Members;
 use super::peer::LinkSockets;
 use super::process;
 use crate::clock::Origin;
@@ -35,6 +37,8 @@ pub struct Shell {
     pub engine: Arc<Engine>,
     /// Who this node is.
     pub identity: Identity,
+    /// Who the others are.
+    pub members: Members,
     /// Connections there are, accepted ones on their way to their thread included.
     pub connected: AtomicUsize,
     /// How many of them have become links.
@@ -55,11 +59,17 @@ pub struct Shell {
 
 impl Shell {
     /// Puts the parts together; nothing runs yet.
-    pub fn new(engine: Arc<Engine>, identity: Identity, threads: Vec<UnboundedSender<Incoming>>) -> Self {
+    pub fn new(
+        engine: Arc<Engine>,
+        identity: Identity,
+        members: Members,
+        threads: Vec<UnboundedSender<Incoming>>,
+    ) -> Self {
         let clients_max = AtomicU64::new(engine.limits.clients.load(Ordering::Relaxed));
         Shell {
             engine,
             identity,
+            members,
             connected: AtomicUsize::new(0),
             links: AtomicUsize::new(0),
             link_sockets: LinkSockets::default(),
@@ -178,18 +188,10 @@ impl Host for ShellHost {
     }
 }
 
-/// Replaces the file at once: whoever reads it sees the old text or the new one.
 fn rewrite(path: &Path, config: &Config) -> io::Result<()> {
     let original = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         read => read?,
     };
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    std::fs::write(&new, config.rewrite(&original))?;
-    if let Ok(held) = std::fs::metadata(path) {
-        std::fs::set_permissions(&new, held.permissions())?;
-    }
-    std::fs::rename(new, path)
+    replace(path, config.rewrite(&original).as_bytes())
 }

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::identity::{Identity, IdentityError};
 use super::listener::{self, Incoming, Listener, Listening, NotListening};
+use super::members::Members;
 use super::shell::{LINGER, Shell, ShellHost};
 use super::{connection, log, peer, process, ticker, time};
 use crate::clock::NodeId;
@@ -92,6 +93,7 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     let [a, b, c, d, node, run_id @ ..] = random::<8>()?;
     // `dir` is the working directory by now.
     let identity = Identity::open(Path::new("."), node, now.ntp)?;
+    let members = Members::open(Path::new("."))?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
     let (listeners, listening_changes) = unbounded_channel();
@@ -114,7 +116,8 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     let engine = Arc::new(Engine::new(identity.origin(), identity.floor(), threads, seeds, config, TABLES));
     let run_id: String = run_id.iter().map(|word| format!("{word:016x}")).collect();
     *engine.facts.write() = process::at_start(config_file.as_deref(), run_id[..40].to_owned(), now.unix_ms);
-    let shell = Arc::new(Shell::new(engine, identity, senders));
+    engine.restore(members.roster(), now);
+    let shell = Arc::new(Shell::new(engine, identity, members, senders));
     let allowed = process::allow_clients(clients);
     if allowed < clients {
         tracing::warn!(

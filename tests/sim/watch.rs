@@ -14,8 +14,8 @@
 //!
 //! Registers are looked at in turn, a few per step. What cannot be judged: once stamps were given back, what was captured is
 //! not what stands; after an absence beyond `peer-max-absence` removals may be forgotten, as are those that were collected
-//! before a life was known to be there. A life that joined is not known again to a node that has crashed since: nobody has
-//! configured it, so nobody waits for it.
+//! before a node was known to be there. One that joined is not known again to a node whose disk was wiped since: it is in
+//! nobody's configuration.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -31,6 +31,17 @@ use crate::world::World;
 
 /// Keys looked at on each node in each step.
 const SAMPLE: usize = 3;
+
+/// Whose life begins.
+#[derive(Clone, Copy)]
+pub enum Life {
+    /// A node's that is there from the beginning.
+    First,
+    /// A node's that is known: it has lost its data, but not its disk.
+    Next,
+    /// A new node's, at an address that the others have configured or not.
+    New { is_configured: bool },
+}
 
 /// What was last seen of a node.
 #[derive(Default)]
@@ -55,8 +66,8 @@ pub struct Watch {
     newest: BTreeMap<NodeId, NTP64>,
     /// What a node wrote in a life up to this time, others may have no tombstones left for: they did not know of it.
     introduced: BTreeMap<Origin, NTP64>,
-    /// Lives that no configuration names.
-    joined: BTreeSet<Origin>,
+    /// Nodes that no configuration names.
+    joined: BTreeSet<NodeId>,
     /// The latest stable time of any node: tombstones up to it may be gone.
     settled: NTP64,
     next: usize,
@@ -92,18 +103,32 @@ impl Watch {
         self.breach.take()
     }
 
-    /// A node begins a life: the first of a node that others are told of by their configuration, one at such a node's place,
-    /// or one that `joined`.
-    pub fn began(&mut self, node: usize, origin: Origin, is_first: bool, joined: bool) {
+    /// A node begins a life.
+    pub fn began(&mut self, node: usize, origin: Origin, life: Life) {
         self.ids.insert(origin.node());
-        // Those there from the beginning await each other.
-        self.introduced.insert(origin, NTP64(if is_first { 0 } else { u64::MAX }));
-        // This one knows of no other that joined.
-        self.introduced.extend(self.joined.iter().map(|other| (*other, NTP64(u64::MAX))));
-        if joined {
-            self.joined.insert(origin);
-        }
+        let known = match life {
+            // Those there from the beginning await each other.
+            Life::First => NTP64(0),
+            Life::Next => self.introduced_until(origin.node()),
+            Life::New { is_configured } => {
+                // This one knows of no other that joined.
+                let joined =
+                    self.introduced.iter_mut().filter(|(other, _)| self.joined.contains(&other.node()));
+                joined.for_each(|(_, until)| *until = NTP64(u64::MAX));
+                if !is_configured {
+                    self.joined.insert(origin.node());
+                }
+                NTP64(u64::MAX)
+            }
+        };
+        self.introduced.insert(origin, known);
         self.nodes[node] = Seen::default();
+    }
+
+    /// Up to when tombstones may not have waited for what a node writes.
+    fn introduced_until(&self, node: NodeId) -> NTP64 {
+        let lives = self.introduced.iter().filter(|(origin, _)| origin.node() == node);
+        lives.map(|(_, until)| *until).max().unwrap_or(NTP64(0))
     }
 
     /// A node has given stamps back.
@@ -342,7 +367,8 @@ impl World {
         self.watch.take_breach().map_or(Ok(()), Err)
     }
 
-    /// Notes lives that all others know of by now. One whose clock is behind may go on stamping below what is settled.
+    /// Notes lives of nodes that all others know of by now, also over a crash. One whose clock is behind may go on stamping
+    /// below what is settled.
     fn introduce(&mut self) {
         for node in self.up() {
             let clock = &self.engine(node).clock;
@@ -350,11 +376,12 @@ impl World {
             if self.watch.introduced.get(&origin) != Some(&NTP64(u64::MAX)) {
                 continue;
             }
-            let knows = |other: usize| {
-                let mesh = self.engine(other).mesh.lock();
-                other == node || mesh.members().any(|state| state.member.origin == origin)
+            let knows = |other: &usize| {
+                let mut known =
+                    self.nodes[*other].roster.members.iter().map(|known| known.member.origin.node());
+                *other == node || known.any(|id| id == origin.node())
             };
-            if self.up().into_iter().all(knows) {
+            if self.up().iter().all(knows) {
                 self.watch.introduced.insert(origin, last.max(self.watch.settled));
             }
         }

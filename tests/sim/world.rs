@@ -18,7 +18,7 @@ use meldis::engine::session::Session;
 use meldis::engine::{Engine, Now, Seeds};
 use meldis::faults::Faults;
 use meldis::link::batch::Batch;
-use meldis::link::mesh::Event;
+use meldis::link::mesh::{Event, Roster};
 use meldis::resp::args::OwnedArgs;
 
 use crate::check;
@@ -26,7 +26,7 @@ use crate::effects::History;
 use crate::net::{Network, PORT, host};
 use crate::random::Random;
 use crate::schedule::Plan;
-use crate::watch::Watch;
+use crate::watch::{Life, Watch};
 
 /// The Unix time at which a world begins.
 pub const BEGIN_MS: u64 = 1_700_000_000_000;
@@ -52,6 +52,8 @@ pub struct Node {
     pub skew_us: i64,
     /// No stamp may fall to it: what a data directory keeps.
     floor: NTP64,
+    /// The others, as a data directory keeps them.
+    pub roster: Roster,
     sessions: Vec<Session>,
     pub blocked: Vec<Option<Wait>>,
     captured: u64,
@@ -97,6 +99,7 @@ impl World {
             knows: None,
             skew_us: 0,
             floor: NTP64(0),
+            roster: Roster::default(),
             sessions: Vec::new(),
             blocked: Vec::new(),
             captured: 0,
@@ -161,20 +164,25 @@ impl World {
         let seeds = Seeds(std::array::from_fn(|_| random.next()));
         let mut engine = Engine::new(origin, at.floor, 1, seeds, config, TABLES);
         engine.plant(self.faults);
+        engine.restore(at.roster.clone(), now);
         at.sessions =
             (0..=SESSIONS).map(|n| engine.connect(format!("c{n}:1"), "s:1".into(), now, 0)).collect();
         at.blocked = (0..=SESSIONS).map(|_| None).collect();
         at.engine = Some(engine);
         (at.captured, at.ticked_us, at.back_at_us) = (0, self.now_us, None);
         self.command(node, SESSIONS, &[b"SUBSCRIBE".to_vec(), b"ch".to_vec()]);
-        let joined = self.nodes[node].knows.is_some();
-        self.watch.began(node, origin, self.now_us == 0 && !joined, joined);
+        let life = match self.nodes[node].incarnation {
+            1 if self.now_us == 0 && self.nodes[node].knows.is_none() => Life::First,
+            1 => Life::New { is_configured: self.nodes[node].knows.is_none() },
+            _ => Life::Next,
+        };
+        self.watch.began(node, origin, life);
         if self.trace {
             println!("{:>9} n{node} starts as {origin}", self.now_us);
         }
     }
 
-    /// Loses everything but the identity and the floor; `wiped` loses those too.
+    /// Loses everything but the identity, the floor and the roster; `wiped` loses those too.
     pub fn crash(&mut self, node: usize, down_us: u64, wiped: bool, silent: bool) {
         let at = &mut self.nodes[node];
         let Some(engine) = at.engine.take() else { return };
@@ -189,7 +197,7 @@ impl World {
         if wiped {
             at.lives += 1;
             at.id = NodeId::new(stream(self.seed, &[IDS, node as u64, at.lives]).next());
-            (at.floor, at.incarnation) = (NTP64(0), 0);
+            (at.floor, at.incarnation, at.roster) = (NTP64(0), 0, Roster::default());
         }
         self.net.vanish(node, self.now_us, silent);
     }
@@ -273,11 +281,13 @@ impl World {
         }
         let engine = self.engine(node);
         engine.tick(now, 0);
+        let roster = engine.roster(now);
         let newest = self.newest.max(engine.clock.last());
         let diverged =
             engine.take_link_events().into_iter().find(|event| matches!(event, Event::Diverged(..)));
         let due = engine.mesh.lock().dials_due(now.unix_ms);
         self.newest = newest;
+        self.nodes[node].roster = roster;
         if let Some(Event::Diverged(from, ranges)) = diverged {
             // Gone by the time of the report: it is repaired.
             let held = if self.trace { check::ranges(self, &ranges) } else { String::new() };

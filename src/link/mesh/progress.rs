@@ -226,7 +226,7 @@ impl Mesh {
             && self.dials.values().any(|dial| dial.configured && !dial.own && dial.node.is_none())
     }
 
-    fn is_absent(&self, state: &MemberState, now_ms: u64) -> bool {
+    pub(super) fn is_absent(&self, state: &MemberState, now_ms: u64) -> bool {
         let is_away = now_ms.saturating_sub(state.seen_at_ms) > self.timing.absence_ms;
         is_away && !self.faults.contains(Faults::PINNED)
     }
