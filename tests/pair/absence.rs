@@ -1,6 +1,6 @@
 //! A member that stays away longer than `peer-max-absence`: the others collect their tombstones, and it returns.
 
-use crate::harness::{Cluster, Options, Suite, until};
+use crate::harness::{Cluster, Options, PATIENCE, Partners, Server, Suite, settle_servers, until};
 use crate::load::{Load, check_sums};
 use crate::seen::{each_of, lasting, peers, words};
 
@@ -53,4 +53,42 @@ fn a_member_back_from_a_long_absence_resurrects_nothing_and_keeps_its_own() {
         assert_eq!(client.run("MGET new0 new99"), ["0", "99"]);
     }
     suite.add(300);
+}
+
+/// It is in no configuration but its own. Those that know it restart while it is away: they have lost what they held, and
+/// must go on waiting for it.
+#[test]
+fn a_member_that_joined_is_waited_for_over_restarts() {
+    let mut suite = Suite::new("pair absence: restarts");
+    let options = Options::new(2).partners(Partners::Peer).args(&["--repl-backlog-size", "16kb"]);
+    let mut cluster = Cluster::start(options);
+    let joined = Server::start(&["--peer", &format!("127.0.0.1:{}", cluster.node(0).port())]);
+    let settle = |cluster: &Cluster| settle_servers(&[cluster.node(0), cluster.node(1), &joined], PATIENCE);
+    settle(&cluster);
+    cluster.client(0).ok(&["SET", "gone", "before"]);
+    cluster.client(1).ok(&["RPUSH", "list", "before"]);
+    settle(&cluster);
+    joined.pause();
+    [0, 1].into_iter().for_each(|index| cluster.node_mut(index).kill());
+    [0, 1].into_iter().for_each(|index| cluster.launch(index));
+    cluster.settle();
+    let [mut a, mut b] = cluster.clients();
+    a.ok(&["SET", "gone", "after"]);
+    b.ok(&["RPUSH", "list", "after"]);
+    cluster.settle();
+    b.ok(&["DEL", "gone"]);
+    a.ok(&["DEL", "list"]);
+    cluster.settle();
+    // If nobody waits for it, what tells of the deletions goes now, out of the backlog as well.
+    let filler = "x".repeat(100);
+    [&mut a, &mut b]
+        .into_iter()
+        .for_each(|client| each_of(client, 0..500, |n| words(&format!("SET k{n} {filler}"))));
+    lasting(500);
+    joined.resume();
+    settle(&cluster);
+    for client in [&mut a, &mut b, &mut joined.client()] {
+        assert_eq!(client.run("EXISTS gone list").int(), 0);
+    }
+    suite.add(2);
 }

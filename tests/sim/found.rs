@@ -164,10 +164,31 @@ fn an_expiry_of_a_node_not_known_yet_is_lost_to_a_string_that_has_settled() {
     );
 }
 
-/// All nodes that knew of one that joined have crashed; their new lives collect tombstones without waiting for it.
+/// All nodes that knew of one that joined have crashed: their new lives wait for it.
 #[test]
-fn a_node_that_joined_is_forgotten_by_those_that_crash() {
-    play_drawn(&[21794, 21940, 23802, 29575]);
+fn a_node_that_joined_is_waited_for_by_those_that_crashed() {
+    play_drawn(&[21794, 21940, 23802, 29575, 53044]);
+    check(
+        Faults::empty(),
+        "seed 53044
+         nodes 3 spare 1 backlog 1048576 absence 86400 full_mesh true delay 5000 piece 7 cuts false
+         join 3 0
+         0.0 SUNIONSTORE e1 e0 e2; INCRBY c1 7; SET s0 v0
+         step 10000
+         step 10000
+         step 30000
+         step 30000
+         step 10000
+         step 10000
+         step 10000
+         crash 2 1000 wiped silent
+         step 30000
+         2.2 APPEND s0 v5
+         crash 0 3000000 kept silent
+         crash 1 1000 kept silent
+         2.1 GETDEL s0
+         calm",
+    );
 }
 
 /// The giver of a range that was equal but for a tombstone hears of a SET that takes the tombstone's place before it is

@@ -361,3 +361,32 @@ fn pulled_ranges_are_compared_once_all_that_the_giver_had_is_here() {
     take(&mut mesh, 2, two, 2, 1);
     assert!(compares(&mut mesh, false, 9), "what it has written since is not in the range");
 }
+
+#[test]
+fn members_are_waited_for_over_a_restart_unless_they_were_taken_out() {
+    let at = |node: u64| (format!("n{node}"), 7000);
+    let mut mesh = linked();
+    [2, 3].into_iter().for_each(|node| mesh.add_address(at(node)));
+    mesh.open(4, Some(at(2)), "n2".into(), Vec::new(), 0);
+    let _ = mesh.hello(4, hello(2), 0);
+    mesh.told_of(vec![member(4), Member { follower: true, ..member(5) }], 0);
+    mesh.tick(1000);
+    let known = mesh.known(1000);
+    let configured = |node: u64| {
+        let known = known.iter().find(|known| known.member == member(node));
+        known.map(|known| known.configured.clone())
+    };
+    assert_eq!([2, 3, 4, 5].map(configured), [Some(vec![at(2)]), Some(vec![at(3)]), Some(vec![]), None]);
+    assert_eq!(mesh.known(100_000), [], "those away for too long are not waited for");
+
+    let mut again = Mesh::new(member(1), TIMING, 1 << 20);
+    again.add_address(at(2));
+    again.restore(known, 200_000);
+    again.tick(200_000);
+    let nodes: Vec<Member> = again.members().map(|state| state.member.clone()).collect();
+    assert_eq!(nodes, [member(2), member(4)]);
+    again.sequence(0, Vec::new(), NTP64(9));
+    assert_eq!(again.stable(200_000), NTP64(0), "they may hold anything");
+    assert_eq!(again.dials_due(200_000), [at(2), at(4)]);
+    assert_eq!(again.stable(300_000), NTP64(9), "and are away for too long");
+}
