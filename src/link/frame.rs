@@ -22,7 +22,7 @@ use super::vector::Vector;
 use crate::clock::{NTP64, NodeId, Origin, Stamp};
 
 /// Version of the protocol. Peers of another version are refused.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 12;
 /// Most bytes of a body.
@@ -95,6 +95,8 @@ pub struct Heartbeat {
     pub linked: Vec<NodeId>,
     /// It is pulling ranges and may answer with old data.
     pub syncing: bool,
+    /// It is pulling ranges, be it for a repair: they hold more than it says it has.
+    pub pulls: bool,
     /// The newest time it has taken from others, in data or in a promise.
     pub taken: NTP64,
     /// The sender's wall clock, in Unix microseconds.

@@ -636,7 +636,7 @@ impl Mesh {
         link.linked = heartbeat.linked.into_iter().collect();
         link.syncing = heartbeat.syncing;
         // While it pulls itself, its ranges hold more than it says.
-        if link.has_given && !heartbeat.syncing {
+        if link.has_given && !heartbeat.pulls {
             link.has_given = false;
             link.had.join(&heartbeat.vector);
         }
@@ -864,6 +864,7 @@ impl Mesh {
             floors: std::iter::once(own).chain(others).collect(),
             linked: self.linked().collect(),
             syncing: self.is_syncing(),
+            pulls: self.pull.as_ref().is_some_and(|pull| pull.total > 0),
             taken: self.taken,
             sent_us: now_us,
             echo,

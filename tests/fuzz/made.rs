@@ -283,6 +283,7 @@ pub fn frame(choices: &mut Choices<'_>) -> Frame {
             floors: (0..choices.below(3)).map(|_| floor(choices)).collect(),
             linked: origins(choices).into_iter().map(Origin::node).collect(),
             syncing: choices.one_in(2),
+            pulls: choices.one_in(2),
             taken: time(choices),
             sent_us: choices.number(),
             echo: if choices.one_in(2) { Some(echo(choices)) } else { None },

@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
 mod client;
+mod clock;
 mod cluster;
 mod place;
 mod proxy;
@@ -21,6 +22,7 @@ mod server;
 mod value;
 
 pub use client::{Client, encode};
+pub use clock::Clock;
 pub use cluster::{Cluster, Options, Pair, Partners, differing_keys, settle_servers};
 pub use place::{Port, TempDir};
 pub use proxy::{BOTH, Connection, Direction, Proxy};

@@ -1,59 +1,13 @@
-//! Wrong clocks, by libfaketime (Debian package `faketime`): one node's wall clock is off, its monotonic one is not.
+//! Wrong clocks: one node's wall clock is off, its monotonic one is not.
 
-use std::fs;
-use std::path::PathBuf;
-
-use crate::harness::{Client, Options, Pair, Suite, TempDir, until};
+use crate::harness::{Client, Clock, Options, Pair, Suite, until};
 use crate::load::{Load, check_sums};
 use crate::seen::{lasting, link, logged, peers};
-
-/// The wall clock of a process, so many seconds off the machine's.
-struct Clock {
-    folder: TempDir,
-}
-
-impl Clock {
-    fn at(seconds: i64) -> Clock {
-        let clock = Clock { folder: TempDir::new() };
-        clock.set(seconds);
-        clock
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("offset")
-    }
-
-    /// Steps it, also while the process runs: seen within a second.
-    fn set(&self, seconds: i64) {
-        let new = self.folder.path().join("new");
-        fs::write(&new, format!("{seconds:+}\n")).unwrap();
-        fs::rename(new, self.file()).unwrap();
-    }
-
-    /// Has the next start of a node live by this clock.
-    fn give_to(&self, pair: &mut Pair, node: usize) {
-        let file = self.file();
-        pair.node_mut(node).set_envs(&[
-            ("LD_PRELOAD", &library()),
-            ("FAKETIME_TIMESTAMP_FILE", &file.to_string_lossy()),
-            ("FAKETIME_CACHE_DURATION", "1"),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ]);
-    }
-}
-
-fn library() -> String {
-    let found = fs::read_dir("/usr/lib").unwrap().flatten().find_map(|folder| {
-        let file = folder.path().join("faketime/libfaketimeMT.so.1");
-        file.exists().then(|| file.to_string_lossy().into_owned())
-    });
-    found.expect("libfaketimeMT.so.1 below /usr/lib: install the Debian package faketime")
-}
 
 /// A pair whose second node lives by this clock.
 fn pair_with(clock: &Clock, args: &[&str]) -> Pair {
     let mut pair = Pair::prepare(Options::new(2).proxied().args(args));
-    clock.give_to(&mut pair, 1);
+    clock.give_to(pair.node_mut(1));
     pair.launch(0);
     pair.launch(1);
     pair

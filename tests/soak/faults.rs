@@ -5,13 +5,17 @@
 //! - killed out of the blue, while no other fault lasts, it has sent all that it acknowledged;
 //! - killed while cut off, it may lose what it acknowledged since its partners last had all of it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::harness::{Client, Cluster, Direction, Proxy, Random, until_some};
+use crate::harness::{Client, Clock, Cluster, Direction, Proxy, Random, until, until_some};
 use crate::load::Load;
 
 /// The longest a fault lasts, in milliseconds.
 const LAST_MS_MAX: i64 = 4500;
+/// The farthest a clock is set. Beyond 5 s ahead its changes are held.
+const CLOCK_S_MAX: i64 = 10;
+/// Clocks that show the same time differ by less.
+const SAME_TIME_MS: i128 = 500;
 /// How long it may take until the partners of each node have all that it has, once nothing is in the way.
 const WHOLE: Duration = Duration::from_secs(60);
 
@@ -35,6 +39,8 @@ enum Fault {
     Flip(usize),
     /// SIGSTOP, then SIGCONT.
     Pause(usize),
+    /// A wall clock is set, so many seconds ahead or back.
+    Clock(usize, i64),
     Kill(usize),
     /// And its directory is lost.
     Wipe(usize),
@@ -44,6 +50,7 @@ enum Fault {
 
 pub(crate) struct Storm<'l> {
     cluster: Cluster,
+    clocks: [Clock; 3],
     load: &'l Load,
     random: Random,
     start: Instant,
@@ -58,10 +65,10 @@ pub(crate) struct Storm<'l> {
 }
 
 impl<'l> Storm<'l> {
-    pub(crate) fn new(cluster: Cluster, load: &'l Load, seed: u64) -> Storm<'l> {
+    pub(crate) fn new(cluster: Cluster, clocks: [Clock; 3], load: &'l Load, seed: u64) -> Storm<'l> {
         let (random, start) = (Random::new(seed), Instant::now());
         let (faults, told, is_torn, is_hurt, resident_kb_max) = (0, [0; 3], false, false, 0);
-        Storm { cluster, load, random, start, faults, told, is_torn, is_hurt, resident_kb_max }
+        Storm { cluster, clocks, load, random, start, faults, told, is_torn, is_hurt, resident_kb_max }
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -85,15 +92,14 @@ impl<'l> Storm<'l> {
         self.is_hurt = true;
         self.apply(fault, Duration::from_millis(last_ms));
         if !stays {
-            self.cluster.heal();
-            self.is_hurt = false;
+            self.heal();
         }
     }
 
     fn choose(&mut self) -> Fault {
         let (node, other) = (self.random.below(3), self.random.below(2));
         let direction = *self.random.pick(&[Direction::ToTarget, Direction::ToDialler]);
-        match self.random.below(15) {
+        match self.random.below(17) {
             0 => Fault::CutAll,
             1 | 2 => Fault::CutBetween(node, (node + 1 + other) % 3),
             3 => Fault::Stall(node, direction),
@@ -106,6 +112,7 @@ impl<'l> Storm<'l> {
             10 => Fault::Pause(node),
             11 | 12 => Fault::Kill(node),
             13 => Fault::Wipe(node),
+            14 | 15 => Fault::Clock(node, self.random.range(-CLOCK_S_MAX, CLOCK_S_MAX)),
             _ => Fault::KillCutOff(node),
         }
     }
@@ -141,6 +148,7 @@ impl<'l> Storm<'l> {
                 std::thread::sleep(lasts);
                 self.cluster.node(node).resume();
             }
+            Fault::Clock(node, seconds) => self.clocks[node].set(seconds),
             Fault::Kill(node) => self.kill(node, None, lasts, false),
             Fault::Wipe(node) => self.kill(node, None, lasts, true),
             Fault::KillCutOff(node) => {
@@ -171,6 +179,11 @@ impl<'l> Storm<'l> {
         self.heal();
         self.cluster.linked();
         for node in 0..3 {
+            // What a clock that is ahead stamps is held, also from those who would wait for it.
+            let mut client = self.cluster.client(node);
+            until("the clock of each node is right", || error_ms(&mut client).abs() < SAME_TIME_MS);
+        }
+        for node in 0..3 {
             let acknowledged = self.load.acknowledged(self.load.life(node));
             let mut client = self.cluster.client(node);
             until_some("the partners of each node have all that it has", WHOLE, || has_told_all(&mut client));
@@ -185,6 +198,7 @@ impl<'l> Storm<'l> {
             self.tell("healed");
         }
         self.cluster.heal();
+        self.clocks.iter().for_each(|clock| clock.set(0));
         self.is_hurt = false;
     }
 
@@ -226,4 +240,11 @@ impl<'l> Storm<'l> {
 
 fn has_told_all(client: &mut Client) -> Option<()> {
     (client.cmd(&["WAIT", "2", "3000"]).int() >= 2).then_some(())
+}
+
+/// By how much a node's clock is off.
+fn error_ms(client: &mut Client) -> i128 {
+    let shown: Vec<i128> = client.cmd(&["TIME"]).texts().iter().map(|text| text.parse().unwrap()).collect();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    shown[0] * 1000 + shown[1] / 1000 - now.as_millis() as i128
 }

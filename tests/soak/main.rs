@@ -23,7 +23,7 @@ mod load;
 use std::time::{Duration, Instant};
 
 use faults::Storm;
-use harness::{Cluster, Options, Random, Suite};
+use harness::{Clock, Cluster, Options, Random, Suite};
 use load::Load;
 
 /// How long without `MELDIS_SOAK_S`.
@@ -44,9 +44,14 @@ fn nodes_survive_whatever_happens() {
     let seed = Random::seed(u64::from(std::process::id()));
     println!("soak: {seconds} s, MELDIS_SEED={seed}");
     let args = ["--repl-timeout", "2", "--repl-backlog-size", "1mb"];
-    let cluster = Cluster::start(Options::new(3).proxied().args(&args));
+    let mut cluster = Cluster::prepare(Options::new(3).proxied().args(&args));
+    let clocks = [0, 1, 2].map(|_| Clock::at(0));
+    for (node, clock) in clocks.iter().enumerate() {
+        clock.give_to(cluster.node_mut(node));
+        cluster.launch(node);
+    }
     let load = Load::start(&cluster);
-    let mut storm = Storm::new(cluster, &load, seed);
+    let mut storm = Storm::new(cluster, clocks, &load, seed);
     storm.make_whole();
     let start = Instant::now();
     let (mut fault_due, mut progress_due) = (FAULT_EVERY, PROGRESS_EVERY);

@@ -43,7 +43,16 @@ fn linked() -> Mesh {
 
 fn heartbeat(vector: Vector) -> Heartbeat {
     let (floors, linked) = (Vec::new(), Vec::new());
-    Heartbeat { vector, floors, linked, syncing: false, taken: NTP64(0), sent_us: 0, echo: None }
+    Heartbeat {
+        vector,
+        floors,
+        linked,
+        syncing: false,
+        pulls: false,
+        taken: NTP64(0),
+        sent_us: 0,
+        echo: None,
+    }
 }
 
 /// Takes a segment as the engine does.
@@ -165,6 +174,7 @@ fn what_a_peer_has_of_a_life_that_ended_holds_the_floor_back() {
         floors,
         linked: Vec::new(),
         syncing: false,
+        pulls: false,
         taken: NTP64(0),
         sent_us: 0,
         echo: None,
@@ -193,6 +203,7 @@ fn progress_of_an_earlier_life_does_not_count_for_the_next() {
         floors: vec![Floor { origin, floor: NTP64(30), at: NTP64(0), of: Vec::new() }],
         linked: Vec::new(),
         syncing: false,
+        pulls: false,
         taken: NTP64(0),
         sent_us: 0,
         echo: None,
@@ -219,6 +230,7 @@ fn a_floor_that_leaves_out_a_member_does_not_count() {
             floors,
             linked: Vec::new(),
             syncing: false,
+            pulls: false,
             taken: NTP64(0),
             sent_us: 0,
             echo: None,
@@ -244,6 +256,7 @@ fn what_a_pull_brought_without_its_batches_is_a_gap_for_others() {
         floors: Vec::new(),
         linked: Vec::new(),
         syncing: false,
+        pulls: false,
         taken: NTP64(0),
         sent_us: 0,
         echo: None,
@@ -348,9 +361,8 @@ fn pulled_ranges_are_compared_once_all_that_the_giver_had_is_here() {
     assert!(mesh.differs(2, vector(&[(2, 1, 1)]), &[7], &[]));
     mesh.pulled(2, 7, None, false, Brought { bytes: 100, changed_keys: 1 });
     assert!(mesh.pull().is_none());
-    let compares = |mesh: &mut Mesh, syncing: bool, has: u64| {
-        mesh.heartbeat(2, Heartbeat { syncing, ..heartbeat(vector(&[(2, has, has)])) }, NTP64(100), 0)
-            .unwrap();
+    let compares = |mesh: &mut Mesh, pulls: bool, has: u64| {
+        mesh.heartbeat(2, Heartbeat { pulls, ..heartbeat(vector(&[(2, has, has)])) }, NTP64(100), 0).unwrap();
         mesh.tick(100);
         mesh.can_compare(&Vector::default())
     };
@@ -389,4 +401,20 @@ fn members_are_waited_for_over_a_restart_unless_they_were_taken_out() {
     assert_eq!(again.stable(200_000), NTP64(0), "they may hold anything");
     assert_eq!(again.dials_due(200_000), [at(2), at(4)]);
     assert_eq!(again.stable(300_000), NTP64(9), "and are away for too long");
+}
+
+#[test]
+fn peers_are_told_of_a_repair_though_the_node_serves_meanwhile() {
+    let mut mesh = linked();
+    let mut said = |want: Want| {
+        mesh.begin_pull(2, want, Vec::new(), 0);
+        assert!(mesh.differs(2, Vector::default(), &[7], &[]));
+        let said = mesh.own_heartbeat(0, None);
+        mesh.pulled(2, 7, None, false, Brought { bytes: 100, changed_keys: 1 });
+        (said.pulls, said.syncing)
+    };
+    assert_eq!(said(Want::All), (true, true));
+    assert_eq!(said(Want::Repair(vec![7])), (true, false));
+    let said = mesh.own_heartbeat(0, None);
+    assert_eq!((said.pulls, said.syncing), (false, false));
 }
