@@ -744,7 +744,7 @@ proptest! {
 /// the earlier-stamped removal of its item.
 fn is_beyond_recall(delta: &Delta, collected: &Entry, stable: u64) -> bool {
     matches!(&delta.1, Change::ItemValue(pos, _) if pos.stamp().time.0 <= stable)
-        && !collected.holds(&delta.1)
+        && !collected.holds(delta.0, &delta.1)
 }
 
 proptest! {

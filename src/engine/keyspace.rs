@@ -458,9 +458,10 @@ impl<'e> Keyspace<'e> {
         let died =
             entry.and_then(|entry| Some((entry.settled_death(stable, now_ms)?.dead_as_of()?, entry.used_at)));
         let Some((dead_as_of, used_at)) = died else { return };
-        self.stamp();
+        let now = self.stamp().time;
         let cell = self.locks.cell_mut(hash.range());
         cell.shard.merge(space, key, hash, dead_as_of, &Change::Clear, used_at, cx);
+        cell.shard.hold(space, key, hash, now);
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, dead_as_of, &Change::Clear, &mut slot.bytes);
         }

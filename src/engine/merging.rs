@@ -104,7 +104,7 @@ impl Engine {
                     // not collected yet. An item that was here and is not is not placed again.
                     if let Change::ItemValue(pos, _) = change
                         && known.own.covers(pos.stamp())
-                        && !keys.holds(at.0, at.1, change)
+                        && !keys.holds(at.0, at.1, stamp, change)
                     {
                         continue;
                     }

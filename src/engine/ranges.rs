@@ -7,6 +7,8 @@
 //! - a register that came, is covered by this node's vector and is not held here was deleted here: ignored;
 //! - a register held here that did not come and is covered by the giver's vector was deleted there: dropped.
 //!
+//! An older version is as good as none: whoever has seen the later one and has lost it, has seen it deleted.
+//!
 //! Tombstones that still exist travel all the same: they stop writes that neither side has seen.
 
 use std::collections::{HashMap, HashSet};
@@ -194,7 +196,7 @@ impl Engine {
                 let same = behind.take_while(|(at, of, when, _)| (at, of, when) == (space, key, stamp));
                 keys.notice((*space, key), *stamp, change, same.map(|(_, _, _, change)| change), watch);
             }
-            if known.own.covers(identity_stamp(*stamp, change)) && !keys.holds(*space, key, change) {
+            if known.own.covers(identity_stamp(*stamp, change)) && !keys.holds(*space, key, *stamp, change) {
                 continue;
             }
             if keys.merge_remote(*space, key, *stamp, change) {
@@ -205,7 +207,7 @@ impl Engine {
         if !graves {
             let end = to.unwrap_or(Cursor { space: u32::MAX, hash: 0 });
             changed_keys += keys.forget_absent(range, from, end, |space, key, stamp, change| {
-                let here = given.get(&(space, key)).is_some_and(|entry| entry.holds(change));
+                let here = given.get(&(space, key)).is_some_and(|entry| entry.holds(stamp, change));
                 !here && theirs.covers(identity_stamp(stamp, change))
             });
         }

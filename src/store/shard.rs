@@ -18,7 +18,7 @@
 //! step looks at the whole range (about 1/1024 of the keys) and keeps the next few: O(range + count log count).
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque, btree_map};
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -117,6 +117,8 @@ pub struct Shard {
     spaces: SmallVec<[Space; 1]>,
     expiring: BinaryHeap<Reverse<(u64, u32, u64)>>,
     graves: VecDeque<Grave>,
+    /// Until which stable time the tombstones of a key, by its keyspace and unkeyed hash, are kept: see [`Self::hold`].
+    held: BTreeMap<(u32, u64), NTP64>,
 }
 
 /// Values a flush has taken out, to be dropped where no lock is held.
@@ -280,6 +282,15 @@ impl Shard {
         Merged { expiry_before_ms: before.1.filter(|_| !before.2), ..merged }
     }
 
+    /// Keeps a key's tombstones until this time is stable. One stamped as of an instant in the past may be stable before
+    /// others have heard of it.
+    pub fn hold(&mut self, space: u32, key: &[u8], hash: KeyHash, until: NTP64) {
+        if self.get(space, key, hash).is_some_and(Entry::in_grave) {
+            let held = self.held.entry((space, hash.order)).or_insert(until);
+            *held = until.max(*held);
+        }
+    }
+
     /// Changes an entry by a function other than merge, keeping counts in step; for resync.
     pub fn update(&mut self, space: u32, key: &[u8], hash: KeyHash, change: impl FnOnce(&mut Entry)) {
         let Some(space) = self.spaces.get_mut(space as usize) else { return };
@@ -401,6 +412,13 @@ impl Shard {
                 _ => return,
             }
             let Some(grave) = self.graves.pop_front() else { return };
+            if let btree_map::Entry::Occupied(held) = self.held.entry((grave.space, grave.hash.order)) {
+                if *held.get() > stable {
+                    self.graves.push_back(Grave { time: *held.get(), ..grave });
+                    continue;
+                }
+                held.remove();
+            }
             let Some(space) = self.spaces.get_mut(grave.space as usize) else { continue };
             let mut change = (Weight::default(), Weight::default());
             let mut again = false;
@@ -594,5 +612,26 @@ mod tests {
         shard.merge(0, b"h", hash, stamp(4, 3), &Change::Field(b"f", b"new"), 0, cx);
         assert_eq!(shard.live(0), 0);
         shard.check_invariants(&hasher);
+    }
+
+    #[test]
+    fn a_tombstone_as_of_the_past_is_kept_as_long_as_it_is_held() {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let cx = ShardContext { own: stamp(0, 9).origin, keep_tombstones: true, hasher: &hasher };
+        let mut shard = Shard::default();
+        let hash = KeyHash::new(b"k", &hasher);
+        shard.hold(0, b"k", hash, NTP64(9));
+        shard.merge(0, b"k", hash, stamp(2, 1), &Change::Clear, 0, cx);
+        shard.hold(0, b"k", hash, NTP64(9));
+        shard.hold(0, b"k", hash, NTP64(7));
+        shard.collect(NTP64(8), 0, 10, |_, _, _| {});
+        assert_eq!((shard.graves(), shard.held.len()), (1, 1));
+        assert!(shard.get(0, b"k", hash).is_some());
+        shard.collect(NTP64(9), 0, 10, |_, _, _| {});
+        assert_eq!((shard.graves(), shard.held.len()), (0, 0));
+        assert!(shard.get(0, b"k", hash).is_none());
+        // Nothing is there to be held.
+        shard.hold(0, b"k", hash, NTP64(9));
+        assert!(shard.held.is_empty());
     }
 }

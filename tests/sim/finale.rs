@@ -28,7 +28,8 @@ pub struct Bound {
 
 impl Bound {
     pub fn from_now(world: &World) -> Bound {
-        let newest_ms = unix_ms_from_ntp(world.newest);
+        let last = world.up().into_iter().map(|node| world.engine(node).clock.last()).max();
+        let newest_ms = unix_ms_from_ntp(world.newest.max(last.unwrap_or(world.newest)));
         // Also of those that are yet to start.
         let slowest_ms = (0..world.nodes.len()).map(|node| world.now(node).unix_ms).min().unwrap_or(0);
         let ahead_ms = newest_ms.saturating_sub(slowest_ms + DRIFT_MS);

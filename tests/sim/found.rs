@@ -312,3 +312,151 @@ fn what_a_range_brings_ahead_of_its_batches_is_no_difference() {
          calm",
     );
 }
+
+/// A range whose giver had lost a write, and held an older one of a node that had joined in place of it: the taker held
+/// the later one, and kept it.
+#[test]
+fn an_older_version_does_not_stand_for_one_that_was_deleted() {
+    check(
+        Faults::empty(),
+        "seed 71583
+         nodes 2 spare 1 backlog 2000 absence 86400 full_mesh true delay 200 piece 7 cuts false
+cut 2 0 500000
+join 2 0
+step 30000
+step 10000
+2.1 SET s0 v2
+step 10000
+step 10000
+0.0 SET s0 v2
+step 30000
+step 1000
+0.1 PUBLISH ch life:10; SET s1 v0; ZREM z0 f2; ZUNIONSTORE z0 2 z2 z0
+1.1 DEL s0
+calm",
+    );
+}
+
+/// What tells of an expiry is stamped as of its instant, and was collected at once. A node that came later held something of
+/// one that had gone, which only that could kill.
+#[test]
+fn what_tells_of_an_expiry_stays_until_all_have_heard_of_it() {
+    check(
+        Faults::empty(),
+        "seed 72486
+         nodes 3 spare 0 backlog 200 absence 86400 full_mesh false delay 200 piece 300 cuts false
+         2.0 INCRBY c2 -9
+         step 100
+         1.0 MSET pair:a 1 pair:b 1
+         step 10000
+         1.2 RPUSH l0 v5 v1
+         1.2 INCRBY c2 6
+         2.0 INCRBYFLOAT g2 1.5
+         2.1 SET a:{id} 2; SET b:{id} 2
+         step 1000
+         step 10000
+         step 100
+         step 30000
+         step 100
+         step 1000
+         step 100
+         step 10000
+         step 10000
+         2.0 ZADD z0 9 f0; INCRBY c1 3; ZADD z0 4 f1; LPUSH l0 v4
+         step 10000
+         step 10000
+         step 10000
+         step 100
+         step 30000
+         step 1000
+         step 30000
+         step 100
+         step 30000
+         leave 2
+         step 10000
+         step 100
+         step 10000
+         step 100
+         step 30000
+         step 30000
+         step 100
+         step 30000
+         step 10000
+         step 30000
+         step 30000
+         step 30000
+         0.0 APPEND k1 v1
+         step 30000
+         1.2 APPEND k2 v1; INCR c1; SET s1 v4 PX 11
+         step 100
+         0.1 HINCRBY h2 nf1 -3
+         step 100
+         step 1000
+         step 10000
+         step 100
+         step 30000
+         step 30000
+         step 10000
+         step 10000
+         step 100
+         step 10000
+         step 100
+         step 30000
+         0.0 RPUSH l0 v1 v5; PEXPIRE c2 58645; PEXPIRE k1 350
+         step 100
+         step 10000
+         step 30000
+         step 100
+         step 30000
+         0.2 PEXPIRE k2 39
+         step 10000
+         1.0 PERSIST h2; ZINCRBY z0 7 f0; RPUSH x0 v1
+         step 1000
+         step 1000
+         1.2 SET c0 5
+         0.0 RENAME h2 x1
+         step 10000
+         step 10000
+         step 100
+         step 1000
+         step 10000
+         0.1 DEL s0; HSETNX h0 f1 v5; PERSIST x0; RPUSH l0 v1 v4
+         1.0 INCRBY t1 3
+         step 10000
+         0.2 RPUSH l1 v4 v3
+         step 30000
+         step 1000
+         step 100
+         1.2 SET s2 v0 PX 6
+         1.0 SET a:{id} 31; SET b:{id} 31
+         step 30000
+         step 1000
+         step 100
+         step 30000
+         step 30000
+         step 10000
+         step 1000
+         0.0 PEXPIRE l0 335; SADD e1 f3
+         step 30000
+         step 100
+         step 30000
+         step 30000
+         step 1000
+         step 30000
+         step 1000
+         step 30000
+         1.2 PEXPIRE x0 1; SMOVE e2 e0 f3; PEXPIRE c0 12903
+         step 1000
+         step 30000
+         step 10000
+         0.1 SET a:{id} 41; SET b:{id} 41
+         step 1000
+         step 30000
+         step 1000
+         step 100
+         step 30000
+         1.1 PEXPIRE z0 36645; PEXPIRE x1 10
+         join 2 1
+         calm",
+    );
+}

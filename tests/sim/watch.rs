@@ -367,9 +367,10 @@ impl World {
         self.watch.take_breach().map_or(Ok(()), Err)
     }
 
-    /// Notes lives of nodes that all others know of by now, also over a crash. One whose clock is behind may go on stamping
+    /// Notes lives of nodes that all others know of by now, those that are down included. One whose clock is behind may go on stamping
     /// below what is settled.
     fn introduce(&mut self) {
+        let members: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_member).collect();
         for node in self.up() {
             let clock = &self.engine(node).clock;
             let (origin, last) = (clock.origin(), clock.last());
@@ -381,7 +382,7 @@ impl World {
                     self.nodes[*other].roster.members.iter().map(|known| known.member.origin.node());
                 *other == node || known.any(|id| id == origin.node())
             };
-            if self.up().iter().all(knows) {
+            if members.iter().all(knows) {
                 self.watch.introduced.insert(origin, last.max(self.watch.settled));
             }
         }

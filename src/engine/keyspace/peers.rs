@@ -4,7 +4,7 @@
 //! batches hold what this node did, and among that the sums that a peer's write has split.
 
 use super::Keyspace;
-use crate::clock::Stamp;
+use crate::clock::{Origin, Stamp};
 use crate::engine::conflicts::{Rewritten, Watch};
 use crate::faults::Faults;
 use crate::link::frame::Cursor;
@@ -84,6 +84,9 @@ impl Keyspace<'_> {
             None => cell.shard.merge(space, key, hash, stamp, change, used_at, cx),
             Some((stamp, change)) => cell.shard.merge(space, key, hash, stamp, &change, used_at, cx),
         };
+        if *change == Change::Clear && stamp.origin == Origin::NONE {
+            cell.shard.hold(space, key, hash, self.engine.clock.last());
+        }
         if merged.changed {
             cell.touch_key(space, key);
             if !cell.waiting.is_empty()
@@ -121,11 +124,11 @@ impl Keyspace<'_> {
     }
 
     /// Whether a register is held; see [`Entry::holds`].
-    pub(crate) fn holds(&self, space: u32, key: &[u8], change: &Change<'_>) -> bool {
+    pub(crate) fn holds(&self, space: u32, key: &[u8], stamp: Stamp, change: &Change<'_>) -> bool {
         let hash = self.engine.hash(key);
         match self.locks.cell(hash.range()).shard.get(space, key, hash) {
-            Some(entry) => entry.holds(change),
-            None => Entry::blank(key).holds(change),
+            Some(entry) => entry.holds(stamp, change),
+            None => Entry::blank(key).holds(stamp, change),
         }
     }
 

@@ -41,9 +41,10 @@ impl Entry {
         entry
     }
 
-    /// Whether the register that `change` writes is held, in whatever version: an element, a base, an origin's
-    /// sum, an expiry. True for what has no presence (clears and removals).
-    pub fn holds(&self, change: &Change<'_>) -> bool {
+    /// Whether the register that `change` writes is held as of `stamp` or later: an element, a base, an expiry; an item or
+    /// an origin's sum in whatever version. True for what has no presence (clears and removals).
+    pub fn holds(&self, stamp: Stamp, change: &Change<'_>) -> bool {
+        let is_held = |held: Option<Stamp>| held.is_some_and(|held| held >= stamp);
         match (&self.state, change) {
             (_, Change::Clear | Change::Kind(_) | Change::Expire(None, _)) => true,
             (
@@ -54,19 +55,24 @@ impl Entry {
                 | Change::ItemRemove(_),
             ) => true,
             (State::Rare(Rare::Cleared(_)), _) => false,
-            (State::Plain(..), change) => matches!(change, Change::Assign(_) | Change::Value(_)),
+            (State::Plain(held, _), Change::Assign(_) | Change::Value(_)) => is_held(Some(*held)),
+            (State::Plain(..), _) => false,
             (State::Rare(Rare::Object(object)), Change::Expire(Some(_), _)) => {
-                object.expiry.is_some_and(|expiry| expiry.at_ms.is_some())
+                is_held(object.expiry.filter(|expiry| expiry.at_ms.is_some()).map(|expiry| expiry.stamp))
             }
             (State::Rare(Rare::Object(object)), change) => match (&object.body, change) {
-                (Body::String(text), Change::Assign(_) | Change::Value(_)) => text.base().is_some(),
+                (Body::String(text), Change::Assign(_) | Change::Value(_)) => {
+                    is_held(text.base().map(|(held, _)| held))
+                }
                 (Body::String(text), Change::Sum(added)) => text.sums().has(added.origin),
-                (Body::Hash(hash), Change::Field(name, _)) => hash.base(name).is_some(),
+                (Body::Hash(hash), Change::Field(name, _)) => is_held(hash.base(name).map(|(held, _)| held)),
                 (Body::Hash(hash), Change::FieldSum(name, added)) => {
                     hash.own_sum(name, added.origin).is_some()
                 }
-                (Body::Set(set), Change::Member(member)) => set.contains(member),
-                (Body::Zset(zset), Change::Score(member, _)) => zset.base(member).is_some(),
+                (Body::Set(set), Change::Member(member)) => is_held(set.stamp(member)),
+                (Body::Zset(zset), Change::Score(member, _)) => {
+                    is_held(zset.base(member).map(|(held, _)| held))
+                }
                 (Body::Zset(zset), Change::ScoreSum(member, added)) => {
                     zset.own_sum(member, added.origin).is_some()
                 }
@@ -188,6 +194,38 @@ impl Object {
         }
         if let Some(expiry) = self.expiry {
             each(expiry.stamp, Change::Expire(expiry.at_ms, expiry.kind));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::NodeId;
+    use crate::store::delta::Kind;
+
+    #[test]
+    fn a_register_is_held_as_of_its_version_and_before() {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let at = |time: u64| Stamp::new(NTP64(time), Origin::new(NodeId::new(1 << 24), 1));
+        let cx =
+            MergeContext { own: at(0).origin, flush: Stamp::NEVER, keep_tombstones: true, hasher: &hasher };
+        let changes = [
+            Change::Assign(b"v"),
+            Change::Field(b"f", b"v"),
+            Change::Member(b"m"),
+            Change::Score(b"m", 1.0),
+            Change::Expire(Some(9000), Kind::Hash),
+        ];
+        for change in changes {
+            let mut entry = Entry::blank(b"k");
+            entry.merge(at(4), &Change::Field(b"other", b"v"), cx);
+            entry.merge(at(5), &change, cx);
+            assert_eq!(
+                [4, 5, 6].map(|time| entry.holds(at(time), &change)),
+                [true, true, false],
+                "{change:?}"
+            );
         }
     }
 }
