@@ -97,7 +97,8 @@ impl Engine {
                 Record::Key(space, key) => at = (*space, key),
                 Record::Change(change) => {
                     let stamp = change.stamp(stamp);
-                    if let Some(watch) = &watch {
+                    // A sum that was split is told anew, under the stamp it had.
+                    if let Some(watch) = watch.as_ref().filter(|_| !known.own.covers(stamp)) {
                         keys.notice(at, stamp, change, same_write(&batch.list[number + 1..]), watch);
                     }
                     // The author of an LSET may not have seen that the item was removed, which its tombstone told, if it is

@@ -438,7 +438,7 @@ impl Engine {
             batches: if keeps { bytes::Bytes::copy_from_slice(bytes) } else { bytes::Bytes::new() },
         };
         let (mut rest, mut skipped) = (batches, 0);
-        let mut number = first;
+        let (mut number, mut newest) = (first, NTP64(0));
         while let Some((batch, behind)) = Batch::split(rest).map_err(malformed)? {
             if number == fresh {
                 skipped = batches.len() - rest.len();
@@ -449,11 +449,14 @@ impl Engine {
                     self.is_ahead(mesh, link, Some(records.newest), now);
                     if number > fresh {
                         let taken = batches.len() - rest.len();
-                        mesh.merged(origin, part(number, &batches[skipped..taken], NTP64(0)));
+                        // Whatever follows is stamped no earlier than this one.
+                        let watermark = newest.min(NTP64(batch.time.0.saturating_sub(1)));
+                        mesh.merged(origin, part(number, &batches[skipped..taken], watermark));
                     }
                     return Ok(Received::Held);
                 }
-                mesh.took(records.newest);
+                newest = newest.max(records.newest);
+                mesh.took(newest);
                 mesh.changes(records.ranges());
                 let delivers = mesh.delivers(origin, number);
                 let known = self.known(mesh, seen_here);
@@ -473,7 +476,8 @@ impl Engine {
         if number != first + count {
             return Err(Fault::Unexpected("a Segment of another length than it says"));
         }
-        let watermark = if watermark <= limit { watermark } else { NTP64(0) };
+        // A promise from the future may be given back, but for what was taken under it.
+        let watermark = if watermark <= limit { watermark } else { newest };
         mesh.merged(origin, part(number, &batches[skipped..], watermark));
         Ok(Received::Taken)
     }

@@ -10,6 +10,7 @@
 
 mod check;
 mod clients;
+mod conflicts;
 mod effects;
 mod finale;
 mod found;

@@ -8,7 +8,7 @@ use meldis::faults::Faults;
 
 use crate::schedule::{Action, Schedule};
 use crate::world::World;
-use crate::{check, clients, finale};
+use crate::{check, clients, conflicts, finale};
 
 /// Time passes in such steps while nothing happens.
 const PAUSE_US: u64 = 20_000;
@@ -132,6 +132,7 @@ fn calm(world: &mut World, schedule: &Schedule) -> Result<(), String> {
         check::equals_model(world, &everything)?;
     }
     finale::counters_are_exact(world, schedule)?;
+    conflicts::are_concurrent(world)?;
     world.check_graves()?;
     // A member that is gone for good holds tombstones until it counts as absent.
     if !schedule.has_leavers() || world.plan.absence_s < 60 {

@@ -26,6 +26,7 @@ use meldis::link::vector::{Progress, Vector};
 use meldis::store::delta::Change;
 use meldis::store::entry::Value;
 
+use crate::conflicts::Insight;
 use crate::ledger::{Ledger, Place};
 use crate::world::World;
 
@@ -60,6 +61,7 @@ struct Seen {
 /// See the module's head.
 pub struct Watch {
     pub ledger: Ledger,
+    pub insight: Insight,
     nodes: Vec<Seen>,
     ids: BTreeSet<NodeId>,
     promises: BTreeMap<Origin, NTP64>,
@@ -80,6 +82,7 @@ impl Watch {
     pub fn new(nodes: usize) -> Watch {
         Watch {
             ledger: Ledger::default(),
+            insight: Insight::default(),
             nodes: (0..nodes).map(|_| Seen::default()).collect(),
             ids: BTreeSet::new(),
             promises: BTreeMap::new(),

@@ -32,6 +32,8 @@ use crate::watch::{Life, Watch};
 pub const BEGIN_MS: u64 = 1_700_000_000_000;
 /// Between two calls of `link_tick`, as in the shell.
 const TICK_US: u64 = 20_000;
+/// Conflicts that the nodes log: all there are.
+const CONFLICTS: u64 = 100_000;
 /// Clients of each node; one more has subscribed to a channel.
 pub const SESSIONS: usize = 3;
 
@@ -145,6 +147,7 @@ impl World {
         config.repl_backlog_size = self.plan.backlog_bytes;
         config.peer_max_absence_s = self.plan.absence_s;
         config.repl_timeout_s = 2;
+        config.conflict_log_max_len = CONFLICTS;
         let partners = (0..self.plan.nodes).filter(|other| *other != node);
         let known: Vec<usize> = match self.nodes[node].knows {
             Some(other) => vec![other],
@@ -336,6 +339,7 @@ impl World {
             at.captured = progress.sequence;
         }
         self.watch.promised(origin, progress);
+        self.watch.insight.note(origin, engine.clock.last(), mesh.vector());
     }
 
     /// Whether every node has the same of every origin, says so, and nothing is under way.

@@ -48,12 +48,27 @@ impl Mesh {
         }
     }
 
-    /// Up to when this node has merged its members' writes. What a pull has begun to bring counts: clients may have read it.
+    /// Up to when this node has merged each other node's writes: those of its latest life, be it a member here or not. What a
+    /// pull has begun to bring counts: clients may have read it.
     fn seen(&self) -> Seen {
-        let pulled = self.pull.as_ref().filter(|pull| pull.vector.is_some());
-        let pulled = |origin| pulled.map_or(NTP64(0), |pull| pull.shadow.of(origin).watermark);
-        let members = self.members.values().map(|state| state.member.origin);
-        members.map(|origin| (origin, self.vector.of(origin).watermark.max(pulled(origin)))).collect()
+        let Some(pull) = self.pull.as_ref().filter(|pull| pull.vector.is_some()) else {
+            return self.latest_lives(&self.vector);
+        };
+        let mut vector = self.vector.clone();
+        vector.join(&pull.shadow);
+        self.latest_lives(&vector)
+    }
+
+    fn latest_lives(&self, vector: &Vector) -> Seen {
+        let mut seen = Seen::new();
+        for (origin, progress) in vector.iter().filter(|(origin, _)| *origin != self.own.origin) {
+            // The lives of a node follow each other.
+            if seen.last().is_some_and(|(before, _): &(Origin, NTP64)| before.node() == origin.node()) {
+                seen.pop();
+            }
+            seen.push((origin, progress.watermark));
+        }
+        seen
     }
 
     /// No write of this node that is in its sequence, or untold, is stamped later.
