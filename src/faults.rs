@@ -42,5 +42,7 @@ bitflags! {
         const FORGOTTEN_FLUSH = 1 << 16;
         /// Of a batch that comes just before its link breaks one half is merged.
         const TORN_BATCH = 1 << 17;
+        /// A node that restarts has forgotten the other members.
+        const FORGOTTEN_MEMBERS = 1 << 18;
     }
 }

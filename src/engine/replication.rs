@@ -26,6 +26,7 @@ use super::ranges::{Chunk, Vectors};
 use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, ntp_span_ms, unix_ms_from_ntp};
 use crate::config::{Config, HostPort};
+use crate::faults::Faults;
 use crate::link::backlog::Segment;
 use crate::link::batch::{Batch, Register};
 use crate::link::codec::{self, Malformed};
@@ -130,7 +131,7 @@ impl Engine {
         for (node, stamp) in &roster.forgotten {
             self.registers.merge(Register::Forgotten(*node), *stamp, b"");
         }
-        if self.is_follower() {
+        if self.is_follower() || self.is_planted(Faults::FORGOTTEN_MEMBERS) {
             return;
         }
         if !roster.members.is_empty() {

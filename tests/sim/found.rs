@@ -169,7 +169,7 @@ fn an_expiry_of_a_node_not_known_yet_is_lost_to_a_string_that_has_settled() {
 fn a_node_that_joined_is_waited_for_by_those_that_crashed() {
     play_drawn(&[21794, 21940, 23802, 29575, 53044]);
     check(
-        Faults::empty(),
+        Faults::FORGOTTEN_MEMBERS,
         "seed 53044
          nodes 3 spare 1 backlog 1048576 absence 86400 full_mesh true delay 5000 piece 7 cuts false
          join 3 0
