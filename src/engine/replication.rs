@@ -320,7 +320,7 @@ impl Engine {
                 self.set_stable(stable);
             }
             Frame::Ask => mesh.asked(id),
-            Frame::Members(members) => mesh.told_of(members, now.unix_ms),
+            Frame::Members(members) => mesh.told_of(id, members, now.unix_ms),
             Frame::Gap => {
                 if mesh.told_of_gap(id) {
                     mesh.begin_pull(id, Want::All, self.range_digests(), now.unix_ms);

@@ -58,9 +58,10 @@ impl Engine {
     }
 
     /// Whether this node clears keys killed by an expiry of that origin: its own, and those of nodes that cannot do it
-    /// themselves. One node is enough, but several may.
+    /// themselves. One node is enough, but several may; a replica leaves it to others.
     fn clears(&self, origin: Origin, linked: &[NodeId]) -> bool {
-        origin.node() == self.clock.origin().node() || !linked.contains(&origin.node())
+        let is_of_this = origin.node() == self.clock.origin().node();
+        !self.is_follower() && (is_of_this || !linked.contains(&origin.node()))
     }
 
     /// Clears a key that is dead for good, on all nodes.

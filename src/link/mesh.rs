@@ -231,6 +231,8 @@ pub struct Mesh {
     vector: Vector,
     backlog: Backlog,
     members: BTreeMap<NodeId, MemberState>,
+    /// The members that the peers were told of last.
+    told: Vec<Origin>,
     links: BTreeMap<LinkId, Link>,
     dials: BTreeMap<Address, Dial>,
     pull: Option<Pull>,
@@ -270,6 +272,7 @@ impl Mesh {
             vector: Vector::default(),
             backlog: Backlog::new(backlog_bytes_max),
             members: BTreeMap::new(),
+            told: Vec::new(),
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
             pull: None,
@@ -375,7 +378,7 @@ impl Mesh {
             version: VERSION,
             sender: self.own.clone(),
             vector: self.vector.clone(),
-            members: self.members.values().map(|state| state.member.clone()).collect(),
+            members: self.told_members(),
             registers,
         });
         self.links.insert(
@@ -530,7 +533,9 @@ impl Mesh {
         };
         self.members.retain(|_, state| !gone(state));
         self.met(peer, now_ms);
-        hello.members.into_iter().for_each(|member| self.heard_of(member, now_ms));
+        // What was said on this link so far was said before its peer could be told of others.
+        self.told.clear();
+        self.hear_of(node, hello.members, now_ms);
         if let (Some(state), Some(link)) = (self.members.get_mut(&node), self.links.get(&id)) {
             state.told.clone_from(&link.vector);
             state.proof.begin();
@@ -543,18 +548,24 @@ impl Mesh {
         {
             link.wants_pull = Some(Want::All);
         }
-        self.tell_members();
         self.events.push(Event::Up(node));
         Ok(())
     }
 
     /// Members a peer knows of.
-    pub fn told_of(&mut self, members: Vec<Member>, now_ms: u64) {
-        let before = self.members.len();
-        members.into_iter().for_each(|member| self.heard_of(member, now_ms));
-        if self.members.len() != before {
-            self.tell_members();
+    pub fn told_of(&mut self, id: LinkId, members: Vec<Member>, now_ms: u64) {
+        let Some(node) = self.links.get(&id).and_then(Link::node) else { return };
+        self.hear_of(node, members, now_ms);
+    }
+
+    /// A node that follows meets nobody but its primary, and so has no other way to learn who is gone.
+    fn hear_of(&mut self, peer: NodeId, members: Vec<Member>, now_ms: u64) {
+        if self.own.follower {
+            let is_named = |node| members.iter().any(|member| member.origin.node() == node);
+            self.members.retain(|node, state| *node == peer || state.member.follower || is_named(*node));
         }
+        members.into_iter().for_each(|member| self.heard_of(member, now_ms));
+        self.tell_members();
     }
 
     fn heard_of(&mut self, member: Member, now_ms: u64) {
@@ -593,6 +604,12 @@ impl Mesh {
         }
     }
 
+    /// The members that concern others. A replica concerns its primary only, which alone gets word of it when it is gone.
+    fn told_members(&self) -> Vec<Member> {
+        let members = self.members.values().map(|state| &state.member);
+        members.filter(|member| !member.follower).cloned().collect()
+    }
+
     /// Whether another node lives where this member is said to: its disk was wiped, and word of it comes late.
     fn is_gone(&self, member: &Member) -> bool {
         let node = member.origin.node();
@@ -604,9 +621,12 @@ impl Mesh {
             })
     }
 
+    /// Tells the peers of all members if there are others than they were told of last.
     fn tell_members(&mut self) {
-        let members: Vec<Member> = self.members.values().map(|state| state.member.clone()).collect();
-        if members.len() > 1 {
+        let members = self.told_members();
+        let origins: Vec<Origin> = members.iter().map(|member| member.origin).collect();
+        if self.told != origins {
+            self.told = origins;
             for link in self.links.values_mut().filter(|link| link.peer.is_some()) {
                 link.control.push_back(Frame::Members(members.clone()));
             }
@@ -736,6 +756,7 @@ impl Mesh {
             state.estranged |= now_ms.saturating_sub(state.seen_at_ms) > absence_ms;
         }
         self.schedule_comparisons(now_ms);
+        self.tell_members();
     }
 
     /// Times here are those of the wall clock, which may be set while the node runs. Then they move with it: else

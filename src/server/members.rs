@@ -3,7 +3,10 @@
 //! ```json
 //! {
 //!   "members": [
-//!     { "id": "0123456789", "incarnation": 3, "host": "10.0.0.2", "port": 6379, "configured": [["10.0.0.2", 6379]] }
+//!     {
+//!       "id": "0123456789", "incarnation": 3, "host": "10.0.0.2", "port": 6379, "follower": false,
+//!       "configured": [["10.0.0.2", 6379]]
+//!     }
 //!   ],
 //!   "forgotten": [{ "id": "00000000ab", "time": 7561234567890123456, "by": "0123456789", "incarnation": 3 }]
 //! }
@@ -95,6 +98,8 @@ struct Entry {
     incarnation: u32,
     host: String,
     port: u16,
+    /// It only follows, as a replica.
+    follower: bool,
     configured: Vec<(String, u16)>,
 }
 
@@ -112,6 +117,7 @@ fn text(roster: &Roster) -> io::Result<String> {
         incarnation: member.origin.incarnation(),
         host: member.host.clone(),
         port: member.port,
+        follower: member.follower,
         configured: configured.clone(),
     };
     let forgotten = |(node, stamp): &(NodeId, Stamp)| Forgotten {
@@ -129,9 +135,9 @@ fn text(roster: &Roster) -> io::Result<String> {
 
 fn parse(text: &str) -> Option<Roster> {
     let content: Content = serde_json::from_str(text).ok()?;
-    let known = |Entry { id, incarnation, host, port, configured }: Entry| {
+    let known = |Entry { id, incarnation, host, port, follower, configured }: Entry| {
         let origin = Origin::new(NodeId::parse(&id)?, incarnation);
-        Some(Known { member: Member { origin, host, port, follower: false }, configured })
+        Some(Known { member: Member { origin, host, port, follower }, configured })
     };
     let forgotten = |Forgotten { id, time, by, incarnation }: Forgotten| {
         let by = Origin::new(NodeId::parse(&by)?, incarnation);

@@ -105,6 +105,7 @@ fn act(world: &mut World, action: &Action) {
         Action::Crash { node, us, wiped, silent } => world.crash(node, us, wiped, silent),
         Action::Skew { node, ms } => world.nodes[node].skew_us = ms * 1000,
         Action::Join { node, knows } => world.join(node, knows),
+        Action::Follow { node, primary } => world.follow(node, primary),
         Action::Leave { node } => world.leave(node),
         Action::Calm => {}
     }

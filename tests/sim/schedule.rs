@@ -15,6 +15,7 @@
 //! crash 0 50000 wiped silent        loses everything but its identity; `kept` instead of `wiped`, `loud` of `silent`
 //! skew 0 -300                       a clock is off by so many milliseconds
 //! join 3 0                          a new node comes that knows one other
+//! follow 3 0                        a replica comes that follows a node
 //! leave 2                           a node goes for good
 //! calm                              all faults end; everything is compared
 //! ```
@@ -54,6 +55,7 @@ pub enum Action {
     Crash { node: usize, us: u64, wiped: bool, silent: bool },
     Skew { node: usize, ms: i64 },
     Join { node: usize, knows: usize },
+    Follow { node: usize, primary: usize },
     Leave { node: usize },
     Calm,
 }
@@ -87,6 +89,8 @@ enum Members {
     Leave,
     /// One leaves, and another comes to its address.
     Replace,
+    /// A replica comes.
+    Follow,
 }
 
 impl Schedule {
@@ -100,10 +104,11 @@ impl Schedule {
             Members::Join,
             Members::Leave,
             Members::Replace,
+            Members::Follow,
         ]);
         let plan = Plan {
             nodes: if members == Members::Leave { 3 } else { 2 + random.below(2) },
-            spare: usize::from(members == Members::Join),
+            spare: usize::from(matches!(members, Members::Join | Members::Follow)),
             backlog_bytes: *random.pick(&[200, 2000, 1 << 20]),
             absence_s: *random.pick(&[86_400, 86_400, 86_400, 1]),
             full_mesh: random.chance(70),
@@ -132,7 +137,10 @@ impl Schedule {
     /// Lives end or begin: what a node had is lost, or it writes before others know of it.
     pub fn has_lives(&self) -> bool {
         let is_life = |action: &Action| {
-            matches!(action, Action::Crash { .. } | Action::Leave { .. } | Action::Join { .. })
+            matches!(
+                action,
+                Action::Crash { .. } | Action::Leave { .. } | Action::Join { .. } | Action::Follow { .. }
+            )
         };
         self.actions.iter().any(is_life)
     }
@@ -181,6 +189,9 @@ fn storm(actions: &mut Vec<Action>, random: &mut Random, load: &mut Load, plan: 
             && matches!(weather.members, Members::Join | Members::Replace)
         {
             actions.push(Action::Join { node: changing, knows: random.below(changing) });
+        }
+        if step == joins_at.min(weather.steps - 1) && weather.members == Members::Follow {
+            actions.push(Action::Follow { node: changing, primary: random.below(changing) });
         }
         if random.chance(weather.faults) {
             strike(actions, random, slots, weather);
@@ -232,6 +243,7 @@ impl Action {
             }
             "skew" => Action::Skew { node: node(0), ms: words[1].parse().expect("a number") },
             "join" => Action::Join { node: node(0), knows: node(1) },
+            "follow" => Action::Follow { node: node(0), primary: node(1) },
             "leave" => Action::Leave { node: node(0) },
             "calm" => Action::Calm,
             client => {
@@ -268,6 +280,7 @@ impl fmt::Display for Action {
             }
             Action::Skew { node, ms } => write!(f, "skew {node} {ms}"),
             Action::Join { node, knows } => write!(f, "join {node} {knows}"),
+            Action::Follow { node, primary } => write!(f, "follow {node} {primary}"),
             Action::Leave { node } => write!(f, "leave {node}"),
             Action::Calm => f.write_str("calm"),
         }

@@ -50,6 +50,8 @@ pub struct Node {
     pub is_member: bool,
     /// The only node it was told of, if it joined.
     knows: Option<usize>,
+    /// Whom it follows, if it is a replica.
+    follows: Option<usize>,
     /// Distance of its clock from true time, in microseconds.
     pub skew_us: i64,
     /// No stamp may fall to it: what a data directory keeps.
@@ -99,6 +101,7 @@ impl World {
             lives: 0,
             is_member: index < plan.nodes,
             knows: None,
+            follows: None,
             skew_us: 0,
             floor: NTP64(0),
             roster: Roster::default(),
@@ -153,7 +156,11 @@ impl World {
             Some(other) => vec![other],
             None => partners.filter(|other| self.plan.full_mesh || node == 0 || *other == 0).collect(),
         };
-        config.peer = known.into_iter().map(|other| HostPort { host: host(other), port: PORT }).collect();
+        let address = |other| HostPort { host: host(other), port: PORT };
+        match self.nodes[node].follows {
+            Some(primary) => config.replicaof = vec![address(primary)],
+            None => config.peer = known.into_iter().map(address).collect(),
+        }
         config
     }
 
@@ -217,6 +224,24 @@ impl World {
             (self.nodes[node].is_member, self.nodes[node].knows) = (true, Some(knows));
             self.start(node);
         }
+    }
+
+    /// A new node comes, which follows another.
+    pub fn follow(&mut self, node: usize, primary: usize) {
+        if !self.nodes[node].is_member {
+            self.nodes[node].follows = Some(primary);
+            self.join(node, primary);
+        }
+    }
+
+    /// How many links a node has when all are up.
+    fn links(&self, node: usize) -> usize {
+        let is_linked = |other: &usize| match (self.nodes[node].follows, self.nodes[*other].follows) {
+            (None, None) => *other != node,
+            (Some(primary), _) => *other == primary,
+            (_, Some(primary)) => node == primary,
+        };
+        self.up().iter().filter(|other| is_linked(other)).count()
     }
 
     /// Runs a command of a node's client. The reply, as bytes.
@@ -362,7 +387,7 @@ impl World {
             sequences(*node) == first
                 && !engine.outbox.is_filled()
                 && engine.mesh.lock().pull().is_none()
-                && engine.mesh.lock().linked().collect::<BTreeSet<_>>().len() == up.len() - 1
+                && engine.mesh.lock().linked().collect::<BTreeSet<_>>().len() == self.links(*node)
                 && self.nodes[*node].blocked.iter().all(Option::is_none)
         }) && !self.net.holds()
     }

@@ -229,7 +229,9 @@ impl Mesh {
     fn knows_all(&self, reported: &Floor, now_ms: u64) -> bool {
         let others =
             self.members.values().filter(|state| !state.member.follower && !self.is_absent(state, now_ms));
-        std::iter::once(self.own.origin)
+        // A replica writes nothing.
+        let own = Some(self.own.origin).filter(|_| !self.own.follower);
+        own.into_iter()
             .chain(others.map(|state| state.member.origin))
             .all(|origin| origin == reported.origin || reported.of.contains(&origin))
     }

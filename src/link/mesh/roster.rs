@@ -29,8 +29,7 @@ pub struct Known {
 impl Mesh {
     /// The members that tombstones wait for.
     pub fn known(&self, now_ms: u64) -> Vec<Known> {
-        let awaited =
-            self.members.values().filter(|state| !state.member.follower && !self.is_absent(state, now_ms));
+        let awaited = self.members.values().filter(|state| !self.is_absent(state, now_ms));
         let configured = |node: NodeId| self.addresses().filter(move |(_, found)| *found == Some(node));
         awaited
             .map(|state| Known {
