@@ -104,8 +104,10 @@ impl Schedule {
             Members::Join,
             Members::Leave,
             Members::Replace,
-            Members::Follow,
         ]);
+        // By a stream of its own: what the seeds before drew stays.
+        let follows = members == Members::Stay && Random::new(!seed).chance(25);
+        let members = if follows { Members::Follow } else { members };
         let plan = Plan {
             nodes: if members == Members::Leave { 3 } else { 2 + random.below(2) },
             spare: usize::from(matches!(members, Members::Join | Members::Follow)),
