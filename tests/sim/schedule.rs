@@ -106,7 +106,7 @@ impl Schedule {
             Members::Replace,
         ]);
         // By a stream of its own: what the seeds before drew stays.
-        let follows = members == Members::Stay && Random::new(!seed).chance(25);
+        let follows = members == Members::Stay && Random::new(seed.rotate_left(32)).chance(25);
         let members = if follows { Members::Follow } else { members };
         let plan = Plan {
             nodes: if members == Members::Leave { 3 } else { 2 + random.below(2) },
