@@ -418,3 +418,53 @@ fn peers_are_told_of_a_repair_though_the_node_serves_meanwhile() {
     let said = mesh.own_heartbeat(0, None);
     assert_eq!((said.pulls, said.syncing), (false, false));
 }
+
+/// The members named in the frames a link is about to send.
+fn told(mesh: &mut Mesh, id: LinkId) -> Vec<Member> {
+    let control = std::mem::take(&mut mesh.links.get_mut(&id).unwrap().control);
+    let members = control.into_iter().filter_map(|frame| match frame {
+        Frame::Hello(hello) => Some(hello.members),
+        Frame::Members(members) => Some(members),
+        _ => None,
+    });
+    members.last().unwrap_or_default()
+}
+
+#[test]
+fn a_replica_concerns_its_primary_only_and_hears_from_it_who_is_gone() {
+    let mut primary = linked();
+    let replica = Member { follower: true, ..member(4) };
+    primary.open(4, None, "n4".into(), Vec::new(), 0);
+    primary.hello(4, Hello { sender: replica.clone(), ..hello(4) }, 0).unwrap();
+    assert_eq!(told(&mut primary, 2), [member(2), member(3)]);
+    let first = told(&mut primary, 4);
+    assert_eq!(first, [member(2), member(3)]);
+
+    let mut follower = Mesh::new(replica, TIMING, 1 << 20);
+    follower.open(1, None, "n1".into(), Vec::new(), 0);
+    follower.hello(1, Hello { members: first, ..hello(1) }, 0).unwrap();
+    assert_eq!(follower.members().count(), 3);
+    // Another node comes to the place of one of them.
+    primary.closed(3, Fault::Closed, 0);
+    primary.open(5, None, "n3".into(), Vec::new(), 0);
+    let wiped = Member { host: "n3".into(), ..member(5) };
+    primary.hello(5, Hello { sender: wiped.clone(), ..hello(5) }, 0).unwrap();
+    let then = told(&mut primary, 4);
+    assert_eq!(then, [member(2), wiped.clone()]);
+    follower.told_of(1, then, 0);
+    let known: Vec<Member> = follower.members().map(|state| state.member.clone()).collect();
+    assert_eq!(known, [member(1), member(2), wiped]);
+}
+
+#[test]
+fn what_members_report_counts_for_a_replica_that_they_do_not_know() {
+    let mut mesh = Mesh::new(Member { follower: true, ..member(4) }, TIMING, 1 << 20);
+    mesh.open(1, None, "n1".into(), Vec::new(), 0);
+    mesh.hello(1, hello(1), 0).unwrap();
+    mesh.tick(1);
+    let reported = Floor { origin: member(1).origin, floor: NTP64(7), at: NTP64(7), of: Vec::new() };
+    let said = Heartbeat { floors: vec![reported], ..heartbeat(vector(&[(1, 0, 9)])) };
+    mesh.heartbeat(1, said, NTP64(100), 0).unwrap();
+    mesh.sequence(0, Vec::new(), NTP64(50));
+    assert_eq!(mesh.stable(1), NTP64(7));
+}
