@@ -21,6 +21,7 @@ use crate::clock::NodeId;
 use crate::command::TABLES;
 use crate::config::Config;
 use crate::engine::{Engine, Seeds};
+use crate::link::frame::Member;
 use crate::link::mesh::MemberState;
 
 /// What a goodbye to partners takes to be sent.
@@ -116,7 +117,12 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     let engine = Arc::new(Engine::new(identity.origin(), identity.floor(), threads, seeds, config, TABLES));
     let run_id: String = run_id.iter().map(|word| format!("{word:016x}")).collect();
     *engine.facts.write() = process::at_start(config_file.as_deref(), run_id[..40].to_owned(), now.unix_ms);
-    engine.restore(members.roster(), now);
+    let roster = members.roster();
+    for known in &roster.members {
+        let Member { origin, host, port, .. } = &known.member;
+        tracing::info!("Node {} at {host}:{port} is known from before", origin.node());
+    }
+    engine.restore(roster, now);
     let shell = Arc::new(Shell::new(engine, identity, members, senders));
     let allowed = process::allow_clients(clients);
     if allowed < clients {
