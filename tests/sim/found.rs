@@ -460,3 +460,50 @@ fn what_tells_of_an_expiry_stays_until_all_have_heard_of_it() {
          calm",
     );
 }
+
+/// A replica alone had a write of its primary, which crashed. The primary came back and waited for it; the others did not,
+/// and had forgotten what had deleted the write when the replica brought it.
+#[test]
+fn what_a_node_has_merged_its_replicas_have_merged_too() {
+    check(
+        Faults::empty(),
+        "seed 110115
+         nodes 3 spare 1 backlog 1048576 absence 86400 full_mesh true delay 50000 piece 300 cuts false
+         step 100
+         step 100
+         step 100
+         2.1 SET a:{id} 42; SET b:{id} 42
+         step 100
+         step 10000
+         step 10000
+         2.2 HINCRBY h0 nf2 8
+         step 100
+         stall 0 2 50000
+         0.0 HSET h1 f0 v4 f1 v0
+         step 30000
+         1.1 HSET h0 f2 v0 f2 v1
+         step 100
+         step 1000
+         step 10000
+         step 100
+         step 10000
+         follow 3 2
+         2.1 SADD x2 f3
+         step 0
+         2.2 HINCRBY h1 nf2 6
+         step 10000
+         step 30000
+         step 30000
+         step 1000
+         0.1 SADD x0 f0
+         2.0 HSET x0 f3 v4; ZUNIONSTORE z1 2 z2 z2; ZREM z2 f0; ZADD z2 6 f2
+         step 1000
+         cut 1 2 500000
+         step 10000
+         0.1 SREM x2 f0; SET x1 v1; DEL x0
+         step 30000
+         step 10000
+         crash 2 500000 kept silent
+         calm",
+    );
+}

@@ -15,7 +15,7 @@
 //! Registers are looked at in turn, a few per step. What cannot be judged: once stamps were given back, what was captured is
 //! not what stands; after an absence beyond `peer-max-absence` removals may be forgotten, as are those that were collected
 //! before a node was known to be there. One that joined is not known again to a node whose disk was wiped since: it is in
-//! nobody's configuration.
+//! nobody's configuration. So with a replica whose primary's disk was wiped, or which its primary had no time to note.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -126,6 +126,11 @@ impl Watch {
         };
         self.introduced.insert(origin, known);
         self.nodes[node] = Seen::default();
+    }
+
+    /// A replica that its primary does not know may hold any write, and nobody waits for it.
+    pub fn meets_strangers(&mut self) {
+        self.introduced.values_mut().for_each(|until| *until = NTP64(u64::MAX));
     }
 
     /// Up to when tombstones may not have waited for what a node writes.
@@ -374,6 +379,9 @@ impl World {
     /// below what is settled.
     fn introduce(&mut self) {
         let members: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_member).collect();
+        if !members.iter().all(|node| self.knows_replicas(*node)) {
+            return;
+        }
         for node in self.up() {
             let clock = &self.engine(node).clock;
             let (origin, last) = (clock.origin(), clock.last());

@@ -187,6 +187,9 @@ impl World {
             _ => Life::Next,
         };
         self.watch.began(node, origin, life);
+        if !self.knows_replicas(node) {
+            self.watch.meets_strangers();
+        }
         if self.trace {
             println!("{:>9} n{node} starts as {origin}", self.now_us);
         }
@@ -232,6 +235,13 @@ impl World {
             self.nodes[node].follows = Some(primary);
             self.join(node, primary);
         }
+    }
+
+    /// Whether a node knows all that follow it, also over a crash.
+    pub fn knows_replicas(&self, node: usize) -> bool {
+        let known = &self.nodes[node].roster.members;
+        let mut replicas = self.nodes.iter().filter(|other| other.is_member && other.follows == Some(node));
+        replicas.all(|replica| known.iter().any(|known| known.member.origin.node() == replica.id))
     }
 
     /// How many links a node has when all are up.

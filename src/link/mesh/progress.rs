@@ -1,8 +1,9 @@
 //! Sequence numbers, vectors and floors: what is merged here, and what everybody has merged.
 //!
 //! # Floors and the stable time
-//! A node's *floor* is the time up to which it has merged every write of every member. The *stable time* is the least floor
-//! of all members: nothing stamped at or below it is still under way to anyone, so tombstones up to it may go.
+//! A node's *floor* is the time up to which it and its replicas have merged every write of every member. The *stable
+//! time* is the least floor of all members: nothing stamped at or below it is still under way to anyone, so tombstones up
+//! to it may go.
 //! A member not heard of for `absence_ms` is left out, and so is what it wrote but told nobody; until then a configured
 //! partner that was never met holds everything back. A floor counts only if it takes all members into account that this
 //! node knows of. Heard through others it counts only once this node has merged that member's own stream up to the
@@ -179,17 +180,19 @@ impl Mesh {
             .count()
     }
 
-    /// The time up to which this node has merged every write of every member.
+    /// The time up to which this node, and each of its replicas, has merged every write of every member.
     pub fn floor(&self, now_ms: u64) -> NTP64 {
         if self.is_partner_unmet(now_ms) {
             // Whoever is there may hold writes older than anything here. Told to others, it holds them back as well.
             return NTP64(0);
         }
         let mut floor = self.vector.of(self.own.origin).watermark;
-        for state in self.members.values() {
-            if !state.member.follower && !self.is_absent(state, now_ms) {
-                floor = floor.min(self.vector.of(state.member.origin).watermark);
-            }
+        for state in self.members.values().filter(|state| !self.is_absent(state, now_ms)) {
+            // Nobody else waits for this node's replicas.
+            floor = floor.min(match state.member.follower {
+                true => state.floor,
+                false => self.vector.of(state.member.origin).watermark,
+            });
         }
         // An earlier life of a node writes nothing any more, but others may still pass on what it wrote.
         for link in self.links.values().filter(|link| link.peer.is_some()) {
