@@ -15,7 +15,8 @@
 //! Registers are looked at in turn, a few per step. What cannot be judged: once stamps were given back, what was captured is
 //! not what stands; after an absence beyond `peer-max-absence` removals may be forgotten, as are those that were collected
 //! before a node was known to be there. One that joined is not known again to a node whose disk was wiped since: it is in
-//! nobody's configuration. So with a replica whose primary's disk was wiped, or which its primary had no time to note.
+//! nobody's configuration. Once no disk knows such a node any more, or a replica's primary does not know it, whatever they
+//! hold may come back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -128,8 +129,8 @@ impl Watch {
         self.nodes[node] = Seen::default();
     }
 
-    /// A replica that its primary does not know may hold any write, and nobody waits for it.
-    pub fn meets_strangers(&mut self) {
+    /// A node that nobody waits for may hold any write.
+    pub fn has_lost_someone(&mut self) {
         self.introduced.values_mut().for_each(|until| *until = NTP64(u64::MAX));
     }
 
@@ -378,10 +379,10 @@ impl World {
     /// Notes lives of nodes that all others know of by now, those that are down included. One whose clock is behind may go on stamping
     /// below what is settled.
     fn introduce(&mut self) {
-        let members: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_member).collect();
-        if !members.iter().all(|node| self.knows_replicas(*node)) {
+        if self.is_anyone_lost(None) {
             return;
         }
+        let members: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_member).collect();
         for node in self.up() {
             let clock = &self.engine(node).clock;
             let (origin, last) = (clock.origin(), clock.last());

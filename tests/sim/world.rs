@@ -187,8 +187,8 @@ impl World {
             _ => Life::Next,
         };
         self.watch.began(node, origin, life);
-        if !self.knows_replicas(node) {
-            self.watch.meets_strangers();
+        if self.is_anyone_lost(Some(node)) {
+            self.watch.has_lost_someone();
         }
         if self.trace {
             println!("{:>9} n{node} starts as {origin}", self.now_us);
@@ -237,11 +237,17 @@ impl World {
         }
     }
 
-    /// Whether a node knows all that follow it, also over a crash.
-    pub fn knows_replicas(&self, node: usize) -> bool {
-        let known = &self.nodes[node].roster.members;
-        let mut replicas = self.nodes.iter().filter(|other| other.is_member && other.follows == Some(node));
-        replicas.all(|replica| known.iter().any(|known| known.member.origin.node() == replica.id))
+    /// A node, but not this one, that is in nobody's configuration and that nobody knows any more who would wait for it: a
+    /// replica that its primary does not know, or one that joined and that no other does.
+    pub fn is_anyone_lost(&self, but: Option<usize>) -> bool {
+        let knows = |at: &Node, id| at.roster.members.iter().any(|known| known.member.origin.node() == id);
+        let members = || self.nodes.iter().filter(|node| node.is_member);
+        (0..self.nodes.len()).filter(|node| Some(*node) != but).any(|node| match &self.nodes[node] {
+            Node { is_member: false, .. } => false,
+            Node { follows: Some(primary), id, .. } => !knows(&self.nodes[*primary], *id),
+            Node { knows: Some(_), id, .. } => !members().any(|other| other.id != *id && knows(other, *id)),
+            _ => false,
+        })
     }
 
     /// How many links a node has when all are up.

@@ -8,7 +8,7 @@
 //! Between the digests and the answer others may send the taker what the giver has long had, and has lost again: ranges
 //! that were equal differ then. So the taker asks for whatever has changed meanwhile as well.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Event, Fault, Link, LinkId, Mesh};
 use crate::clock::{NodeId, Origin};
@@ -40,7 +40,7 @@ pub struct Pull {
     pub(super) shadow: Vector,
     /// Links whose batches were taken though this node's own vector does not tell: they were in the shadow or went only
     /// there. Should the pull come to nothing, their peers must send them again.
-    owed: BTreeSet<LinkId>,
+    owed: BTreeMap<LinkId, NodeId>,
     todo: VecDeque<(u16, Cursor, bool)>,
     /// Ranges that others' batches have changed before the giver answered.
     changed: BTreeSet<u16>,
@@ -135,11 +135,12 @@ impl Mesh {
             // Batches that came behind the answer are here, whatever of the ranges is.
             self.torn.insert(pull.giver, self.ticked_at_ms);
         }
-        for id in pull.owed {
+        for (id, node) in pull.owed {
+            // The link may have ended before the pull.
             if let Some(link) = self.links.get_mut(&id) {
                 link.fault.get_or_insert(Fault::PullLost);
-                self.torn.extend(link.node().map(|node| (node, self.ticked_at_ms)));
             }
+            self.torn.insert(node, self.ticked_at_ms);
         }
     }
 
@@ -148,8 +149,9 @@ impl Mesh {
         if origin != self.own.origin
             && self.vector.of(origin).sequence < last
             && let Some(pull) = &mut self.pull
+            && let Some(node) = self.links.get(&id).and_then(Link::node)
         {
-            pull.owed.insert(id);
+            pull.owed.insert(id, node);
         }
     }
 
@@ -175,7 +177,7 @@ impl Mesh {
             giver,
             vector: None,
             shadow: Vector::default(),
-            owed: BTreeSet::new(),
+            owed: BTreeMap::new(),
             todo: VecDeque::new(),
             changed: BTreeSet::new(),
             asked: 0,

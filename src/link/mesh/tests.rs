@@ -150,6 +150,30 @@ fn batches_passed_over_for_a_pull_are_asked_for_again_when_it_breaks_off() {
 }
 
 #[test]
+fn what_a_lost_link_brought_during_a_lost_pull_is_not_compared_before_it_is_back() {
+    let mut mesh = linked();
+    let third = member(3).origin;
+    mesh.begin_pull(2, Want::All, Vec::new(), 0);
+    assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[7], &[]));
+    take(&mut mesh, 3, third, 6, 1);
+    assert_eq!(mesh.vector().of(third).sequence, 0, "but what is in batch 6 is here");
+    mesh.closed(3, Fault::Closed, 0);
+    mesh.closed(2, Fault::Closed, 0);
+    let come_back = |mesh: &mut Mesh, id: LinkId, node: u64| {
+        mesh.open(id, None, format!("n{node}"), Vec::new(), 100);
+        mesh.hello(id, Hello { vector: vector(&[(3, 6, 6)]), ..hello(node) }, 100).unwrap();
+        mesh.tick(100);
+        mesh.can_compare(&Vector::default())
+    };
+    assert!(!come_back(&mut mesh, 12, 2), "it lacks what the giver has");
+    mesh.merged(third, segment(1, 5));
+    assert!(!come_back(&mut mesh, 13, 3), "nor has batch 6 been counted");
+    mesh.merged(third, segment(6, 1));
+    mesh.tick(100);
+    assert!(mesh.can_compare(&Vector::default()));
+}
+
+#[test]
 fn a_pull_begun_anew_goes_by_the_last_answer() {
     let mut mesh = linked();
     mesh.begin_pull(2, Want::All, Vec::new(), 0);
