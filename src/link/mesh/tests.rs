@@ -450,12 +450,12 @@ fn peers_are_told_of_a_repair_though_the_node_serves_meanwhile() {
 /// The members named in the frames a link is about to send.
 fn told(mesh: &mut Mesh, id: LinkId) -> Vec<Member> {
     let control = std::mem::take(&mut mesh.links.get_mut(&id).unwrap().control);
-    let members = control.into_iter().filter_map(|frame| match frame {
+    let mut members = control.into_iter().filter_map(|frame| match frame {
         Frame::Hello(hello) => Some(hello.members),
         Frame::Members(members) => Some(members),
         _ => None,
     });
-    members.last().unwrap_or_default()
+    members.next_back().unwrap_or_default()
 }
 
 #[test]

@@ -336,7 +336,7 @@ impl Entry {
     }
 
     /// The value held of what a change is about, and when it was set; of a list item only if LSET did.
-    fn base<'a>(&'a self, change: &Change<'a>) -> Option<(Stamp, Change<'a>)> {
+    pub(super) fn base<'a>(&'a self, change: &Change<'a>) -> Option<(Stamp, Change<'a>)> {
         let object = match (&self.state, change) {
             (State::Plain(stamp, value), Change::Assign(_) | Change::Value(_) | Change::Sum(_)) => {
                 return Some((*stamp, Change::Value(value.bytes())));

@@ -44,41 +44,27 @@ impl Entry {
     /// Whether the register that `change` writes is held as of `stamp` or later: an element, a base, an expiry; an item or
     /// an origin's sum in whatever version. True for what has no presence (clears and removals).
     pub fn holds(&self, stamp: Stamp, change: &Change<'_>) -> bool {
-        let is_held = |held: Option<Stamp>| held.is_some_and(|held| held >= stamp);
-        match (&self.state, change) {
-            (_, Change::Clear | Change::Kind(_) | Change::Expire(None, _)) => true,
-            (
-                _,
-                Change::FieldRemove(_)
-                | Change::MemberRemove(_)
-                | Change::ScoreRemove(_)
-                | Change::ItemRemove(_),
-            ) => true,
-            (State::Rare(Rare::Cleared(_)), _) => false,
-            (State::Plain(held, _), Change::Assign(_) | Change::Value(_)) => is_held(Some(*held)),
-            (State::Plain(..), _) => false,
-            (State::Rare(Rare::Object(object)), Change::Expire(Some(_), _)) => {
-                is_held(object.expiry.filter(|expiry| expiry.at_ms.is_some()).map(|expiry| expiry.stamp))
+        match change {
+            Change::Clear | Change::Kind(_) | Change::Expire(None, _) => true,
+            Change::FieldRemove(_)
+            | Change::MemberRemove(_)
+            | Change::ScoreRemove(_)
+            | Change::ItemRemove(_) => true,
+            Change::Assign(_)
+            | Change::Value(_)
+            | Change::Field(..)
+            | Change::Member(_)
+            | Change::Score(..) => self.base(change).is_some_and(|(held, _)| held >= stamp),
+            Change::Expire(Some(_), _) => {
+                self.expiry().is_some_and(|expiry| expiry.at_ms.is_some() && expiry.stamp >= stamp)
             }
-            (State::Rare(Rare::Object(object)), change) => match (&object.body, change) {
-                (Body::String(text), Change::Assign(_) | Change::Value(_)) => {
-                    is_held(text.base().map(|(held, _)| held))
-                }
-                (Body::String(text), Change::Sum(added)) => text.sums().has(added.origin),
-                (Body::Hash(hash), Change::Field(name, _)) => is_held(hash.base(name).map(|(held, _)| held)),
-                (Body::Hash(hash), Change::FieldSum(name, added)) => {
-                    hash.own_sum(name, added.origin).is_some()
-                }
-                (Body::Set(set), Change::Member(member)) => is_held(set.stamp(member)),
-                (Body::Zset(zset), Change::Score(member, _)) => {
-                    is_held(zset.base(member).map(|(held, _)| held))
-                }
-                (Body::Zset(zset), Change::ScoreSum(member, added)) => {
-                    zset.own_sum(member, added.origin).is_some()
-                }
-                (Body::List(list), Change::Item(pos, _) | Change::ItemValue(pos, _)) => list.has(pos),
-                _ => false,
-            },
+            Change::Sum(_)
+            | Change::FieldSum(..)
+            | Change::ScoreSum(..)
+            | Change::Item(..)
+            | Change::ItemValue(..) => {
+                matches!(&self.state, State::Rare(Rare::Object(object)) if object.body.holds(change))
+            }
         }
     }
 
@@ -136,6 +122,21 @@ impl Entry {
                 }
             }),
             Body::None | Body::List(_) | Body::Set(_) => {}
+        }
+    }
+}
+
+impl Body {
+    /// Whether it has an origin's sum, or an item.
+    fn holds(&self, change: &Change<'_>) -> bool {
+        match (self, change) {
+            (Body::String(text), Change::Sum(added)) => text.sums().has(added.origin),
+            (Body::Hash(hash), Change::FieldSum(name, added)) => hash.own_sum(name, added.origin).is_some(),
+            (Body::Zset(zset), Change::ScoreSum(member, added)) => {
+                zset.own_sum(member, added.origin).is_some()
+            }
+            (Body::List(list), Change::Item(pos, _) | Change::ItemValue(pos, _)) => list.has(pos),
+            _ => false,
         }
     }
 }
