@@ -788,6 +788,7 @@ impl Mesh {
         moved(&mut self.linked_at_ms);
         self.members.values_mut().for_each(|state| moved(&mut state.seen_at_ms));
         self.dials.values_mut().for_each(|dial| moved(&mut dial.next_at_ms));
+        self.torn.values_mut().for_each(moved);
     }
 
     // Sending.

@@ -507,3 +507,105 @@ fn what_a_node_has_merged_its_replicas_have_merged_too() {
          calm",
     );
 }
+
+/// A pull broke off just when its taker's clock was set: what it had brought was taken to be long made good.
+#[test]
+fn a_clock_that_is_set_makes_nothing_good() {
+    check(
+        Faults::empty(),
+        "seed 133943
+         nodes 3 spare 0 backlog 2000 absence 86400 full_mesh true delay 200 piece 7 cuts true
+         step 10000
+         step 100
+         step 1000
+         step 30000
+         cut 0 1 500000
+         step 10000
+         step 100
+         1.1 SET c2 -3; INCR c2
+         step 30000
+         step 30000
+         step 1000
+         step 1000
+         stall 0 2 3000000
+         2.2 HSET h0 f1 v4
+         step 100
+         step 10000
+         step 30000
+         step 10000
+         step 10000
+         step 1000
+         step 1000
+         step 1000
+         step 100
+         step 30000
+         1.2 LPUSH l1 v3
+         1.1 ZINCRBY z2 3 f3
+         step 100
+         skew 2 -8779
+         step 100
+         step 1000
+         1.1 INCRBY c0 2
+         step 10000
+         step 30000
+         step 30000
+         1.2 HSET h2 f0 v3
+         step 30000
+         step 30000
+         skew 2 -4982
+         1.1 ZADD x0 5 f1
+         2.1 SET g2 7
+         step 30000
+         skew 1 -17266
+         2.0 SADD e0 f1
+         step 1000
+         1.1 LSET x1 0 v5; INCR c2
+         step 100
+         0.2 INCRBY c2 6
+         0.0 LREM l1 1 v2; INCR x0; DEL s1
+         2.0 PEXPIRE k2 44; EXPIRE x0 1; HSET h2 nf1 -7; ZADD z1 4 f0
+         step 30000
+         0.2 ZINCRBY z2 -1 f2
+         step 10000
+         2.0 RPUSH l0 v5 v1
+         step 30000
+         0.0 INCRBY c2 -8
+         2.2 SET s0 v3 PX 3220
+         0.2 SET a:{id} 13; SET b:{id} 13
+         0.2 SINTERSTORE e2 e0 e0
+         1.2 INCR c2
+         step 30000
+         2.0 INCRBY c0 -3
+         2.1 PEXPIRE x0 367
+         step 30000
+         0.2 PEXPIRE l1 4765
+         0.1 RPUSH x1 v4
+         1.0 HDEL h0 f1
+         2.0 ZADD x2 6 f3
+         step 10000
+         0.2 INCRBY c1 2; INCRBY c2 7; PEXPIRE z1 28126; PERSIST e1
+         2.2 MSET pair:a 14 pair:b 14
+         0.1 INCR c1
+         1.1 SET a:{id} 15; SET b:{id} 15
+         1.1 INCRBY c2 8
+         step 10000
+         0.2 SADD e1 f1 f0 f3
+         2.2 COPY x2 x1 REPLACE
+         step 30000
+         0.1 SADD e1 f2 f2 f0
+         step 100
+         2.0 INCRBY t2 4
+         0.2 INCR c1
+         step 100
+         step 10000
+         step 30000
+         skew 1 -3254
+         step 1000
+         0.2 LPUSH l0 v5; SUNIONSTORE e0 e0 e0; SREM x0 f1; HSET h1 f0 v0 f2 v0
+         step 1000
+         step 1000
+         step 10000
+         step 10000
+         calm",
+    );
+}
