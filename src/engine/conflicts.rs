@@ -23,7 +23,7 @@
 //! comes only now. So each node notices the conflicts of its own writes: each is in the logs of its two
 //! authors and nowhere else. Noticed is what a change meets where it arrives: of several writes of one node to a register
 //! only the one that stands. Further writes of the same peer that meet the same own write are the same conflict, told
-//! anew, so that both logs count alike.
+//! anew, so that both logs count alike. A sum that was split, told anew under its old stamp, is no write.
 //!
 //! A piece of a range comes without its authors' knowledge. Logged is what is certain: neither vector covers the other's
 //! write, and either the giver wrote it itself before its vector was taken, or it is stamped earlier: nobody has seen
