@@ -609,3 +609,27 @@ fn a_clock_that_is_set_makes_nothing_good() {
          calm",
     );
 }
+
+/// A node that restarts had the batches of a partner, but not yet what both had from its former life, when their link broke:
+/// for that moment all seemed settled, and an expiry that came by the next link was taken to be from before a SET.
+#[test]
+fn what_a_peer_has_of_a_former_life_is_waited_for_without_a_link_too() {
+    check(
+        Faults::empty(),
+        "seed 159574
+         nodes 2 spare 0 backlog 1048576 absence 86400 full_mesh true delay 50000 piece 65536 cuts true
+         step 100
+         step 30000
+         step 1000
+         step 10000
+         0.1 SET s1 v2 PX 54306; INCRBY c1 7
+         step 1000
+         step 30000
+         step 10000
+         step 10000
+         step 1000
+         crash 0 500000 kept loud
+         1.1 SETRANGE s1 2 v0
+         calm",
+    );
+}

@@ -194,9 +194,10 @@ impl Mesh {
                 false => self.vector.of(state.member.origin).watermark,
             });
         }
-        // An earlier life of a node writes nothing any more, but others may still pass on what it wrote.
-        for link in self.links.values().filter(|link| link.peer.is_some()) {
-            for (origin, there) in link.vector.iter() {
+        // An earlier life of a node writes nothing any more, but others may still pass on what it wrote, be it by a link that
+        // is yet to come.
+        for state in self.members.values().filter(|state| !self.is_absent(state, now_ms)) {
+            for (origin, there) in state.told.iter() {
                 let lives =
                     self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin);
                 let here = self.vector.of(origin);
