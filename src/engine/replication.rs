@@ -369,6 +369,7 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(newest.unwrap_or(NTP64(0)));
+                mesh.is_pulling(range);
                 let chunk = Chunk { range: range_number(range)?, from, to, graves, records: tail };
                 let known = self.known(mesh, theirs.of(self.clock.origin()).watermark);
                 let vectors = Vectors { known, theirs: &theirs, giver: mesh.peer_of(id) };
@@ -557,7 +558,10 @@ impl Engine {
         if let Some((range, from, graves)) = mesh.next_request(id) {
             // Everything the piece may hold is sequenced behind it or sent already; the mesh stays unlocked for others.
             drop(mesh);
-            let piece = self.read_range(range.into(), from, graves);
+            let mut piece = self.read_range(range.into(), from, graves);
+            if graves && self.mesh.lock().has_pulled_over(id, range) {
+                piece = self.read_range(range.into(), from, false);
+            }
             frame::write(&Frame::Chunk { range, from, to: piece.to, graves }, &piece.records, out);
             return true;
         }

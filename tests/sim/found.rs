@@ -633,3 +633,46 @@ fn what_a_peer_has_of_a_former_life_is_waited_for_without_a_link_too() {
          calm",
     );
 }
+
+/// A giver pulled a range itself after it had said what differs: an expiry without its key, which it had told by then, had
+/// found its key, and was not among what is collectable when the taker asked for that.
+#[test]
+fn what_a_giver_has_pulled_meanwhile_is_given_whole() {
+    check(
+        Faults::empty(),
+        "seed 150795
+         nodes 3 spare 0 backlog 200 absence 86400 full_mesh false delay 5000 piece 65536 cuts false
+         step 100
+         step 10000
+         step 1000
+         2.2 SET s1 v0
+         step 100
+         2.0 INCRBY t1 -3
+         2.2 SETRANGE s1 2 v3
+         step 10000
+         step 30000
+         2.1 RPOP l0; SET x2 v3; GETDEL s1; HSETNX h0 f2 v2
+         step 30000
+         step 1000
+         0.0 MSET pair:a 4 pair:b 4
+         1.0 ZADD z2 INCR 9 f1
+         step 1000
+         step 100
+         2.0 APPEND k1 v3
+         2.0 INCR c2
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 10000
+         0.2 PEXPIRE k1 38233
+         step 100
+         leave 2
+         step 0
+         1.2 SADD e1 f2
+         step 10000
+         join 2 1
+         calm",
+    );
+}

@@ -199,6 +199,7 @@ impl Mesh {
         link.requests.clear();
         link.giving = true;
         link.given = (0, ranges.len() + graves.len());
+        link.changed.clear();
         link.control.push_back(Frame::Differs { vector, ranges, graves, globals });
     }
 
@@ -310,6 +311,18 @@ impl Mesh {
         link.given.0 += usize::from(from == Cursor::default());
         link.requests.push_back((range, from, graves));
         Ok(())
+    }
+
+    /// A piece of a range is about to be merged that this node pulls.
+    pub fn is_pulling(&mut self, range: u16) {
+        for link in self.links.values_mut().filter(|link| link.giving) {
+            link.changed.insert(range);
+        }
+    }
+
+    /// Whether what is collectable in a range does not tell a peer enough, because it was pulled here meanwhile.
+    pub fn has_pulled_over(&self, id: LinkId, range: u16) -> bool {
+        self.links.get(&id).is_some_and(|link| link.changed.contains(&range))
     }
 
     /// The next piece a peer waits for.
