@@ -369,7 +369,7 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(newest.unwrap_or(NTP64(0)));
-                mesh.is_pulling(range);
+                mesh.pulls_over(range);
                 let chunk = Chunk { range: range_number(range)?, from, to, graves, records: tail };
                 let known = self.known(mesh, theirs.of(self.clock.origin()).watermark);
                 let vectors = Vectors { known, theirs: &theirs, giver: mesh.peer_of(id) };

@@ -176,7 +176,7 @@ pub enum Frame {
     Heartbeat(Heartbeat),
     /// The receiver is asked for a heartbeat at once.
     Ask,
-    /// Members the receiver may not know.
+    /// All members that the sender knows, but for replicas.
     Members(Vec<Member>),
     /// The sender no longer has what the receiver lacks: the receiver should pull.
     Gap,

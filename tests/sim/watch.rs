@@ -376,8 +376,8 @@ impl World {
         self.watch.take_breach().map_or(Ok(()), Err)
     }
 
-    /// Notes lives of nodes that all others know of by now, those that are down included. One whose clock is behind may go on stamping
-    /// below what is settled.
+    /// Notes lives of nodes that all others know of by now, those that are down included. One whose clock is behind may go
+    /// on stamping below what is settled.
     fn introduce(&mut self) {
         if self.is_anyone_lost(None) {
             return;

@@ -314,7 +314,7 @@ impl Mesh {
     }
 
     /// A piece of a range is about to be merged that this node pulls.
-    pub fn is_pulling(&mut self, range: u16) {
+    pub fn pulls_over(&mut self, range: u16) {
         for link in self.links.values_mut().filter(|link| link.giving) {
             link.changed.insert(range);
         }
