@@ -11,7 +11,7 @@
 //!
 //! Tombstones that still exist travel all the same: they stop writes that neither side has seen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::conflicts::Author;
 use super::keyspace::{Keyspace, Locks};
@@ -27,7 +27,7 @@ use crate::link::vector::Vector;
 use crate::store::delta::Change;
 use crate::store::digest;
 use crate::store::entry::{Entry, MergeContext};
-use crate::store::shard::RANGES;
+use crate::store::shard::{RANGES, Shard};
 
 /// Keys looked up at once in a range that is being read: each time costs a look at the whole range.
 const SCAN_COUNT: usize = 4096;
@@ -41,6 +41,8 @@ pub struct Piece {
     pub records: Vec<u8>,
     /// Where the next piece begins; `None` at the end of the range.
     pub to: Option<Cursor>,
+    /// It holds only keys that carry something collectable.
+    pub graves: bool,
 }
 
 /// A piece of a range as it arrived.
@@ -78,11 +80,14 @@ impl Engine {
 
     /// The digest of a range over all keyspaces; zero if it holds nothing.
     pub fn range_digest(&self, range: usize) -> u64 {
-        let cell = self.cell(range).lock();
+        self.shard_digest(&self.cell(range).lock().shard)
+    }
+
+    fn shard_digest(&self, shard: &Shard) -> u64 {
         if self.is_planted(Faults::BLIND_DIGEST) {
-            return self.blind_digest(&cell.shard);
+            return self.blind_digest(shard);
         }
-        cell.shard.digest_of_all()
+        shard.digest_of_all()
     }
 
     /// The digest of what two nodes compare by this number: a range's, or that of [`GLOBALS`].
@@ -98,28 +103,37 @@ impl Engine {
         (0..RANGES).for_each(|range| self.cell(range).lock().shard.check_invariants(&self.hasher));
     }
 
-    /// Ranges that differ from a peer's digests, and of the others those with tombstones; of all ranges, or only of some.
-    pub fn compare_ranges(&self, theirs: &[(u16, u64)], only: Option<&[u16]>) -> (Vec<u16>, Vec<u16>) {
+    /// Ranges that differ from a peer's digests, and of the others those with tombstones and their digests; of all ranges,
+    /// or only of some.
+    pub fn compare_ranges(
+        &self,
+        theirs: &[(u16, u64)],
+        only: Option<&[u16]>,
+    ) -> (Vec<u16>, BTreeMap<u16, u64>) {
         let theirs: HashMap<u16, u64> = theirs.iter().copied().collect();
-        let (mut differ, mut graves) = (Vec::new(), Vec::new());
+        let (mut differ, mut graves) = (Vec::new(), BTreeMap::new());
         let is_asked = |range: &usize| only.is_none_or(|only| only.contains(&(*range as u16)));
         for range in (0..RANGES).filter(is_asked) {
             let ours = self.range_digest(range);
             if ours != theirs.get(&(range as u16)).copied().unwrap_or(0) {
                 differ.push(range as u16);
             } else if self.cell(range).lock().shard.graves() > 0 {
-                graves.push(range as u16);
+                graves.insert(range as u16, ours);
             }
         }
         (differ, graves)
     }
 
-    /// Reads a piece of a range. With `graves` only keys that carry something collectable.
-    pub fn read_range(&self, range: usize, from: Cursor, graves: bool) -> Piece {
+    /// Reads a piece of a range. While the range has the digest `equal`, which was the peer's, too, only keys that carry
+    /// something collectable. Once it has changed, what was collectable may have become a value, and what became of it
+    /// holds registers that the peer lacks and that no batch will bring.
+    pub fn read_range(&self, range: usize, from: Cursor, equal: Option<u64>) -> Piece {
         let mut piece = Piece::default();
         let mut writer = BatchWriter::begin(Origin::NONE, &mut piece.records);
         let mut at = from;
         let cell = self.cell(range).lock();
+        let graves = equal.is_some_and(|equal| equal == self.shard_digest(&cell.shard));
+        piece.graves = graves;
         piece.to = 'piece: loop {
             if at.space >= cell.shard.spaces() {
                 break None;
@@ -221,5 +235,53 @@ fn identity_stamp(stamp: Stamp, change: &Change<'_>) -> Stamp {
     match change {
         Change::Item(pos, _) | Change::ItemValue(pos, _) => pos.stamp(),
         _ => stamp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::Fixture;
+
+    /// The emptied key of an equal range becomes a value between the answer and the piece: the batch that makes it one comes
+    /// to the taker, too, but the expiry set before is behind the giver's vector.
+    #[test]
+    fn what_was_collectable_is_given_as_what_became_of_it() {
+        let (mut giver, mut writer, mut taker) =
+            (Fixture::replicating(), Fixture::numbered(2), Fixture::numbered(3));
+        writer.engine.start_replicating();
+        taker.engine.start_replicating();
+        writer.check("SET k v", "+OK");
+        giver.merge(&writer, &writer.written());
+        giver.check("FLUSHALL", "+OK");
+        writer.now_ms += 10;
+        writer.check("PEXPIRE k 9000", ":1");
+        giver.merge(&writer, &writer.written());
+        let range = giver.engine.hash(b"k").range();
+        let (differ, equal) = giver.engine.compare_ranges(&giver.engine.range_digests(), None);
+        assert_eq!((differ, equal.keys().copied().collect()), (vec![], vec![range as u16]));
+        let digest = equal.values().next().copied();
+        assert!(giver.engine.read_range(range, Cursor::default(), digest).graves);
+
+        writer.check("APPEND k w", ":2");
+        let batch = writer.written();
+        giver.merge(&writer, &batch);
+        taker.merge(&writer, &batch);
+        let piece = giver.engine.read_range(range, Cursor::default(), digest);
+        let chunk = Chunk {
+            range,
+            from: Cursor::default(),
+            to: piece.to,
+            graves: piece.graves,
+            records: &piece.records,
+        };
+        let vector = Vector::default();
+        let known = Known { own: &vector, seen: NTP64(u64::MAX), written: NTP64(0) };
+        let vectors = Vectors { known, theirs: &vector, giver: giver.engine.clock.origin() };
+        let now = Now::from_unix_ns(u128::from(taker.now_ms) * 1_000_000);
+        taker.engine.merge_range(&chunk, vectors, now, 0).unwrap();
+        taker.check("GET k", "$2 vw");
+        taker.check("PTTL k", ":9010");
+        assert_eq!(taker.engine.range_digest(range), giver.engine.range_digest(range));
     }
 }

@@ -369,7 +369,6 @@ impl Engine {
                     return Ok(Received::Held);
                 }
                 mesh.took(newest.unwrap_or(NTP64(0)));
-                mesh.pulls_over(range);
                 let chunk = Chunk { range: range_number(range)?, from, to, graves, records: tail };
                 let known = self.known(mesh, theirs.of(self.clock.origin()).watermark);
                 let vectors = Vectors { known, theirs: &theirs, giver: mesh.peer_of(id) };
@@ -555,14 +554,12 @@ impl Engine {
         if let Some(ranges) = mesh.comparison_due(id, now.unix_ms) {
             self.ask_to_compare(&mut mesh, id, &ranges, out);
         }
-        if let Some((range, from, graves)) = mesh.next_request(id) {
+        if let Some((range, from, equal)) = mesh.next_request(id) {
             // Everything the piece may hold is sequenced behind it or sent already; the mesh stays unlocked for others.
             drop(mesh);
-            let mut piece = self.read_range(range.into(), from, graves);
-            if graves && self.mesh.lock().has_pulled_over(id, range) {
-                piece = self.read_range(range.into(), from, false);
-            }
-            frame::write(&Frame::Chunk { range, from, to: piece.to, graves }, &piece.records, out);
+            let piece = self.read_range(range.into(), from, equal);
+            let chunk = Frame::Chunk { range, from, to: piece.to, graves: piece.graves };
+            frame::write(&chunk, &piece.records, out);
             return true;
         }
         mesh.wants_to_send(id) || self.outbox.is_filled()
@@ -845,7 +842,7 @@ mod tests {
         here.check("EXISTS l", ":0");
         // Nor does a range of that node.
         let range = here.engine.hash(b"l").range();
-        let piece = there.engine.read_range(range, Cursor::default(), false);
+        let piece = there.engine.read_range(range, Cursor::default(), None);
         let mesh = here.engine.mesh.lock();
         let (from, to) = (Cursor::default(), piece.to);
         let chunk = Chunk { range, from, to, graves: false, records: &piece.records };

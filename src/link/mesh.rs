@@ -201,9 +201,8 @@ pub struct Link {
     giving: bool,
     /// How many ranges it has begun to pull, and of how many.
     given: (usize, usize),
-    /// Ranges that this node itself has pulled since it said what differs: they hold more than it said it has, and not what
-    /// was collectable then.
-    changed: BTreeSet<u16>,
+    /// The digests of ranges that were equal when this node last said what differs, and held something collectable.
+    equal: BTreeMap<u16, u64>,
     /// Pulls begun here that the peer has not answered: only the answer to the last one counts, because what the peer sends
     /// goes on from there.
     answers_due: usize,
@@ -401,7 +400,7 @@ impl Mesh {
                 requests: VecDeque::new(),
                 giving: false,
                 given: (0, 0),
-                changed: BTreeSet::new(),
+                equal: BTreeMap::new(),
                 answers_due: 0,
                 gap_told_ms: None,
                 heard_at_ms: now_ms,

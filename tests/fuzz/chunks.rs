@@ -23,14 +23,14 @@ pub fn check(input: &[u8]) {
         node.engine.link_tick(now(0));
     }
     let theirs = giver.engine.mesh.lock().vector().clone();
-    for (range, _) in giver.engine.range_digests() {
-        let graves = choices.one_in(4);
-        let piece = giver.engine.read_range(range.into(), Cursor::default(), graves);
+    for (range, digest) in giver.engine.range_digests() {
+        let equal = Some(digest).filter(|_| choices.one_in(4));
+        let piece = giver.engine.read_range(range.into(), Cursor::default(), equal);
         let records = damaged(&mut choices, &piece.records);
         let own = if choices.one_in(2) { made::vector(&mut choices) } else { Vector::default() };
         let from = if choices.one_in(4) { made::cursor(&mut choices) } else { Cursor::default() };
         let to = if choices.one_in(4) { Some(made::cursor(&mut choices)) } else { piece.to };
-        let chunk = Chunk { range: range.into(), from, to, graves, records: &records };
+        let chunk = Chunk { range: range.into(), from, to, graves: piece.graves, records: &records };
         let before = taker.digests();
         let known = Known { own: &own, seen: NTP64(0), written: NTP64(u64::MAX) };
         let vectors = Vectors { known, theirs: &theirs, giver: giver.engine.clock.origin() };

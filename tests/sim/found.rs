@@ -198,6 +198,12 @@ fn a_removal_that_is_outdone_is_told_by_what_outdoes_it() {
     play_drawn(&[22804]);
 }
 
+/// An expiry without a value was there when ranges were compared, and had a value when its range was read.
+#[test]
+fn what_was_collectable_when_ranges_were_compared_is_given_as_what_became_of_it() {
+    play_drawn(&[161708]);
+}
+
 /// A range was read after its giver had answered, with removals in it that the taker's vector did not tell of yet; a third
 /// node with the same vector was then said to differ.
 #[test]

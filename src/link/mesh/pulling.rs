@@ -192,15 +192,22 @@ impl Mesh {
     }
 
     /// A peer begins to pull from this node: it is told what differs, and gets what is new from here on.
-    pub fn give(&mut self, id: LinkId, ranges: Vec<u16>, graves: Vec<u16>, globals: frame::Globals) {
+    pub fn give(
+        &mut self,
+        id: LinkId,
+        ranges: Vec<u16>,
+        graves: BTreeMap<u16, u64>,
+        globals: frame::Globals,
+    ) {
         let vector = self.vector.clone();
         let Some(link) = self.links.get_mut(&id) else { return };
         self.pulls_given += u64::from(!ranges.is_empty());
         link.requests.clear();
         link.giving = true;
         link.given = (0, ranges.len() + graves.len());
-        link.changed.clear();
-        link.control.push_back(Frame::Differs { vector, ranges, graves, globals });
+        let named = graves.keys().copied().collect();
+        link.equal = graves;
+        link.control.push_back(Frame::Differs { vector, ranges, graves: named, globals });
     }
 
     /// All that this node has goes to a peer as ranges: none of it need be sent as batches besides. Not so where the peer asks
@@ -313,20 +320,11 @@ impl Mesh {
         Ok(())
     }
 
-    /// A piece of a range is about to be merged that this node pulls.
-    pub fn pulls_over(&mut self, range: u16) {
-        for link in self.links.values_mut().filter(|link| link.giving) {
-            link.changed.insert(range);
-        }
-    }
-
-    /// Whether what is collectable in a range does not tell a peer enough, because it was pulled here meanwhile.
-    pub fn has_pulled_over(&self, id: LinkId, range: u16) -> bool {
-        self.links.get(&id).is_some_and(|link| link.changed.contains(&range))
-    }
-
-    /// The next piece a peer waits for.
-    pub fn next_request(&mut self, id: LinkId) -> Option<(u16, Cursor, bool)> {
-        self.links.get_mut(&id)?.requests.pop_front()
+    /// The next piece a peer waits for; of a range where only what is collectable is asked for, with the digest that the
+    /// range had on both nodes.
+    pub fn next_request(&mut self, id: LinkId) -> Option<(u16, Cursor, Option<u64>)> {
+        let link = self.links.get_mut(&id)?;
+        let (range, from, graves) = link.requests.pop_front()?;
+        Some((range, from, link.equal.get(&range).copied().filter(|_| graves)))
     }
 }

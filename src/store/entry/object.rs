@@ -435,6 +435,7 @@ impl Object {
             || self.tombstones.is_some()
             || !self.body.is_alive()
             || self.expiry.is_some_and(|expiry| expiry.at_ms.is_none())
+            || self.expiry.is_some() && self.live_expiry().is_none()
             || self.is_buried()
             || matches!(&self.body, Body::String(text) if text.sums().is_empty() && self.expiry.is_none())
     }
