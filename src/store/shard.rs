@@ -292,17 +292,25 @@ impl Shard {
     }
 
     /// Changes an entry by a function other than merge, keeping counts in step; for resync.
-    pub fn update(&mut self, space: u32, key: &[u8], hash: KeyHash, change: impl FnOnce(&mut Entry)) {
-        let Some(space) = self.spaces.get_mut(space as usize) else { return };
+    pub fn update(&mut self, index: u32, key: &[u8], hash: KeyHash, change: impl FnOnce(&mut Entry)) {
+        let Some(space) = self.spaces.get_mut(index as usize) else { return };
         let Ok(mut occupied) = space.table.find_entry(hash.slot, |entry| entry.key() == key) else { return };
         let entry = occupied.get_mut();
         let before = entry.weight(hash.order);
         change(entry);
         let after = entry.weight(hash.order);
+        let grave = Grave { time: entry.stamp().time, space: index, hash };
+        let collectable = !entry.in_grave() && entry.has_collectable();
+        if collectable {
+            entry.set_in_grave(true);
+        }
         if entry.is_blank() {
             drop(occupied.remove());
         }
         space.reweigh(before, after);
+        if collectable {
+            self.graves.push_back(grave);
+        }
     }
 
     /// Flushes a keyspace as of `stamp`: kills what is stamped before. Calls back with keys whose own sums were
@@ -537,6 +545,7 @@ impl Shard {
             let (mut live, mut volatile) = (0, 0);
             for entry in &space.table {
                 entry.check_invariants(hasher);
+                assert!(entry.in_grave() || !entry.has_collectable(), "a grave is queued: {entry:?}");
                 let weight = entry.weight(digest::hash(entry.key()));
                 live += usize::from(weight.live);
                 volatile += usize::from(weight.volatile);
@@ -611,6 +620,20 @@ mod tests {
         // Written before the removal by a node that had seen the flush.
         shard.merge(0, b"h", hash, stamp(4, 3), &Change::Field(b"f", b"new"), 0, cx);
         assert_eq!(shard.live(0), 0);
+        shard.check_invariants(&hasher);
+    }
+
+    #[test]
+    fn an_expiry_whose_value_a_resync_takes_away_is_collectable() {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let cx = ShardContext { own: stamp(0, 9).origin, keep_tombstones: true, hasher: &hasher };
+        let mut shard = Shard::default();
+        let hash = KeyHash::new(b"k", &hasher);
+        shard.merge(0, b"k", hash, stamp(1, 1), &Change::Member(b"m"), 0, cx);
+        shard.merge(0, b"k", hash, stamp(2, 1), &Change::Expire(Some(5000), Kind::Set), 0, cx);
+        assert_eq!(shard.graves(), 0);
+        shard.update(0, b"k", hash, |entry| entry.forget(&Change::Member(b"m")));
+        assert_eq!((shard.graves(), shard.live(0)), (1, 0));
         shard.check_invariants(&hasher);
     }
 
