@@ -39,7 +39,7 @@ use replay::Replayer;
 use storm::Storm;
 
 /// Seconds of load, unless `MELDIS_ORACLE_S` says otherwise.
-const LOAD_S: u64 = 36;
+const LOAD_S: u64 = 60;
 /// Seconds of load in a round, at most.
 const ROUND_S: u64 = 9;
 
