@@ -2,7 +2,8 @@
 //!
 //! # Digests
 //! `MELD DIGEST` is equal on two nodes exactly if they hold the same keys, elements, values and expiries under the same
-//! stamps in the same databases (or by a chance of 2^-64). Keys past their expiry count until they are cleared, which a delta does.
+//! stamps in the same databases; or by a chance of 2^-64, and of 2^-31 where they hold two values under one stamp, which
+//! only a fault can bring about. Keys past their expiry count until they are cleared, which a delta does.
 //! Ranges are taken one by one, so it is stable only while nobody writes.
 
 use std::ops::ControlFlow;

@@ -18,7 +18,7 @@ pub const CONFLICTS: Command = Command {
     categories: &[],
     tips: &["nondeterministic_output"],
     group: Group::Meldis,
-    since: "0.1.0",
+    since: "1.0.0",
     summary: "The latest concurrent writes that have lost, their number, or RESET, which forgets them.",
     complexity: "O(N) with the number of entries returned",
     run: conflicts,

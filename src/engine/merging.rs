@@ -37,6 +37,20 @@ pub struct Known<'a> {
     pub written: NTP64,
 }
 
+/// What a batch has to have locked.
+enum Touched {
+    /// All there is: a keyspace is flushed, or moves.
+    Whole,
+    /// The ranges of its keys, in the batch's order.
+    Ranges(SmallVec<[usize; 8]>),
+}
+
+/// What of a batch is acted on once nothing is locked.
+enum Afterwards<'b> {
+    Register(Register, Stamp, &'b [u8]),
+    Message(Scope, &'b [u8], &'b [u8]),
+}
+
 impl Engine {
     /// Applies one batch of a peer: visible on this node in one step.
     ///
@@ -50,45 +64,17 @@ impl Engine {
         now: Now,
         thread: usize,
     ) -> Result<(), Malformed> {
-        let mut ranges: SmallVec<[usize; 8]> = SmallVec::new();
-        let (mut whole, mut foreign, mut unreadable, mut keyless) = (false, false, false, false);
-        for record in &batch.list {
-            match record {
-                Record::Key(space, key) => {
-                    foreign |= *space >= self.databases();
-                    ranges.push(KeyHash::range_of(key));
-                }
-                Record::Flush(space) => {
-                    foreign |= *space >= self.databases();
-                    whole = true;
-                }
-                Record::Swap(a, b) => {
-                    foreign |= *a.max(b) >= self.databases();
-                    whole = true;
-                }
-                Record::Register(register, value) => unreadable |= !is_readable(*register, value),
-                Record::Change(_) => keyless |= ranges.is_empty(),
-                Record::Time(_) | Record::Stamp(_) | Record::Amount(_) => {}
-                Record::Publish(..) | Record::ShardPublish(..) => {}
-            }
-        }
-        if foreign {
-            return Err(codec::malformed(FOREIGN_DATABASE));
-        }
-        if unreadable {
-            return Err(codec::malformed("a register's value is none"));
-        }
-        if keyless {
-            return Err(codec::malformed("a change of no key"));
-        }
-        let locks = if whole { Locks::all(self) } else { Locks::of(self, &mut ranges) };
+        let locks = match self.touched(&batch)? {
+            Touched::Whole => Locks::all(self),
+            Touched::Ranges(mut ranges) => Locks::of(self, &mut ranges),
+        };
         // Before anyone can see the data: what is written after seeing it is stamped later.
         self.clock.observe(batch.newest);
         let mut keys = Keyspace::new(self, locks, 0, now, thread);
         let watch = self.watch(Author::Is(origin), known, now);
         let (mut stamp, mut at) = (Stamp::new(batch.time, origin), (0, &[][..]));
         let mut garbage = Vec::new();
-        let mut afterwards: SmallVec<[(Stamp, &Record<'_>); 2]> = SmallVec::new();
+        let mut afterwards: SmallVec<[Afterwards<'_>; 2]> = SmallVec::new();
         let mut events = self.notifies_anything().then(PeerEvents::default);
         for (number, record) in batch.list.iter().enumerate() {
             match record {
@@ -124,27 +110,63 @@ impl Engine {
                 Record::Flush(space) => garbage.extend(keys.flush_remote(*space, stamp, watch.as_ref())),
                 Record::Swap(a, b) => keys.merge_swap(stamp, *a, *b),
                 Record::Amount(_) => {}
-                Record::Register(..) | Record::Publish(..) | Record::ShardPublish(..) => {
-                    afterwards.push((stamp, record));
+                Record::Register(register, value) => {
+                    afterwards.push(Afterwards::Register(*register, stamp, value));
+                }
+                Record::Publish(channel, message) => {
+                    afterwards.push(Afterwards::Message(Scope::Channel, channel, message));
+                }
+                Record::ShardPublish(channel, message) => {
+                    afterwards.push(Afterwards::Message(Scope::Shard, channel, message));
                 }
             }
         }
         self.conclude(keys, thread);
         drop(garbage);
         self.publish_events(&events.map(PeerEvents::finish).unwrap_or_default());
-        for (stamp, record) in afterwards {
-            match record {
-                Record::Register(register, value) => self.merge_register(*register, stamp, value),
-                Record::Publish(channel, message) => {
-                    self.deliver(Scope::Channel, channel, message);
+        for act in afterwards {
+            match act {
+                Afterwards::Register(register, stamp, value) => self.merge_register(register, stamp, value),
+                Afterwards::Message(scope, channel, message) => {
+                    self.deliver(scope, channel, message);
                 }
-                Record::ShardPublish(channel, message) => {
-                    self.deliver(Scope::Shard, channel, message);
-                }
-                _ => unreachable!("only these were put aside"),
             }
         }
         Ok(())
+    }
+
+    /// What a batch touches, if all of it can be taken.
+    fn touched(&self, batch: &Records<'_>) -> Result<Touched, Malformed> {
+        let (mut ranges, mut whole) = (SmallVec::new(), false);
+        let (mut foreign, mut unreadable, mut keyless) = (false, false, false);
+        for record in &batch.list {
+            match record {
+                Record::Key(space, key) => {
+                    foreign |= *space >= self.databases();
+                    ranges.push(KeyHash::range_of(key));
+                }
+                Record::Flush(space) => {
+                    foreign |= *space >= self.databases();
+                    whole = true;
+                }
+                Record::Swap(a, b) => {
+                    foreign |= *a.max(b) >= self.databases();
+                    whole = true;
+                }
+                Record::Register(register, value) => unreadable |= !is_readable(*register, value),
+                Record::Change(_) => keyless |= ranges.is_empty(),
+                Record::Time(_) | Record::Stamp(_) | Record::Amount(_) => {}
+                Record::Publish(..) | Record::ShardPublish(..) => {}
+            }
+        }
+        let reason = match (foreign, unreadable, keyless) {
+            (true, ..) => FOREIGN_DATABASE,
+            (_, true, _) => "a register's value is none",
+            (.., true) => "a change of no key",
+            (false, false, false) if whole => return Ok(Touched::Whole),
+            (false, false, false) => return Ok(Touched::Ranges(ranges)),
+        };
+        Err(codec::malformed(reason))
     }
 
     /// Takes over a register's value and acts on it, if it is the latest and can be read. Nothing may be locked but
@@ -292,7 +314,6 @@ mod tests {
         here.engine.check_invariants();
     }
 
-    /// STR-4, and what is like it for the other types.
     #[test]
     fn of_two_writes_at_the_same_time_the_node_decides_alike_on_both() {
         let (mut a, mut b) = (Fixture::replicating(), Fixture::numbered(2));

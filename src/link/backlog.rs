@@ -2,6 +2,9 @@
 //!
 //! Batches lie in segments as they were sequenced or received, per origin without gap. When the limit is
 //! reached the oldest segment of all goes; a peer that needs it pulls ranges instead.
+//!
+//! What is counted are the bytes of batches. A segment takes about 200 bytes besides: where each holds one small batch,
+//! because clients wait for every reply, the memory taken is about four times the limit.
 
 use std::collections::{BTreeMap, VecDeque};
 

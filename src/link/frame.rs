@@ -304,6 +304,7 @@ pub fn read(bytes: &[u8]) -> Result<(Frame, &[u8]), FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::vector::Progress;
 
     fn segment() -> Frame {
         Frame::Segment {
@@ -344,6 +345,55 @@ mod tests {
         let most = u32::MAX.to_le_bytes();
         let header = [most, crc32fast::hash(&most).to_le_bytes()].concat();
         assert_eq!(length(&header, HELLO_BYTES_MAX), Err(FrameError::TooLong(u32::MAX as usize)));
+    }
+
+    #[test]
+    fn another_form_of_a_frame_is_another_version() {
+        let origin = Origin::new(NodeId::new(1 << 24), 2);
+        let (stamp, mut vector) = (Stamp::new(NTP64(300), origin), Vector::default());
+        vector.set(origin, Progress { sequence: 301, watermark: NTP64(302) });
+        let member = Member { origin, host: "h".to_owned(), port: 1000, follower: true };
+        let registers = vec![(Register::Owner, stamp, b"r".to_vec())];
+        let swaps = Swaps { until: Some(stamp), base: vec![1, 0], since: vec![(stamp, 2, 3)] };
+        let globals = Globals { flushes: vec![(4, stamp)], swaps, registers: registers.clone() };
+        let (from, digests) = (Cursor { space: 5, hash: 400 }, vec![(6, 500)]);
+        let frames = [
+            Frame::Hello(Hello {
+                version: VERSION,
+                sender: member.clone(),
+                vector: vector.clone(),
+                members: vec![member.clone()],
+                registers,
+            }),
+            segment(),
+            Frame::Heartbeat(Heartbeat {
+                vector: vector.clone(),
+                floors: vec![Floor { origin, floor: NTP64(303), at: NTP64(304), of: vec![origin] }],
+                linked: vec![origin.node()],
+                syncing: true,
+                pulls: false,
+                taken: NTP64(305),
+                sent_us: 306,
+                echo: Some(Echo { sent_us: 307, received_us: 308 }),
+            }),
+            Frame::Ask,
+            Frame::Members(vec![member]),
+            Frame::Gap,
+            Frame::PullBegin { digests: digests.clone(), only: Some(vec![7]) },
+            Frame::Differs { vector: vector.clone(), ranges: vec![8], graves: vec![9], globals },
+            Frame::Pull { range: 10, from, graves: true },
+            Frame::Chunk { range: 11, from, to: Some(from), graves: false },
+            Frame::Bye,
+            Frame::Compare { vector, digests },
+            Frame::Compared { differ: vec![12], unsure: vec![13] },
+        ];
+        let mut bytes = Vec::new();
+        frames.iter().for_each(|frame| codec::encode(frame, &mut bytes));
+        assert_eq!(
+            (VERSION, crc32fast::hash(&bytes)),
+            (3, 1_812_102_717),
+            "a peer of this version would misread it"
+        );
     }
 
     #[test]

@@ -348,7 +348,11 @@ impl<'a> Change<'a> {
             Change::Item(pos, _) | Change::ItemValue(pos, _) | Change::ItemRemove(pos) => {
                 record.max(pos.stamp())
             }
-            _ => record,
+            Change::Clear | Change::Assign(_) | Change::Value(_) | Change::Kind(_) | Change::Expire(..) => {
+                record
+            }
+            Change::Field(..) | Change::Member(_) | Change::Score(..) => record,
+            Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) => record,
         }
     }
 
@@ -380,7 +384,9 @@ impl<'a> Change<'a> {
             Change::Item(pos, _) | Change::ItemValue(pos, _) | Change::ItemRemove(pos) => {
                 pos.steps().for_each(|step| each(step.stamp));
             }
-            _ => {}
+            Change::Clear | Change::Assign(_) | Change::Value(_) | Change::Kind(_) | Change::Expire(..) => {}
+            Change::Field(..) | Change::Member(_) | Change::Score(..) => {}
+            Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) => {}
         }
     }
 

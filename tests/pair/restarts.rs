@@ -53,7 +53,7 @@ fn a_member_that_restarts_empty_is_refilled_and_sums_stay_exact() {
     check_sums(&mut [a, b], &tallies);
 }
 
-/// Fault 13, without a disk: the killed node comes back empty and has of the transaction what its partner has.
+/// Without a disk the killed node comes back empty and has of the transaction what its partner has.
 #[test]
 fn a_node_killed_in_the_middle_of_an_exec_has_told_all_of_it_or_nothing() {
     let mut suite = Suite::new("pair restarts: killed in an EXEC");
@@ -104,7 +104,7 @@ fn a_node_killed_in_the_middle_of_an_exec_has_told_all_of_it_or_nothing() {
     suite.note(&format!("{all} times all of it, {none} times nothing, {acknowledged} acknowledged"));
 }
 
-/// Fault 12, without a disk: nothing is left, and nothing of it haunts what comes after.
+/// Without a disk nothing is left, and nothing of it haunts what comes after.
 #[test]
 fn both_killed_at_once_begin_anew_and_alike() {
     let mut suite = Suite::new("pair restarts: both killed");

@@ -13,6 +13,15 @@ fn fill(client: &mut Client, keys: usize, bytes: usize) {
     each_of(client, 0..keys, |n| vec!["SET".into(), format!("key:{n}"), format!("{n}{value}")]);
 }
 
+/// Waits until so many more bytes have come from node 0 to node 1, but no longer than `patience`: a resync that is over sends
+/// no more, and what comes then meets a quiet link.
+fn bytes_pass(pair: &Pair, bytes: u64, patience: Duration) {
+    let (goal, start) = (pair.link_bytes(0, 1) + bytes, Instant::now());
+    while pair.link_bytes(0, 1) < goal && start.elapsed() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a_backlog_overrun_by_one_change_costs_only_the_ranges_that_differ() {
     let _suite = Suite::new("pair resync: overrun");
@@ -98,14 +107,8 @@ fn a_resync_cut_at_many_chunks_goes_on_and_loses_nothing() {
     let apart = 8000 / steps;
     let mut cuts = 0u64;
     for step in 0..steps {
-        let from = pair.link_bytes(0, 1);
-        // From just behind the answer to well into the chunks, then the link ends; a resync that is over by then sends
-        // no more, and the cut meets a quiet link.
-        let goal = from + 20_000 + 9_000 * (step as u64 % 10);
-        let patience = Instant::now();
-        while pair.link_bytes(0, 1) < goal && patience.elapsed() < Duration::from_millis(500) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        // From just behind the answer to well into the chunks, then the link ends.
+        bytes_pass(&pair, 20_000 + 9_000 * (step as u64 % 10), Duration::from_millis(500));
         // A deletion in the middle of it all must not be undone by an older chunk.
         a.ok(&["DEL", &format!("key:{}", step * apart)]);
         b.ok(&["SET", &format!("key:{}", step * apart + 1), "from-b"]);
@@ -126,11 +129,12 @@ fn a_resync_cut_at_many_chunks_goes_on_and_loses_nothing() {
             assert_eq!(client.cmd(&["GET", &format!("sum:{n}")]), "5");
         }
     }
+    assert!(resyncs(pair.node(1)) > 2, "none was cut: {}", pair.node(1).log_tail());
     suite.add(cuts);
     suite.note(&format!("{} resyncs begun", resyncs(pair.node(1))));
 }
 
-/// Fault 14, where an end is not cut off but gone: what the giver had is on the taker as far as it came, and the taker, who
+/// An end is not cut off but gone. What the giver had is on the taker as far as it came, and the taker, who
 /// comes back with nothing, begins again.
 #[test]
 fn a_resync_whose_giver_or_taker_is_killed_goes_on_with_what_is_left() {
@@ -144,11 +148,7 @@ fn a_resync_whose_giver_or_taker_is_killed_goes_on_with_what_is_left() {
         each_of(&mut pair.client(1), 0..200, |n| words(&format!("INCRBY sum:{n} 3")));
         let load = Load::on(pair.node(1 - killed), 145);
         for round in 1..=4 {
-            let goal = pair.link_bytes(0, 1) + 150_000 * round;
-            let patience = Instant::now();
-            while pair.link_bytes(0, 1) < goal && patience.elapsed() < Duration::from_millis(1500) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            bytes_pass(&pair, 150_000 * round, Duration::from_millis(1500));
             pair.crash(killed);
             suite.add(1);
         }
@@ -174,15 +174,11 @@ fn a_cut_resync_does_not_start_all_over() {
     pair.throttle(0, 1, 4_000_000);
     pair.launch(1);
     for _ in 0..8 {
-        // Likewise.
-        let goal = pair.link_bytes(0, 1) + 400_000;
-        let patience = Instant::now();
-        while pair.link_bytes(0, 1) < goal && patience.elapsed() < Duration::from_millis(1500) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        bytes_pass(&pair, 400_000, Duration::from_millis(1500));
         pair.flap();
     }
     pair.settle();
+    assert!(resyncs(pair.node(1)) > 2, "none was cut: {}", pair.node(1).log_tail());
     let bytes = pair.link_bytes(0, 1);
     assert!(bytes < 2 * 8000 * 350, "{bytes} bytes for 8000 keys of 300, cut eight times");
 }

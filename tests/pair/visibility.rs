@@ -8,10 +8,10 @@ use crate::harness::{Client, Pair, Suite, Value, until};
 use crate::load::{Load, check_sums};
 use crate::seen::{each_of, lasting, words};
 
-/// EXECs on both nodes, each giving all keys the same value; readers on both nodes look at all keys at once.
 /// What a client does in each round.
 type Work = Box<dyn Fn(&mut Client, u64) + Send>;
 
+/// EXECs on both nodes, each giving all keys the same value; readers on both nodes look at all keys at once.
 #[test]
 fn nobody_ever_sees_half_a_transaction() {
     let mut suite = Suite::new("pair visibility: transactions");

@@ -143,7 +143,8 @@ impl Mesh {
                     Record::Key(_, key) => drop(touched.insert(KeyHash::range_of(key) as u16)),
                     Record::Flush(_) | Record::Swap(..) => everything = true,
                     Record::Register(..) => drop(touched.insert(GLOBALS)),
-                    _ => {}
+                    Record::Time(_) | Record::Stamp(_) | Record::Change(_) | Record::Amount(_) => {}
+                    Record::Publish(..) | Record::ShardPublish(..) => {}
                 });
                 if read.is_err() || everything {
                     return None;

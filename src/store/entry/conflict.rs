@@ -111,7 +111,12 @@ impl Change<'_> {
     pub fn placed(&self, stamp: Stamp) -> Stamp {
         match self {
             Change::Item(pos, _) | Change::ItemValue(pos, _) | Change::ItemRemove(pos) => pos.stamp(),
-            _ => stamp,
+            Change::Clear | Change::Assign(_) | Change::Value(_) | Change::Kind(_) | Change::Expire(..) => {
+                stamp
+            }
+            Change::Field(..) | Change::Member(_) | Change::Score(..) => stamp,
+            Change::FieldRemove(_) | Change::MemberRemove(_) | Change::ScoreRemove(_) => stamp,
+            Change::Sum(_) | Change::FieldSum(..) | Change::ScoreSum(..) => stamp,
         }
     }
 
