@@ -4,13 +4,16 @@
 
 mod harness;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 
-use harness::{Cluster, Pair};
+use harness::{Cluster, Pair, Port, Server};
 
 fn tool() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_meldis"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meldis"));
+    command.env_remove("REDISCLI_AUTH");
+    command
 }
 
 fn check(cluster: &Cluster, nodes: usize, args: &[&str]) -> Output {
@@ -90,7 +93,7 @@ fn what_differs_is_named_with_both_values_stamps_and_origins() {
 fn a_node_that_cannot_be_asked_is_trouble_and_no_difference() {
     let pair = Pair::direct();
     let here = format!("127.0.0.1:{}", pair.node(0).port());
-    let nobody = harness::Port::free();
+    let nobody = Port::free();
     let output = tool().args(["check", &here, &format!("127.0.0.1:{}", nobody.number)]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains(&nobody.number.to_string()));
@@ -127,4 +130,99 @@ fn the_journal_shows_what_all_nodes_write() {
     follower.kill().unwrap();
     follower.wait().unwrap();
     assert!(line.ends_with("db0  DEL \"k\"\n"), "{line}");
+}
+
+/// The tool must end with this status and say this.
+fn check_refused(args: &[&str], status: i32, expected: &str) {
+    let output = tool().args(args).stdin(Stdio::null()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), printed(&output).as_str()), (Some(status), ""), "{args:?}: {told}");
+    assert!(told.contains(expected), "{args:?}: {expected} in {told}");
+}
+
+/// A port where every connection is read from once, answered like this, and closed.
+fn stranger(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.read(&mut [0; 1000]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+fn address(server: &Server) -> String {
+    format!("127.0.0.1:{}", server.port())
+}
+
+#[test]
+fn what_cannot_be_asked_is_named_with_what_to_do() {
+    let pair = Pair::direct();
+    let (redis, locked, alone) =
+        (Server::redis(&[]), Server::start(&["--requirepass", "secret"]), Server::start(&[]));
+    let (here, locked, alone) = (address(pair.node(0)), address(&locked), address(&alone));
+    let nobody = Port::free();
+    let (redis, closed) = (address(&redis), format!("127.0.0.1:{}", nobody.number));
+    let (web, shut) = (stranger("HTTP/1.1 400 Bad Request\r\n\r\n"), stranger(""));
+    let data = pair.node(0).data_dir();
+    let data = data.to_str().unwrap();
+    let cases = [
+        (data, "this is a file or a directory. Data does not go to disk yet, so there is no journal in it"),
+        ("./no/such/place", "there is no such file or directory, nor is it a node's name: that is HOST:PORT"),
+        ("redis://127.0.0.1:6379", "that is HOST:PORT"),
+        ("", "the port is missing"),
+        ("127.0.0.1", "the port is missing: a node is named HOST:PORT"),
+        ("127.0.0.1:", "the port is missing"),
+        (":6379", "the host is missing"),
+        ("127.0.0.1:0", "the port is a number from 1 to 65535"),
+        ("127.0.0.1:65536", "the port is a number from 1 to 65535"),
+        ("127.0.0.1:redis", "the port is a number from 1 to 65535"),
+        ("::1:6379", "an IPv6 address is put in brackets"),
+        ("no-such-host.invalid:6379", "the host is not known"),
+        (&closed, "see that the node runs, that this is its port"),
+        (&redis, "this is no Meldis node. It answers: ERR unknown command"),
+        (&web, "does not speak the Redis protocol"),
+        (&shut, "the connection was closed"),
+        (&locked, "the node wants a password: give it in REDISCLI_AUTH or with --pass"),
+    ];
+    for (node, expected) in cases {
+        check_refused(&["check", &here, node], 2, expected);
+        check_refused(&["check", &here, node], 2, &format!("meldis check: {node}: "));
+        check_refused(&["journal", node], 1, expected);
+    }
+    check_refused(&["journal", &locked, "--pass", "wrong"], 1, "the password is wrong: give the right one");
+    check_refused(&["journal", &here, "--pass", "secret"], 1, "the node has no password: leave out --pass");
+    check_refused(&["journal", &here, "--since", "x"], 1, "invalid token: it is what MELD TOKEN answers");
+    check_refused(&["journal", &alone], 1, "this node has no partners, and keeps no effects without them");
+    let again = here.replace("127.0.0.1", "localhost");
+    check_refused(&["check", &here, &again], 2, &format!("{here} and {again} are the same node"));
+    check_refused(&["check", &here], 2, "2 values required");
+    check_refused(&["journal"], 2, "Usage: meldis journal");
+}
+
+#[test]
+fn nodes_that_cannot_run_are_refused_with_what_to_do() {
+    let (taken, free) = (Port::free(), Port::free());
+    let listener = TcpListener::bind(("127.0.0.1", taken.number)).unwrap();
+    let place = harness::TempDir::new();
+    let file = place.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (taken, free, file) = (taken.number.to_string(), free.number.to_string(), file.to_str().unwrap());
+    check_refused(
+        &["up", "--port", "65535"],
+        1,
+        "2 nodes from port 65535 on: there are no ports above 65535",
+    );
+    check_refused(&["up", "--port", &taken, "--nodes", "1"], 1, "Choose another with --port");
+    check_refused(
+        &["up", "--port", &free, "--nodes", "1", "--dir", file],
+        1,
+        "file/node-1 cannot be made: Not a directory (os error 20). Choose another place with --dir",
+    );
+    check_refused(&["up", "--nodes", "10"], 2, "10 is not in 1..=9");
+    check_refused(&["up", "--port", "0"], 2, "0 is not in 1..=65535");
+    check_refused(&["up", "127.0.0.1:6379"], 2, "unexpected argument '127.0.0.1:6379'");
+    drop(listener);
 }

@@ -7,7 +7,7 @@
 use crate::clock::unix_ms_from_ntp;
 use crate::engine::call::{Awaited, Blocking, Call, Outcome};
 use crate::engine::command::{Command, Flags, Group};
-use crate::engine::effects::Effect;
+use crate::engine::effects::{Effect, Untold};
 use crate::engine::error::Error;
 use crate::link::vector::Vector;
 
@@ -106,15 +106,30 @@ fn effects(c: &mut Call<'_, '_>) -> Result<(), Error> {
             return Err(Error::SYNTAX);
         }
     }
-    let page = c.engine.effects(since.as_ref(), count).ok_or(Error::new(
-        "ERR the backlog no longer reaches back to this token. Begin anew without SINCE, from the data as it is now; a \
-         larger repl-backlog-size leaves more time",
-    ))?;
+    let page = c.engine.effects(since.as_ref(), count).map_err(refusal)?;
     c.reply.array(2);
     c.reply.bulk(page.next.to_string().as_bytes());
     c.reply.array(page.effects.len());
     page.effects.iter().for_each(|effect| write(c, effect));
     Ok(())
+}
+
+fn refusal(untold: Untold) -> Error {
+    Error::new(match untold {
+        Untold::Alone => {
+            "ERR this node has no partners, and keeps no effects without them. Name a partner with peer or replicaof; \
+             effects are told from then on"
+        }
+        Untold::Evicted => {
+            "ERR the backlog no longer reaches back to this token. Begin anew without SINCE, from the data as it is now; a \
+             larger repl-backlog-size leaves more time"
+        }
+        Untold::Unheld => {
+            "ERR some of what was written since this token came to this node as data, not as effects: by comparing ranges \
+             after an absence or a restart, or from before there were partners. Ask another node, or begin anew without \
+             SINCE, from the data as it is now"
+        }
+    })
 }
 
 fn write(c: &mut Call<'_, '_>, effect: &Effect) {

@@ -12,9 +12,9 @@
 //!
 //! How a change is told as text, here, in the log of conflicts and by MELD CHECK, stands here too: [`element`], [`value`].
 //!
-//! Who has read up to a vector goes on from there. The backlog is bounded: a reader that is too slow for it has to begin
-//! anew, from the data. A node keeps what others wrote from the first question on; before that it kept it only
-//! where a third node might need it.
+//! Who has read up to a vector goes on from there, on any node. The backlog is bounded: a reader that is too slow for it has
+//! to begin anew, from the data. So has one whose node got what others wrote without their batches, by comparing ranges. A
+//! node without partners has no batches.
 
 use std::borrow::Cow;
 
@@ -43,6 +43,17 @@ pub struct Effect {
     pub item: Option<String>,
     /// Of an expiry the type of the value it was set on: it does not pass on to one of another type.
     pub kind: Option<Kind>,
+}
+
+/// Why effects cannot be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Untold {
+    /// There is nobody to tell: nothing is kept.
+    Alone,
+    /// The backlog kept the batches as long as its limit let it.
+    Evicted,
+    /// The backlog never had the batches, or was given up: their data is here without them.
+    Unheld,
 }
 
 /// A piece of the feed.
@@ -77,14 +88,18 @@ impl Engine {
         vector.iter().all(has)
     }
 
-    /// The effects behind a vector, of about `count` batches; `None` if the backlog no longer reaches back to it. Without a
-    /// vector it begins with what is written next.
-    pub fn effects(&self, since: Option<&Vector>, count: usize) -> Option<Page> {
+    /// The effects behind a vector, of about `count` batches. Without a vector it begins with what is written next.
+    ///
+    /// # Errors
+    /// If the backlog does not reach back to the vector.
+    pub fn effects(&self, since: Option<&Vector>, count: usize) -> Result<Page, Untold> {
+        if !self.is_replicating() {
+            return Err(Untold::Alone);
+        }
         let mut mesh = self.mesh.lock();
-        mesh.keep_everything();
         self.sequence(&mut mesh);
         let Some(since) = since else {
-            return Some(Page { next: mesh.vector().clone(), effects: Vec::new() });
+            return Ok(Page { next: mesh.vector().clone(), effects: Vec::new() });
         };
         let mut batches: Vec<(Origin, u64, Batch<'_>)> = Vec::new();
         for (origin, here) in mesh.vector().iter() {
@@ -93,7 +108,8 @@ impl Engine {
                 continue;
             }
             if !mesh.backlog().has(origin, after + 1) {
-                return None;
+                let was_held = mesh.backlog().has_evicted(origin, after + 1);
+                return Err(if was_held { Untold::Evicted } else { Untold::Unheld });
             }
             let held = mesh.backlog().batches_after(origin, after).take(count.max(1));
             batches.extend(held.map(|(number, batch)| (origin, number, batch)));
@@ -105,7 +121,7 @@ impl Engine {
             page.next.advance(origin, Progress { sequence: number, ..Progress::NONE });
             self.read_effects(origin, number, &batch, &mut page.effects);
         }
-        Some(page)
+        Ok(page)
     }
 
     fn read_effects(&self, origin: Origin, batch: u64, bytes: &Batch<'_>, effects: &mut Vec<Effect>) {
@@ -359,6 +375,18 @@ mod tests {
             node.run(&format!("SET k {}", "x".repeat(80)));
             node.engine.progress();
         }
-        assert_eq!(node.engine.effects(Some(&begin), 10), None);
+        assert_eq!(node.engine.effects(Some(&begin), 10), Err(Untold::Evicted));
+    }
+
+    #[test]
+    fn what_was_written_before_there_was_anybody_to_tell_is_no_batch() {
+        let mut node = Fixture::new();
+        node.run("SET k v");
+        assert_eq!(node.engine.effects(None, 10), Err(Untold::Alone));
+        node.engine.start_replicating();
+        assert_eq!(node.engine.effects(Some(&Vector::default()), 10), Err(Untold::Unheld));
+        let begin = node.engine.effects(None, 10).unwrap().next;
+        node.run("SET k w");
+        assert_eq!(node.engine.effects(Some(&begin), 10).unwrap().effects.len(), 1);
     }
 }

@@ -428,7 +428,6 @@ impl Engine {
         self.sequence_unseeing(mesh);
         let own = self.clock.origin();
         let seen_here = seen.iter().find(|(of, _)| *of == own).map_or(NTP64(0), |(_, time)| *time);
-        let keeps = mesh.keeps_foreign();
         // What came before is not counted: it may be known only to a pull that has not ended.
         let fresh = first + skip;
         let part = |number: u64, bytes: &[u8], watermark: NTP64| Segment {
@@ -436,7 +435,7 @@ impl Engine {
             count: number - fresh,
             watermark,
             seen: seen.clone(),
-            batches: if keeps { bytes::Bytes::copy_from_slice(bytes) } else { bytes::Bytes::new() },
+            batches: bytes::Bytes::copy_from_slice(bytes),
         };
         let (mut rest, mut skipped) = (batches, 0);
         let (mut number, mut newest) = (first, NTP64(0));

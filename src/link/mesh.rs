@@ -259,8 +259,6 @@ pub struct Mesh {
     forgotten: BTreeSet<NodeId>,
     /// Nodes a pull from which broke off or has just ended, and when: this node may hold what its vector does not tell.
     torn: BTreeMap<NodeId, u64>,
-    /// Somebody reads what was written.
-    keeps_everything: bool,
     /// Nothing this node wrote is stamped later, but for what is not sequenced.
     written: NTP64,
 }
@@ -289,7 +287,6 @@ impl Mesh {
             pulls_given: 0,
             forgotten: BTreeSet::new(),
             torn: BTreeMap::new(),
-            keeps_everything: false,
             written: NTP64(0),
         }
     }
@@ -320,7 +317,7 @@ impl Mesh {
         &self.vector
     }
 
-    /// The batches kept for peers.
+    /// The batches kept for peers, and for readers of effects.
     pub fn backlog(&self) -> &Backlog {
         &self.backlog
     }
@@ -651,8 +648,11 @@ impl Mesh {
         link.vector.join(&heartbeat.vector);
         let turn = link.offset.heard(heartbeat.sent_us, heartbeat.echo, now_us);
         self.events.extend(turn.map(|turn| turn.event(node)));
+        let own = self.own.origin;
         if let Some(state) = self.members.get_mut(&node) {
             state.told.clone_from(&link.vector);
+            let had = self.members.values().map(|state| state.told.of(own).sequence).min();
+            self.backlog.peers_have(own, had.unwrap_or(0));
         }
         let lost: Vec<NodeId> =
             link.linked.difference(&heartbeat.linked.iter().copied().collect()).copied().collect();
@@ -670,7 +670,6 @@ impl Mesh {
             }
         }
         // Nobody knows more of this node's own batches than it does.
-        let own = self.own.origin;
         let told = heartbeat.vector.iter().filter(|(origin, _)| *origin != own);
         for (origin, progress) in told.filter(|(_, progress)| progress.watermark <= limit) {
             if origin.node() != self.own.origin.node() {

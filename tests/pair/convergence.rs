@@ -116,6 +116,44 @@ fn every_node_tells_what_all_have_written() {
     assert_eq!(effects(&mut a, &told_by_a.1).0, [""; 0]);
 }
 
+/// Nobody has asked either node for effects before, and the token is the partner's.
+#[test]
+fn a_token_of_the_partner_leads_to_what_the_partner_has_written_since() {
+    let pair = Pair::direct();
+    pair.settle();
+    let [mut a, mut b] = pair.clients();
+    b.ok(&["SET", "before", "1"]);
+    let token = b.ok(&["MELD", "TOKEN"]).text();
+    b.ok(&["SADD", "s", "m"]);
+    a.ok(&["SET", "k", "v"]);
+    pair.settle();
+    let told = effects(&mut a, &token);
+    let mut commands = told.0.clone();
+    commands.sort();
+    assert_eq!(commands, ["SADD s m", "SET k v"]);
+    assert_eq!(effects(&mut b, &token), told);
+}
+
+/// A node that comes back empty is refilled as data.
+#[test]
+fn a_reader_is_told_whether_a_larger_backlog_would_have_helped() {
+    let mut pair = Pair::start(Options::new(2).args(&["--repl-backlog-size", "2kb"]));
+    pair.settle();
+    let [mut a, mut b] = pair.clients();
+    let token = b.ok(&["MELD", "TOKEN"]).text();
+    for n in 0..50 {
+        b.ok(&["SET", "k", &format!("{n:0100}")]);
+    }
+    pair.settle();
+    let refusal = |client: &mut Client| client.cmd(&["MELD", "EFFECTS", "SINCE", &token]).to_string();
+    assert!(refusal(&mut a).contains("a larger repl-backlog-size leaves more time"), "{}", refusal(&mut a));
+    pair.node_mut(0).kill();
+    pair.launch(0);
+    pair.settle();
+    let mut a = pair.client(0);
+    assert!(refusal(&mut a).contains("Ask another node, or begin anew"), "{}", refusal(&mut a));
+}
+
 #[test]
 fn a_forgotten_node_is_refused_by_all_until_it_joins_as_new() {
     let mut cluster = Cluster::start(Options::new(3).proxied().partners(Partners::Peer));

@@ -104,8 +104,10 @@ struct Register {
 /// If a node cannot be asked.
 pub(crate) fn run(check: &Check) -> io::Result<ExitCode> {
     let clients = check.nodes.iter().map(|node| Client::connect(node, &check.login));
+    let mut clients: Vec<Client> = clients.collect::<io::Result<_>>()?;
+    tell_apart(&mut clients)?;
     let mut run = Run {
-        clients: clients.collect::<io::Result<_>>()?,
+        clients,
         deadline: Instant::now() + Duration::from_secs(check.timeout),
         behind: BTreeSet::new(),
         shows_progress: io::stderr().is_terminal() && !check.json,
@@ -118,6 +120,20 @@ pub(crate) fn run(check: &Check) -> io::Result<ExitCode> {
         report.print();
     }
     Ok(if report.equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A node is always equal to itself: that would prove nothing.
+fn tell_apart(clients: &mut [Client]) -> io::Result<()> {
+    let mut met: BTreeMap<String, String> = BTreeMap::new();
+    for client in clients {
+        let info = text(&client.ask(&["INFO", "server"])?)?;
+        let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).ok_or_else(unexpected)?;
+        if let Some(other) = met.insert(run.to_owned(), client.address.clone()) {
+            let both = format!("{other} and {} are the same node: name different ones", client.address);
+            return Err(io::Error::other(both));
+        }
+    }
+    Ok(())
 }
 
 struct Run {

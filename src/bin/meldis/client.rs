@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -36,13 +37,11 @@ impl Client {
     /// Connects and authenticates.
     ///
     /// # Errors
-    /// With the address, if there is no connection to be had or the password is wrong.
+    /// With the address, if it is none, if there is no connection to be had, or if the password is wrong.
     pub(crate) fn connect(address: &str, login: &Login) -> io::Result<Client> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-        let mut targets = address.to_socket_addrs().map_err(named)?;
-        let target = targets.next().ok_or_else(|| io::Error::other(format!("{address}: no such host")))?;
-        let stream = TcpStream::connect_timeout(&target, TIMEOUT).map_err(named)?;
-        stream.set_nodelay(true).map_err(named)?;
+        let place = place(address).map_err(|problem| trouble(address, problem))?;
+        let stream = dial(place).map_err(|problem| trouble(address, &problem))?;
+        stream.set_nodelay(true).map_err(|error| trouble(address, &error.to_string()))?;
         let mut client = Client { address: address.to_owned(), stream, input: Vec::new() };
         let password = login.pass.clone().or_else(|| std::env::var("REDISCLI_AUTH").ok());
         if let Some(password) = password {
@@ -72,15 +71,21 @@ impl Client {
         timeout: Duration,
     ) -> io::Result<Answer> {
         let answer = self.exchange(words, timeout).map_err(|error| {
-            let error = if error.kind() == io::ErrorKind::WouldBlock {
-                io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {timeout:?}"))
-            } else {
-                error
+            let problem = match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    format!("no answer in {timeout:?}: is it a Meldis node, and does it hang?")
+                }
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                    format!(
+                        "the connection was closed ({error}): is it a Meldis node that lets this host in?"
+                    )
+                }
+                _ => error.to_string(),
             };
-            io::Error::new(error.kind(), format!("{}: {error}", self.address))
+            trouble(&self.address, &problem)
         })?;
         match answer {
-            Answer::Error(text) => Err(io::Error::other(format!("{}: {text}", self.address))),
+            Answer::Error(text) => Err(trouble(&self.address, &refusal(&text))),
             answer => Ok(answer),
         }
     }
@@ -95,7 +100,9 @@ impl Client {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let decoded = redis_protocol::resp2::decode::decode(&self.input);
-            if let Some((answer, length)) = decoded.map_err(|error| io::Error::other(error.to_string()))? {
+            let foreign =
+                |_| io::Error::other("what answers there does not speak the Redis protocol without TLS");
+            if let Some((answer, length)) = decoded.map_err(foreign)? {
                 self.input.drain(..length);
                 return Ok(answer);
             }
@@ -104,6 +111,69 @@ impl Client {
                 count => self.input.extend_from_slice(&buffer[..count]),
             }
         }
+    }
+}
+
+fn trouble(address: &str, problem: &str) -> io::Error {
+    io::Error::other(format!("{address}: {problem}"))
+}
+
+/// Host and port of an address. Who names something else is told what is meant.
+fn place(address: &str) -> Result<(&str, u16), &'static str> {
+    const PORTLESS: &str = "the port is missing: a node is named HOST:PORT, such as 127.0.0.1:6379";
+    if Path::new(address).exists() {
+        return Err(
+            "this is a file or a directory. Data does not go to disk yet, so there is no journal in it: name a \
+                    running node, as HOST:PORT",
+        );
+    }
+    if address.contains('/') {
+        return Err("there is no such file or directory, nor is it a node's name: that is HOST:PORT");
+    }
+    let (host, port) = address.rsplit_once(':').ok_or(PORTLESS)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bare.is_none() && host.contains(':') {
+        return Err("an IPv6 address is put in brackets: [ADDRESS]:PORT");
+    }
+    match port.parse() {
+        _ if host.is_empty() => Err("the host is missing: a node is named HOST:PORT, such as 127.0.0.1:6379"),
+        _ if port.is_empty() => Err(PORTLESS),
+        Ok(port) if port > 0 => Ok((bare.unwrap_or(host), port)),
+        _ => Err("the port is a number from 1 to 65535"),
+    }
+}
+
+/// A connection to the first of a host's addresses that takes one.
+fn dial(place: (&str, u16)) -> Result<TcpStream, String> {
+    let unknown = |error: io::Error| format!("the host is not known ({error}): see that its name is right");
+    let mut last = None;
+    for target in place.to_socket_addrs().map_err(unknown)? {
+        match TcpStream::connect_timeout(&target, TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.map_or("it has no address".to_owned(), |error| error.to_string());
+    Err(format!(
+        "no connection ({error}): see that the node runs, that this is its port, and that no firewall is between"
+    ))
+}
+
+/// What a node refuses with, and what can be done about it.
+fn refusal(text: &str) -> String {
+    const CAUSES: &[(&str, &str)] = &[
+        (
+            "WRONGPASS",
+            "the password is wrong: give the right one in REDISCLI_AUTH or with --pass, a user's with --user",
+        ),
+        ("NOAUTH", "the node wants a password: give it in REDISCLI_AUTH or with --pass"),
+        ("ERR AUTH <password> called", "the node has no password: leave out --pass and unset REDISCLI_AUTH"),
+        ("ERR unknown command", "this is no Meldis node"),
+        ("ERR unknown subcommand", "this node is of another version than this tool"),
+    ];
+    match CAUSES.iter().find(|(begin, _)| text.starts_with(begin)) {
+        Some((_, cause)) => format!("{cause}. It answers: {}", text.trim_end()),
+        None => text.to_owned(),
     }
 }
 

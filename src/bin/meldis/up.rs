@@ -48,7 +48,11 @@ pub(crate) fn run(up: &Up) -> io::Result<()> {
     let mut nodes = Nodes(Vec::new());
     for (at, port) in ports.iter().enumerate() {
         let dir = up.dir.join(format!("node-{}", at + 1));
-        std::fs::create_dir_all(&dir).map_err(|error| named(error, &dir))?;
+        std::fs::create_dir_all(&dir).map_err(|error| {
+            let problem =
+                format!("{} cannot be made: {error}. Choose another place with --dir", dir.display());
+            io::Error::new(error.kind(), problem)
+        })?;
         let mut child = start(&server, *port, &dir, &ports)?;
         let output = child.stdout.take().expect("its output is piped");
         let errors = child.stderr.take().expect("its errors are piped");
@@ -61,10 +65,10 @@ pub(crate) fn run(up: &Up) -> io::Result<()> {
 
 /// The nodes' ports, all of them free.
 fn ports(up: &Up) -> io::Result<Vec<u16>> {
-    let last = up
-        .port
-        .checked_add(up.nodes - 1)
-        .ok_or_else(|| io::Error::other("there are no ports above 65535"))?;
+    let last = up.port.checked_add(up.nodes - 1).ok_or_else(|| {
+        let problem = format!("{} nodes from port {} on: there are no ports above 65535", up.nodes, up.port);
+        io::Error::other(problem + ". Choose a lower --port")
+    })?;
     let ports: Vec<u16> = (up.port..=last).collect();
     for port in &ports {
         TcpListener::bind(("127.0.0.1", *port)).map_err(|error| {
@@ -79,7 +83,10 @@ fn server() -> io::Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("meldis-server");
     match path.exists() {
         true => Ok(path),
-        false => Err(io::Error::other(format!("{} is missing", path.display()))),
+        false => {
+            let problem = format!("{} is missing: the server's program lies beside this one", path.display());
+            Err(io::Error::other(problem))
+        }
     }
 }
 

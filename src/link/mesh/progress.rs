@@ -145,21 +145,13 @@ impl Mesh {
         let have = self.vector.of(origin);
         if segment.first <= have.sequence + 1 {
             self.vector.advance(origin, progress);
-            if self.keeps_foreign() && segment.last() > have.sequence {
-                self.backlog.push(origin, segment);
+            match self.members.len() {
+                _ if segment.last() <= have.sequence => {}
+                // Of a pair nobody is passed on to.
+                0 | 1 => self.backlog.push_spare(origin, segment),
+                _ => self.backlog.push(origin, segment),
             }
         }
-    }
-
-    /// Whether others' batches are kept: to be passed on, where there is a third node it may be passed on to, or to be
-    /// read by clients.
-    pub fn keeps_foreign(&self) -> bool {
-        self.members.len() > 1 || self.keeps_everything
-    }
-
-    /// Keeps others' batches from here on, as far as the backlog takes them.
-    pub fn keep_everything(&mut self) {
-        self.keeps_everything = true;
     }
 
     /// Whether this node lacks something that a peer had when their link began, or had given the last range.
