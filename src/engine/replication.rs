@@ -660,14 +660,16 @@ mod tests {
 
     const NOW: Now = Now { unix_ms: 1_700_000_000_000, ntp: NTP64(1_700_000_000 << 32) };
 
-    /// What becomes of a link dialed by `here` whose peer says this Hello.
+    /// What becomes of a link whose peer says this Hello. `here` has dialed it if the address is configured.
     fn greet(here: &Fixture, id: LinkId, address: &str, version: u16, sender: Origin) -> Result<(), Fault> {
         let member = Member { origin: sender, host: "primary".into(), port: 7000, follower: false };
         let (vector, members, registers) = (Vector::default(), Vec::new(), Vec::new());
         let hello = Hello { version, sender: member, vector, members, registers };
         let mut bytes = Vec::new();
         frame::write(&Frame::Hello(hello), &[], &mut bytes);
-        here.engine.link_open(id, Some((address.into(), 7000)), address.into(), NOW);
+        let is_dialed = here.engine.mesh.lock().addresses().any(|(at, _)| at.0 == address);
+        let dialed = is_dialed.then(|| (address.into(), 7000));
+        here.engine.link_open(id, dialed, address.into(), NOW);
         let result = here.engine.link_receive(id, &bytes, NOW, 0).map(|_| ());
         if let Err(fault) = &result {
             here.engine.link_closed(id, fault.clone(), NOW);

@@ -112,6 +112,9 @@ pub enum Fault {
     /// Stamps were given back: the link begins anew.
     #[error("this node's clock was set right")]
     ClockSetRight,
+    /// While it was dialed, this node was told to do without the peer.
+    #[error("this address is not to be dialed any more")]
+    Unwanted,
     /// This node is about to follow a primary, and holds what nobody is to get.
     #[error("this node begins anew as a replica")]
     Anew,
@@ -368,7 +371,8 @@ impl Mesh {
 
     // Links.
 
-    /// A connection is there and authenticated. The first frame to send is the Hello.
+    /// A connection is there and authenticated. The first frame to send is the Hello. One to an address that was taken out
+    /// while it was dialed is to be closed.
     pub fn open(
         &mut self,
         id: LinkId,
@@ -391,6 +395,7 @@ impl Mesh {
                 seen_host,
                 peer: None,
                 vector: Vector::default(),
+        let is_wanted = dialed.as_ref().is_none_or(|address| self.dials.contains_key(address));
                 had: Vector::default(),
                 has_given: false,
                 linked: BTreeSet::new(),
@@ -413,7 +418,7 @@ impl Mesh {
                 wants_pull: None,
                 offset: Offset::default(),
                 skewed: false,
-                fault: None,
+                fault: (!is_wanted).then_some(Fault::Unwanted),
             },
         );
     }
