@@ -369,6 +369,13 @@ impl Mesh {
         self.links.values().filter(|link| link.fault.is_none()).filter_map(Link::node)
     }
 
+    /// Those of them that take writes.
+    pub fn linked_equals(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let peers =
+            self.links.values().filter(|link| link.fault.is_none()).filter_map(|link| link.peer.as_ref());
+        peers.filter(|peer| !peer.follower).map(|peer| peer.origin.node())
+    }
+
     // Links.
 
     /// A connection is there and authenticated. The first frame to send is the Hello. One to an address that was taken out
@@ -388,6 +395,7 @@ impl Mesh {
             members: self.told_members(),
             registers,
         });
+        let is_wanted = dialed.as_ref().is_none_or(|address| self.dials.contains_key(address));
         self.links.insert(
             id,
             Link {
@@ -395,7 +403,6 @@ impl Mesh {
                 seen_host,
                 peer: None,
                 vector: Vector::default(),
-        let is_wanted = dialed.as_ref().is_none_or(|address| self.dials.contains_key(address));
                 had: Vector::default(),
                 has_given: false,
                 linked: BTreeSet::new(),
