@@ -208,7 +208,7 @@ impl Engine {
         let Some(mut slots) = self.outbox.try_lock_all() else { return };
         let Some(origin) = self.next_life.lock().take() else { return };
         let mut dropped = Vec::new();
-        for cell in &mut cells {
+        for cell in cells.iter_mut().filter(|_| !self.is_planted(Faults::KEPT_DATA)) {
             cell.touch_keys(|_, _| true);
             dropped.push(std::mem::take(&mut cell.shard));
         }
