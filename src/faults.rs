@@ -44,5 +44,7 @@ bitflags! {
         const TORN_BATCH = 1 << 17;
         /// A node that restarts has forgotten the other members.
         const FORGOTTEN_MEMBERS = 1 << 18;
+        /// A node that is told to follow a primary keeps what it held.
+        const KEPT_DATA = 1 << 19;
     }
 }

@@ -288,6 +288,8 @@ impl Default for Config {
 }
 
 const BAD: &str = "Bad directive or wrong number of arguments";
+/// Why a node with equals follows no primary.
+pub const PEER_OR_PRIMARY: &str = "peer and a replicaof without active-replica exclude each other";
 const ORDER: &str = "active-replica and multi-master must come before replicaof";
 
 impl Config {
@@ -549,7 +551,7 @@ fn check_together(values: &Values, given: &HashMap<&'static str, &Line>) -> Resu
     }
     let replica = !values.partners("replicaof").is_empty() && !values.flag("active-replica");
     if replica && !values.partners("peer").is_empty() {
-        fail("peer", "peer and a replicaof without active-replica exclude each other")?;
+        fail("peer", PEER_OR_PRIMARY)?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ use super::merging::{FOREIGN_DATABASE, Known};
 use super::ranges::{Chunk, Vectors};
 use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, ntp_span_ms, unix_ms_from_ntp};
-use crate::config::{Config, HostPort};
+use crate::config::{Config, HostPort, PEER_OR_PRIMARY};
 use crate::faults::Faults;
 use crate::link::backlog::Segment;
 use crate::link::batch::{Batch, Register};
@@ -145,9 +145,16 @@ impl Engine {
     /// Changes whom this node is linked with: partners of an active node, or the one primary it follows.
     ///
     /// # Errors
-    /// If it is to follow, but the life it then begins cannot be set aside on disk.
+    /// If it is to follow, but has equals by its configuration, or the life it then begins cannot be set aside on disk.
     pub fn replace_partners(&self, partners: Vec<HostPort>) -> Result<(), Error> {
-        let follows = !partners.is_empty() && !self.config.read().active_replica;
+        let (active, has_peers) = {
+            let config = self.config.read();
+            (config.active_replica, !config.peer.is_empty())
+        };
+        let follows = !partners.is_empty() && !active;
+        if follows && has_peers {
+            return Err(format!("ERR {PEER_OR_PRIMARY}").into());
+        }
         let next_life = if follows { Some(self.reserve_life()?) } else { None };
         let announced = {
             let mut config = self.config.write();
@@ -201,7 +208,7 @@ impl Engine {
         let Some(mut slots) = self.outbox.try_lock_all() else { return };
         let Some(origin) = self.next_life.lock().take() else { return };
         let mut dropped = Vec::new();
-        for cell in &mut cells {
+        for cell in cells.iter_mut().filter(|_| !self.is_planted(Faults::KEPT_DATA)) {
             cell.touch_keys(|_, _| true);
             dropped.push(std::mem::take(&mut cell.shard));
         }
@@ -656,14 +663,16 @@ mod tests {
 
     const NOW: Now = Now { unix_ms: 1_700_000_000_000, ntp: NTP64(1_700_000_000 << 32) };
 
-    /// What becomes of a link dialed by `here` whose peer says this Hello.
+    /// What becomes of a link whose peer says this Hello. `here` has dialed it if the address is configured.
     fn greet(here: &Fixture, id: LinkId, address: &str, version: u16, sender: Origin) -> Result<(), Fault> {
         let member = Member { origin: sender, host: "primary".into(), port: 7000, follower: false };
         let (vector, members, registers) = (Vector::default(), Vec::new(), Vec::new());
         let hello = Hello { version, sender: member, vector, members, registers };
         let mut bytes = Vec::new();
         frame::write(&Frame::Hello(hello), &[], &mut bytes);
-        here.engine.link_open(id, Some((address.into(), 7000)), address.into(), NOW);
+        let is_dialed = here.engine.mesh.lock().addresses().any(|(at, _)| at.0 == address);
+        let dialed = is_dialed.then(|| (address.into(), 7000));
+        here.engine.link_open(id, dialed, address.into(), NOW);
         let result = here.engine.link_receive(id, &bytes, NOW, 0).map(|_| ());
         if let Err(fault) = &result {
             here.engine.link_closed(id, fault.clone(), NOW);
@@ -850,6 +859,16 @@ mod tests {
         here.engine.merge_range(&chunk, vectors, NOW, 0).unwrap();
         drop(mesh);
         here.check("EXISTS l", ":0");
+    }
+
+    #[test]
+    fn a_node_with_peers_follows_nobody() {
+        let mut here = Fixture::replicating();
+        here.engine.config.write().peer = vec![HostPort { host: "equal".into(), port: 7000 }];
+        here.check("SET k v", "+OK");
+        here.check("REPLICAOF primary 7000", &format!("-ERR {PEER_OR_PRIMARY}"));
+        assert!(!here.engine.is_follower() && here.engine.next_life.lock().is_none());
+        assert!(here.engine.config.read().replicaof.is_empty());
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Engine {
         if self.upkeep_ms.swap(now.unix_ms, Ordering::Relaxed) > now.unix_ms {
             (0..RANGES).for_each(|range| self.cell(range).lock().shard.exhume(now.unix_ms, &self.hasher));
         }
-        let linked: Vec<NodeId> = self.mesh.lock().linked().collect();
+        let equals: Vec<NodeId> = self.mesh.lock().linked_equals().collect();
         let (mut burials, mut visits) = (TICK_BUDGET, TICK_BUDGET);
         for _ in 0..RANGES {
             let range = self.upkeep_range.load(Ordering::Relaxed) % RANGES;
@@ -41,7 +41,7 @@ impl Engine {
             let graves = cell.shard.graves();
             let mut died: Vec<(u32, Vec<u8>)> = Vec::new();
             cell.shard.collect(stable, now.unix_ms, visits, |space, key, expiry| {
-                if self.clears(expiry.stamp.origin, &linked) {
+                if self.clears(expiry.stamp.origin, &equals) {
                     died.push((space, key.to_vec()));
                 }
             });
@@ -58,10 +58,10 @@ impl Engine {
     }
 
     /// Whether this node clears keys killed by an expiry of that origin: its own, and those of nodes that cannot do it
-    /// themselves. One node is enough, but several may; a replica leaves it to others.
-    fn clears(&self, origin: Origin, linked: &[NodeId]) -> bool {
+    /// themselves. One node is enough, but several may; a replica leaves it to others, also what it set before it followed.
+    fn clears(&self, origin: Origin, equals: &[NodeId]) -> bool {
         let is_of_this = origin.node() == self.clock.origin().node();
-        !self.is_follower() && (is_of_this || !linked.contains(&origin.node()))
+        !self.is_follower() && (is_of_this || !equals.contains(&origin.node()))
     }
 
     /// Clears a key that is dead for good, on all nodes.

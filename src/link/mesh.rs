@@ -112,6 +112,9 @@ pub enum Fault {
     /// Stamps were given back: the link begins anew.
     #[error("this node's clock was set right")]
     ClockSetRight,
+    /// While it was dialed, this node was told to do without the peer.
+    #[error("this address is not to be dialed any more")]
+    Unwanted,
     /// This node is about to follow a primary, and holds what nobody is to get.
     #[error("this node begins anew as a replica")]
     Anew,
@@ -362,9 +365,17 @@ impl Mesh {
         self.links.values().filter(|link| link.fault.is_none()).filter_map(Link::node)
     }
 
+    /// Those of them that take writes.
+    pub fn linked_equals(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let peers =
+            self.links.values().filter(|link| link.fault.is_none()).filter_map(|link| link.peer.as_ref());
+        peers.filter(|peer| !peer.follower).map(|peer| peer.origin.node())
+    }
+
     // Links.
 
-    /// A connection is there and authenticated. The first frame to send is the Hello.
+    /// A connection is there and authenticated. The first frame to send is the Hello. One to an address that was taken out
+    /// while it was dialed is to be closed.
     pub fn open(
         &mut self,
         id: LinkId,
@@ -380,6 +391,7 @@ impl Mesh {
             members: self.told_members(),
             registers,
         });
+        let is_wanted = dialed.as_ref().is_none_or(|address| self.dials.contains_key(address));
         self.links.insert(
             id,
             Link {
@@ -409,7 +421,7 @@ impl Mesh {
                 wants_pull: None,
                 offset: Offset::default(),
                 skewed: false,
-                fault: None,
+                fault: (!is_wanted).then_some(Fault::Unwanted),
             },
         );
     }

@@ -432,6 +432,19 @@ fn members_are_waited_for_over_a_restart_unless_they_were_taken_out() {
 }
 
 #[test]
+fn who_was_dialed_before_it_was_taken_out_gets_no_link() {
+    let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
+    let at = |node: u64| (format!("n{node}"), 7000);
+    mesh.add_address(at(2));
+    assert_eq!(mesh.dials_due(0), [at(2)]);
+    mesh.set_addresses(Vec::new());
+    mesh.open(1, Some(at(2)), "n2".into(), Vec::new(), 0);
+    assert_eq!(mesh.link(1).unwrap().fault, Some(Fault::Unwanted));
+    mesh.closed(1, Fault::Unwanted, 0);
+    assert_eq!(mesh.dials_due(10_000), []);
+}
+
+#[test]
 fn peers_are_told_of_a_repair_though_the_node_serves_meanwhile() {
     let mut mesh = linked();
     let mut said = |want: Want| {
