@@ -69,6 +69,8 @@ pub struct Timing {
 const STEP_MS_MIN: u64 = 1000;
 /// How often a peer is told again that it must pull.
 const GAP_REPEAT_MS: u64 = 500;
+/// Most frames that wait to be sent on a link, batches and pieces aside. An honest peer reads the answers to its questions.
+const CONTROL_FRAMES_MAX: usize = 256;
 /// Most bytes put on a link before the other links and the pulls get their turn.
 const BURST_BYTES: usize = 256 * 1024;
 
@@ -198,6 +200,8 @@ pub struct Link {
     /// Last batch sent per origin.
     sent: BTreeMap<Origin, u64>,
     control: VecDeque<Frame>,
+    /// A heartbeat of the peer's is wanted at once.
+    asks: bool,
     /// Pieces of ranges the peer has asked for.
     requests: VecDeque<(u16, Cursor, bool)>,
     /// The peer pulls from this node: what the backlog lacks is on its way otherwise.
@@ -406,6 +410,7 @@ impl Mesh {
                 leaving: false,
                 sent: BTreeMap::new(),
                 control: VecDeque::from([hello]),
+                asks: false,
                 requests: VecDeque::new(),
                 giving: false,
                 given: (0, 0),
@@ -640,7 +645,7 @@ impl Mesh {
         if self.told != origins {
             self.told = origins;
             for link in self.links.values_mut().filter(|link| link.peer.is_some()) {
-                link.control.push_back(Frame::Members(members.clone()));
+                link.say(Frame::Members(members.clone()));
             }
         }
     }
@@ -715,15 +720,13 @@ impl Mesh {
 
     /// Asks every peer for a heartbeat at once, to learn what it has.
     pub fn ask_all(&mut self) {
-        for link in self.links.values_mut().filter(|link| link.peer.is_some()) {
-            link.control.push_back(Frame::Ask);
-        }
+        self.links.values_mut().for_each(|link| link.asks |= link.peer.is_some());
     }
 
     /// Tells every peer that this node is about to stop.
     pub fn say_bye(&mut self) {
         for link in self.links.values_mut().filter(|link| link.peer.is_some()) {
-            link.control.push_back(Frame::Bye);
+            link.say(Frame::Bye);
         }
     }
 
@@ -815,6 +818,9 @@ impl Mesh {
         while let Some(frame) = link.control.pop_front() {
             frame::write(&frame, &[], out);
         }
+        if std::mem::take(&mut link.asks) {
+            frame::write(&Frame::Ask, &[], out);
+        }
         let Some(peer) = link.peer.clone() else { return };
         if now_ms.abs_diff(link.heartbeat_at_ms) >= self.timing.heartbeat_ms {
             link.heartbeat_at_ms = now_ms;
@@ -875,6 +881,7 @@ impl Mesh {
         let Some(link) = self.links.get(&id) else { return false };
         let Some(peer) = &link.peer else { return !link.control.is_empty() };
         !link.control.is_empty()
+            || link.asks
             || !link.requests.is_empty()
             || !self.is_recalling()
                 && self.vector.iter().any(|(origin, progress)| {
@@ -916,6 +923,15 @@ impl Mesh {
 }
 
 impl Link {
+    /// Has a frame sent in its turn. A peer that asks without reading the answers is given up.
+    fn say(&mut self, frame: Frame) {
+        if self.control.len() < CONTROL_FRAMES_MAX {
+            self.control.push_back(frame);
+        } else {
+            self.fault.get_or_insert(Fault::Unexpected("questions whose answers are not read"));
+        }
+    }
+
     /// The node at the other end, once it said Hello.
     pub fn node(&self) -> Option<NodeId> {
         self.peer.as_ref().map(|peer| peer.origin.node())

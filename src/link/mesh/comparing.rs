@@ -158,7 +158,7 @@ impl Mesh {
     pub fn answer_comparison(&mut self, id: LinkId, differ: Vec<u16>, unsure: Vec<u16>) {
         self.note_divergence(id, &differ);
         if let Some(link) = self.links.get_mut(&id) {
-            link.control.push_back(Frame::Compared { differ, unsure });
+            link.say(Frame::Compared { differ, unsure });
         }
     }
 

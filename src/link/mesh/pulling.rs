@@ -170,7 +170,7 @@ impl Mesh {
             Want::All => (false, None),
             Want::Repair(ranges) => (true, Some(ranges)),
         };
-        link.control.push_back(Frame::PullBegin { digests, only });
+        link.say(Frame::PullBegin { digests, only });
         link.answers_due += 1;
         self.pull = Some(Pull {
             link: id,
@@ -207,7 +207,7 @@ impl Mesh {
         link.given = (0, ranges.len() + graves.len());
         let named = graves.keys().copied().collect();
         link.equal = graves;
-        link.control.push_back(Frame::Differs { vector, ranges, graves: named, globals });
+        link.say(Frame::Differs { vector, ranges, graves: named, globals });
     }
 
     /// All that this node has goes to a peer as ranges: none of it need be sent as batches besides. Not so where the peer asks
@@ -285,7 +285,7 @@ impl Mesh {
             && let Some((range, from, graves)) = pull.todo.pop_front()
         {
             pull.asked += 1;
-            link.control.push_back(Frame::Pull { range, from, graves });
+            link.say(Frame::Pull { range, from, graves });
         }
         if pull.asked == 0 {
             let node = link.node();

@@ -509,3 +509,23 @@ fn what_members_report_counts_for_a_replica_that_they_do_not_know() {
     mesh.sequence(0, Vec::new(), NTP64(50));
     assert_eq!(mesh.stable(1), NTP64(7));
 }
+
+#[test]
+fn a_link_that_takes_nothing_holds_no_queue_of_questions_and_few_answers() {
+    let mut mesh = linked();
+    let mut out = Vec::new();
+    mesh.poll(2, 0, &mut out);
+    (0..10_000).for_each(|_| mesh.ask_all());
+    assert!(mesh.wants_to_send(2) && mesh.link(2).unwrap().control.is_empty());
+    out.clear();
+    mesh.poll(2, 0, &mut out);
+    assert_eq!(frame::read(&out), Ok((Frame::Ask, &[][..])), "one question for all who wait");
+    assert!(!mesh.wants_to_send(2));
+
+    let give = |mesh: &mut Mesh| mesh.give(2, Vec::new(), BTreeMap::new(), frame::Globals::default());
+    (0..CONTROL_FRAMES_MAX).for_each(|_| give(&mut mesh));
+    assert_eq!(mesh.link(2).unwrap().fault, None);
+    give(&mut mesh);
+    assert!(mesh.link(2).unwrap().fault.is_some());
+    assert_eq!(mesh.link(2).unwrap().control.len(), CONTROL_FRAMES_MAX);
+}
