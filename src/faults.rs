@@ -44,5 +44,7 @@ bitflags! {
         const TORN_BATCH = 1 << 17;
         /// A node that restarts has forgotten the other members.
         const FORGOTTEN_MEMBERS = 1 << 18;
+        /// What tells of an expiry is stamped in the past, and collected at once.
+        const EARLY_RELEASE = 1 << 19;
     }
 }

@@ -461,7 +461,7 @@ impl<'e> Keyspace<'e> {
         let now = self.stamp().time;
         let cell = self.locks.cell_mut(hash.range());
         cell.shard.merge(space, key, hash, dead_as_of, &Change::Clear, used_at, cx);
-        cell.shard.hold(space, key, hash, now);
+        self.engine.hold(&mut cell.shard, space, key, hash, now);
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, dead_as_of, &Change::Clear, &mut slot.bytes);
         }
