@@ -206,11 +206,17 @@ impl Clock {
 
     /// Issues the next stamp: the physical time `now`, or one above the last where that is not larger.
     pub fn tick(&self, now: NTP64) -> Stamp {
+        self.tick_run(now, 1)
+    }
+
+    /// Issues as many stamps at once, at least one, that follow each other without gap. Returns the first.
+    pub fn tick_run(&self, now: NTP64, count: u64) -> Stamp {
         let now = now.0 & !COUNTER_MASK;
         let mut last = self.last.load(Ordering::Relaxed);
         loop {
             let next = now.max(last + 1);
-            match self.last.compare_exchange_weak(last, next, Ordering::SeqCst, Ordering::Relaxed) {
+            let end = next + (count.max(1) - 1);
+            match self.last.compare_exchange_weak(last, end, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => return Stamp::new(NTP64(next), self.origin()),
                 Err(seen) => last = seen,
             }
@@ -260,6 +266,16 @@ mod tests {
         let seen = ntp_from_unix_ms(9000);
         clock.observe(seen);
         assert!(clock.tick(ntp_from_unix_ms(10)).time > seen);
+    }
+
+    #[test]
+    fn what_follows_a_run_of_stamps_is_larger_than_all_of_them() {
+        let clock = Clock::new(origin(1), NTP64(0));
+        let now = ntp_from_unix_ms(5000);
+        let first = clock.tick_run(now, 20);
+        assert_eq!(first.time, now);
+        assert_eq!(clock.tick(now).time, NTP64(now.0 + 20));
+        assert_eq!(clock.tick_run(now, 0).time, NTP64(now.0 + 21));
     }
 
     #[test]

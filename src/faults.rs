@@ -46,5 +46,7 @@ bitflags! {
         const FORGOTTEN_MEMBERS = 1 << 18;
         /// A node that is told to follow a primary keeps what it held.
         const KEPT_DATA = 1 << 19;
+        /// What tells of an expiry is stamped in the past, and collected at once.
+        const EARLY_RELEASE = 1 << 20;
     }
 }

@@ -181,6 +181,7 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
     let mut slept_ms = 0;
     let exec_id = c.session.command_id;
     let mut started_us = c.engine.stopwatch_us();
+    c.keys.reserve(transaction.queue.len());
     for Queued { command, id, args } in &transaction.queue {
         c.session.command_id = *id;
         c.keys.next_command();
@@ -212,7 +213,50 @@ fn run(c: &mut Call<'_, '_>, transaction: &Transaction) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::clock::NTP64;
+    use crate::engine::Now;
     use crate::engine::testing::Fixture;
+    use crate::link::batch::{Batch, Record};
+    use crate::resp::args::OwnedArgs;
+
+    #[test]
+    fn nothing_comes_between_the_stamps_of_a_transaction() {
+        let node = Fixture::replicating();
+        let (clock, mut session) = (&node.engine.clock, node.connect());
+        let mut run = |command: &str| {
+            let args: OwnedArgs = command.split(' ').collect();
+            node.engine.execute(&mut session, args.args(), &mut Vec::new(), Now::from_unix_ns(0), 0);
+        };
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    clock.observe(NTP64(clock.last().0 + 100));
+                }
+            });
+            let mut gaps = 0;
+            for _ in 0..1000 {
+                run("MULTI");
+                (0..20).for_each(|n| run(&format!("SET k{n} v")));
+                run("EXEC");
+                let written = node.written();
+                let (batch, _) = Batch::split(&written).unwrap().unwrap();
+                let mut times = Vec::new();
+                let time = |record| {
+                    if let Record::Time(time) = record {
+                        times.push(time.0)
+                    }
+                };
+                batch.each(time).unwrap();
+                assert_eq!(times.len(), 20);
+                gaps += times.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(gaps, 0);
+        });
+    }
 
     /// Watches a key, lets others do something, and checks whether a transaction then runs.
     fn check_watch(before: &[&str], watched: &str, meanwhile: &[&str], runs: bool) {

@@ -16,6 +16,7 @@ mod peers;
 mod reading;
 mod whole;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
@@ -47,6 +48,9 @@ pub struct Keyspace<'e> {
     db: u32,
     space: u32,
     stamp: Option<Stamp>,
+    /// Stamps taken ahead for the commands to come, and how many are to be.
+    reserved: Range<u64>,
+    to_reserve: u64,
     /// The batch being written and the slot it is written to; opened by the first change.
     batch: Option<(MutexGuard<'e, Slot>, BatchWriter, NTP64)>,
     /// Databases and keys that got something a blocked client may be waiting for.
@@ -72,6 +76,8 @@ impl<'e> Keyspace<'e> {
             db,
             space: engine.space_of(db),
             stamp: None,
+            reserved: 0..0,
+            to_reserve: 0,
             batch: None,
             ready: SmallVec::new(),
             events: Vec::new(),
@@ -87,11 +93,20 @@ impl<'e> Keyspace<'e> {
         self.locks = Locks::None;
         self.locks = locks();
         self.stamp = None;
+        // What is there now may have been merged since they were taken.
+        (self.reserved, self.to_reserve) = (0..0, 0);
     }
 
     /// Begins another command in the same batch: it takes its own stamp.
     pub fn next_command(&mut self) {
         self.stamp = None;
+    }
+
+    /// Has this and the next commands, so many in all, take stamps that follow each other, whatever other threads write and
+    /// merge meanwhile elsewhere. So of two transactions with the same keys one is the later in all of them. Those ranges
+    /// are to be locked from here on.
+    pub fn reserve(&mut self, commands: usize) {
+        (self.reserved, self.to_reserve) = (0..0, commands as u64);
     }
 
     /// The time of this command.
@@ -126,7 +141,7 @@ impl<'e> Keyspace<'e> {
             return stamp;
         }
         self.open_batch();
-        let stamp = self.engine.clock.tick(self.now.ntp);
+        let stamp = self.next_stamp();
         self.stamp = Some(stamp);
         if let Some((_, _, first)) = &mut self.batch
             && first.0 == 0
@@ -134,6 +149,17 @@ impl<'e> Keyspace<'e> {
             *first = stamp.time;
         }
         stamp
+    }
+
+    fn next_stamp(&mut self) -> Stamp {
+        let clock = &self.engine.clock;
+        if let Some(time) = self.reserved.next() {
+            return Stamp::new(NTP64(time), clock.origin());
+        }
+        let count = std::mem::take(&mut self.to_reserve).max(1);
+        let first = clock.tick_run(self.now.ntp, count);
+        self.reserved = first.time.0 + 1..first.time.0 + count;
+        first
     }
 
     /// Makes one change to a key of the selected database. Returns whether it changed anything.
@@ -461,7 +487,7 @@ impl<'e> Keyspace<'e> {
         let now = self.stamp().time;
         let cell = self.locks.cell_mut(hash.range());
         cell.shard.merge(space, key, hash, dead_as_of, &Change::Clear, used_at, cx);
-        cell.shard.hold(space, key, hash, now);
+        self.engine.hold(&mut cell.shard, space, key, hash, now);
         if let Some((slot, batch, _)) = &mut self.batch {
             batch.change(space, key, dead_as_of, &Change::Clear, &mut slot.bytes);
         }

@@ -6,7 +6,7 @@ use crate::clock::{NTP64, Origin, Stamp, unix_ms_from_ntp};
 use crate::faults::Faults;
 use crate::store::delta::{Added, Amount, Change};
 use crate::store::digest;
-use crate::store::shard::Shard;
+use crate::store::shard::{KeyHash, Shard};
 
 impl Engine {
     /// Plants bugs.
@@ -34,6 +34,13 @@ impl Engine {
     /// As of when a key found dead by expiry is cleared; `None` for now.
     pub(super) fn death(&self, dead_as_of: Option<Stamp>) -> Option<Stamp> {
         dead_as_of.filter(|_| !self.is_planted(Faults::EXPIRY_AS_DELETION))
+    }
+
+    /// Keeps what tells of an expiry until this time is stable.
+    pub(super) fn hold(&self, shard: &mut Shard, space: u32, key: &[u8], hash: KeyHash, until: NTP64) {
+        if !self.is_planted(Faults::EARLY_RELEASE) {
+            shard.hold(space, key, hash, until);
+        }
     }
 
     /// The stamp of an amount, whose origin says in which register it counts.

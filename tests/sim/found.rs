@@ -348,7 +348,7 @@ calm",
 #[test]
 fn what_tells_of_an_expiry_stays_until_all_have_heard_of_it() {
     check(
-        Faults::empty(),
+        Faults::EARLY_RELEASE,
         "seed 72486
          nodes 3 spare 0 backlog 200 absence 86400 full_mesh false delay 200 piece 300 cuts false
          2.0 INCRBY c2 -9

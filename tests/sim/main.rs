@@ -36,6 +36,10 @@ use schedule::Schedule;
 const SEEDS: u64 = 200;
 /// Seeds that find a planted bug: the first to be tried.
 const FINDERS: [u64; 9] = [1, 2, 3, 5, 21, 101, 115, 396, 461];
+/// Planted bugs that random seeds do not find, but a schedule in `found` does. For `EARLY_RELEASE` a node has to go for good
+/// amid a pull from it; what it gave has to be set to expire by one that lacks it; and when a node comes to its address,
+/// so many keys have to be cleared at once that the backlog does not reach back. 10,000 seeds did not draw that.
+const NAMED: Faults = Faults::EARLY_RELEASE;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -60,8 +64,11 @@ fn every_planted_bug_is_found() {
     let known = if number("MELDIS_FROM").is_some() { &[][..] } else { &FINDERS };
     let seeds: Vec<u64> = known.iter().copied().chain(seeds()).collect();
     let only = std::env::var("MELDIS_BUG").ok();
-    let planted =
-        Faults::all().iter_names().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name));
+    let is_planted = |name: &str, bug: Faults| match &only {
+        Some(only) => only == name,
+        None => !NAMED.contains(bug),
+    };
+    let planted = Faults::all().iter_names().filter(|(name, bug)| is_planted(name, *bug));
     for (name, bug) in planted {
         let failed = play::play_all(&seeds, bug, 1).failed;
         let (seed, report) =

@@ -85,7 +85,7 @@ impl Keyspace<'_> {
             Some((stamp, change)) => cell.shard.merge(space, key, hash, stamp, &change, used_at, cx),
         };
         if *change == Change::Clear && stamp.origin == Origin::NONE {
-            cell.shard.hold(space, key, hash, self.engine.clock.last());
+            self.engine.hold(&mut cell.shard, space, key, hash, self.engine.clock.last());
         }
         if merged.changed {
             cell.touch_key(space, key);

@@ -64,6 +64,23 @@ fn take(mesh: &mut Mesh, id: LinkId, origin: Origin, first: u64, count: u64) {
 }
 
 #[test]
+fn in_a_pair_the_partners_batches_stay_for_readers_and_give_way_to_what_the_partner_lacks() {
+    let mut mesh = Mesh::new(member(1), TIMING, 24);
+    mesh.open(2, None, "n2".into(), Vec::new(), 0);
+    mesh.hello(2, hello(2), 0).unwrap();
+    let [own, partner] = [1, 2].map(|node| member(node).origin);
+    mesh.sequence(1, vec![0; 8], NTP64(1));
+    (1..=3).for_each(|number| take(&mut mesh, 2, partner, number, 1));
+    let held = |mesh: &Mesh, origin| -> Vec<u64> {
+        mesh.backlog().after(origin, 0).map(|segment| segment.first).collect()
+    };
+    assert_eq!([held(&mesh, own), held(&mesh, partner)], [vec![1], vec![2, 3]]);
+    mesh.heartbeat(2, heartbeat(vector(&[(1, 1, 1)])), NTP64(9), 0).unwrap();
+    take(&mut mesh, 2, partner, 4, 1);
+    assert_eq!([held(&mesh, own), held(&mesh, partner)], [vec![], vec![2, 3, 4]]);
+}
+
+#[test]
 fn the_backlog_outlives_the_last_link_by_its_time_only() {
     let mut mesh = linked();
     let own = mesh.own.origin;
