@@ -121,10 +121,9 @@ pub fn show_collectable(world: &World, node: usize) -> String {
     format!("n{node}, stable {}:\n{left}", world.engine(node).stable().0)
 }
 
-/// What differs between the nodes, if anything does.
-pub fn nodes_equal(world: &World) -> Result<Everything, String> {
-    let up = world.up();
-    for node in &up {
+/// What differs between the nodes of a cluster, if anything does.
+pub fn nodes_equal(world: &World, up: &[usize]) -> Result<(), String> {
+    for node in up {
         world.engine(*node).check_invariants();
     }
     let first = seen(world, up[0]);
@@ -151,7 +150,7 @@ pub fn nodes_equal(world: &World) -> Result<Everything, String> {
                 .map(|(range, _)| *range)
                 .collect();
             let mut text = format!("n{} and n{node} differ in the digests of ranges {ranges:?}\n", up[0]);
-            for node in &up {
+            for node in up {
                 let cell = world.engine(*node).cell(ranges[0].into()).lock();
                 let keys: Vec<_> = (0..cell.shard.spaces())
                     .flat_map(|space| {
@@ -172,16 +171,16 @@ pub fn nodes_equal(world: &World) -> Result<Everything, String> {
             }
         }
     }
-    Ok(first)
+    Ok(())
 }
 
-/// What differs from the model, if anything does.
-pub fn equals_model(world: &World, everything: &Everything) -> Result<(), String> {
-    let node = world.up()[0];
+/// What differs from the model in a cluster whose nodes are equal, if anything does.
+pub fn equals_model(world: &World, cluster: &[usize]) -> Result<(), String> {
+    let node = cluster[0];
     if world.history.restated {
         return Ok(());
     }
-    let alive = world.up().into_iter().map(|node| world.engine(node).clock.origin()).collect();
+    let alive = cluster.iter().map(|node| world.engine(*node).clock.origin()).collect();
     let may_be_back =
         |place: &(u32, Vec<u8>), stamp, change: &Change<'_>| world.watch.may_be_back(place, stamp, change);
     let replay = world.history.replay(world.engine(node).mesh.lock().vector(), &alive, may_be_back);
@@ -189,7 +188,8 @@ pub fn equals_model(world: &World, everything: &Everything) -> Result<(), String
         return Ok(());
     }
     let model = replay.model.seen(world.now(node).unix_ms);
-    let differ = differences(everything, &model);
+    let everything = seen(world, node);
+    let differ = differences(&everything, &model);
     match differ.iter().find(|key| !replay.doubtful.contains(*key)) {
         None => Ok(()),
         Some(key) => {

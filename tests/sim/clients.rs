@@ -1,5 +1,6 @@
 //! Clients: they send the lines of a schedule, note what they added, and read what they wrote.
 
+use meldis::engine::Engine;
 use meldis::number;
 use meldis::number::long_double::LongDouble;
 use meldis::store::delta::Amount;
@@ -10,7 +11,9 @@ use crate::world::World;
 
 /// Has a client of a node run something: a command, or a transaction.
 pub fn run(world: &mut World, node: usize, session: usize, lines: &[Line]) {
-    if world.nodes[node].engine.is_none() || world.nodes[node].blocked[session].is_some() {
+    // What is written where nobody ever was told is not captured.
+    let is_active = world.nodes[node].engine.as_ref().is_some_and(Engine::is_active);
+    if !is_active || world.nodes[node].blocked[session].is_some() {
         return;
     }
     let lines: Vec<Line> = lines.iter().map(|line| addressed(world, node, line)).collect();
@@ -86,11 +89,10 @@ fn bulk(value: &[u8]) -> Vec<u8> {
 }
 
 fn note(world: &mut World, node: usize, line: &[Vec<u8>], succeeded: bool) {
-    let engine = world.engine(node);
-    if !succeeded || !engine.is_active() {
+    if !succeeded {
         return;
     }
-    let origin = engine.clock.origin();
+    let origin = world.engine(node).clock.origin();
     let int = |text: &[u8]| Amount::Int(number::parse_i64(text).expect("drawn as a number").into());
     let score = |text: &[u8]| Amount::Score(number::parse_f64(text).expect("drawn as a number"));
     let (element, amount) = match (line[0].as_slice(), &line[1..]) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use meldis::clock::{Origin, Stamp};
+use meldis::clock::{NTP64, Origin, Stamp};
 use meldis::link::batch::{Batch, Record};
 use meldis::link::vector::Vector;
 use meldis::store::delta::{Added, Amount, Change};
@@ -21,6 +21,8 @@ pub struct History {
     batches: BTreeMap<Origin, BTreeMap<u64, Vec<u8>>>,
     /// A node gave stamps back: what was captured is not what stands.
     pub restated: bool,
+    /// What these wrote later than that is nowhere: they were alone, and then began anew as replicas.
+    pub dropped: BTreeMap<Origin, NTP64>,
     /// What clients added, in order, whatever the keyspace. Sums say totals only.
     amounts: BTreeMap<Counted, VecDeque<Amount>>,
 }
@@ -39,6 +41,11 @@ pub struct Replay {
 impl History {
     pub fn add(&mut self, origin: Origin, number: u64, batch: &[u8]) {
         self.batches.entry(origin).or_default().insert(number, batch.to_vec());
+    }
+
+    /// Whether what an origin wrote then is nowhere any more.
+    pub fn is_dropped(&self, origin: Origin, time: NTP64) -> bool {
+        self.dropped.get(&origin).is_some_and(|since| time > *since)
     }
 
     /// All that was written to a key, for reports.
@@ -104,6 +111,9 @@ impl History {
         for (origin, batches) in &self.batches {
             for (number, bytes) in batches {
                 let (batch, _) = Batch::split(bytes).expect("captured whole").expect("captured whole");
+                if self.is_dropped(*origin, batch.time) {
+                    continue;
+                }
                 let lost = *number > vector.of(*origin).sequence;
                 let (mut at, mut stamp) = ((0, &[][..]), Stamp::NEVER);
                 batch

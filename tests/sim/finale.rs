@@ -63,8 +63,9 @@ pub fn tombstones_go(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// Counters that are only added to hold every amount of who still lives, and of the dead all that got around.
-pub fn counters_are_exact(world: &World, schedule: &Schedule) -> Result<(), String> {
+/// Counters that are only added to hold every amount of who still lives in a cluster, and of the dead, and of whom is in
+/// another one, all that got around.
+pub fn counters_are_exact(world: &World, schedule: &Schedule, cluster: &[usize]) -> Result<(), String> {
     let flushes = |line: &Vec<Vec<u8>>| line[0].starts_with(b"FLUSH") || line[0] == b"SWAPDB";
     let is_flushed = schedule
         .actions
@@ -73,8 +74,8 @@ pub fn counters_are_exact(world: &World, schedule: &Schedule) -> Result<(), Stri
     if is_flushed {
         return Ok(());
     }
-    let node = world.up()[0];
-    let alive: Vec<Origin> = world.up().iter().map(|node| world.engine(*node).clock.origin()).collect();
+    let node = cluster[0];
+    let alive: Vec<Origin> = cluster.iter().map(|node| world.engine(*node).clock.origin()).collect();
     for (key, acknowledged) in world.history.counters() {
         let held = sums(world, node, &key);
         let name = String::from_utf8_lossy(&key);

@@ -676,3 +676,101 @@ fn what_a_giver_has_pulled_meanwhile_is_given_whole() {
          calm",
     );
 }
+
+/// A replica dialed its primary when it was promoted: the link came to be all the same, and made it a partner.
+#[test]
+fn who_is_promoted_while_it_dials_is_alone() {
+    check(
+        Faults::empty(),
+        "seed 878
+         nodes 2 spare 1 backlog 1048576 absence 86400 full_mesh true delay 50000 piece 65536 cuts false
+         follow 2 0
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         promote 2
+         step 30000
+         2.0 SET s0 v1
+         follow 2 0
+         step 30000
+         promote 2
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         calm",
+    );
+}
+
+/// A node had set an expiry before it followed another: it left the clearing of the key to the others, and they to it.
+#[test]
+fn a_key_is_cleared_whose_expiry_was_set_by_who_has_become_a_replica() {
+    check(
+        Faults::empty(),
+        "seed 3692
+         nodes 2 spare 1 backlog 1048576 absence 86400 full_mesh true delay 200 piece 65536 cuts false
+         follow 2 0
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         promote 2
+         step 30000
+         partner 0 2
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         0.0 APPEND k0 v1
+         step 30000
+         step 30000
+         step 30000
+         2.0 PEXPIRE k0 1000
+         step 30000
+         step 30000
+         step 30000
+         1.0 APPEND k0 v2
+         step 30000
+         step 30000
+         step 30000
+         follow 2 0
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 30000
+         step 1000000
+         calm",
+    );
+}

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 
-use meldis::clock::Origin;
 use meldis::engine::replication::Received;
 use meldis::engine::{Engine, Now};
 use meldis::link::frame::{self, Frame};
@@ -45,7 +44,6 @@ struct Flight {
 
 struct End {
     node: usize,
-    origin: Origin,
     link: LinkId,
     open: bool,
     input: Vec<u8>,
@@ -75,7 +73,6 @@ impl Connection {
 
 struct Dialing {
     node: usize,
-    origin: Origin,
     address: Address,
     at_us: u64,
 }
@@ -209,10 +206,9 @@ impl World {
     }
 
     pub fn dial(&mut self, node: usize, address: Address) {
-        let origin = self.engine(node).clock.origin();
         let mut random = stream(self.seed, &[DIALS, node as u64, self.now_us]);
         let at_us = self.now_us + 2 * delay(&mut random, self.plan.delay_us);
-        self.net.dialing.push(Dialing { node, origin, address, at_us });
+        self.net.dialing.push(Dialing { node, address, at_us });
     }
 
     pub fn finish_dialing(&mut self) {
@@ -221,11 +217,8 @@ impl World {
         let (due, later) = dialing.into_iter().partition(|dialing| dialing.at_us <= now_us);
         self.net.dialing = later;
         let due: Vec<Dialing> = due;
-        for Dialing { node, origin, address, .. } in due {
+        for Dialing { node, address, .. } in due {
             let Some(engine) = &self.nodes[node].engine else { continue };
-            if engine.clock.origin() != origin {
-                continue;
-            }
             let other = (0..self.nodes.len()).find(|other| host(*other) == address.0 && address.1 == PORT);
             let reachable = other.filter(|other| {
                 self.nodes[*other].engine.is_some()
@@ -243,7 +236,6 @@ impl World {
         let (here, there) = (self.engine(node), self.engine(other));
         let end = |node: usize, engine: &Engine| End {
             node,
-            origin: engine.clock.origin(),
             link: engine.next_id(),
             open: true,
             input: Vec::new(),
@@ -294,7 +286,6 @@ impl World {
         let end = &self.net.connections[connection].ends[at];
         let (node, link) = (end.node, end.link);
         let engine = self.engine(node);
-        debug_assert_eq!(end.origin, engine.clock.origin());
         if let Some(fault) = engine.link_fault(link) {
             return Err(fault);
         }

@@ -15,7 +15,10 @@
 //! crash 0 50000 wiped silent        loses everything but its identity; `kept` instead of `wiped`, `loud` of `silent`
 //! skew 0 -300                       a clock is off by so many milliseconds
 //! join 3 0                          a new node comes that knows one other
-//! follow 3 0                        a replica comes that follows a node
+//! follow 3 0                        a replica comes that follows a node; one that is there, promoted or not, is told to
+//! promote 3                         a replica is told REPLICAOF NO ONE
+//! partner 0 3                       a node is told REPLICAOF another, which becomes its partner
+//! part 0 3                          a node is told REPLICAOF REMOVE a partner
 //! leave 2                           a node goes for good
 //! calm                              all faults end; everything is compared
 //! ```
@@ -56,6 +59,9 @@ pub enum Action {
     Skew { node: usize, ms: i64 },
     Join { node: usize, knows: usize },
     Follow { node: usize, primary: usize },
+    Promote { node: usize },
+    Partner { node: usize, partner: usize },
+    Part { node: usize, partner: usize },
     Leave { node: usize },
     Calm,
 }
@@ -133,6 +139,7 @@ impl Schedule {
             storm(&mut actions, &mut random, &mut load, &plan, Weather { members, ..weather });
             actions.push(Action::Calm);
         }
+        turn(&mut actions, &mut Random::new(seed.rotate_left(16)), &plan, members);
         Schedule { seed, plan, actions }
     }
 
@@ -144,7 +151,16 @@ impl Schedule {
                 Action::Crash { .. } | Action::Leave { .. } | Action::Join { .. } | Action::Follow { .. }
             )
         };
-        self.actions.iter().any(is_life)
+        self.has_turns() || self.actions.iter().any(is_life)
+    }
+
+    /// Somebody is told of others than before.
+    pub fn has_turns(&self) -> bool {
+        let is_turn = |action: &Action| {
+            matches!(action, Action::Promote { .. } | Action::Partner { .. } | Action::Part { .. })
+        };
+        let follows = self.actions.iter().filter(|action| matches!(action, Action::Follow { .. }));
+        follows.count() > 1 || self.actions.iter().any(is_turn)
     }
 
     /// A node goes for good.
@@ -228,6 +244,59 @@ fn strike(actions: &mut Vec<Action>, random: &mut Random, slots: usize, weather:
     }
 }
 
+/// Has operators tell nodes of others than before: a replica what else it is to be, or active nodes of each other.
+fn turn(actions: &mut Vec<Action>, random: &mut Random, plan: &Plan, members: Members) {
+    let came = actions.iter().position(|action| matches!(action, Action::Follow { .. }));
+    let turns = match (came, members) {
+        (Some(at), _) if random.chance(70) => replica_turns(random, plan, &actions[at]),
+        (None, Members::Stay) if random.chance(8) => partner_turns(random, plan),
+        _ => return,
+    };
+    let first = came.map_or(0, |at| at + 1);
+    let mut places: Vec<usize> = turns.iter().map(|_| first + random.below(actions.len() - first)).collect();
+    places.sort_unstable();
+    for (at, action) in places.into_iter().zip(turns).rev() {
+        actions.insert(at, action);
+    }
+}
+
+/// What becomes of a replica: it is promoted or told to follow another, a promoted one is made a partner or follows again.
+fn replica_turns(random: &mut Random, plan: &Plan, came: &Action) -> Vec<Action> {
+    let Action::Follow { node, .. } = *came else { return Vec::new() };
+    let (mut turns, mut follows, mut named_by) = (Vec::new(), true, None);
+    for _ in 0..1 + random.below(5) {
+        let other = random.below(plan.nodes);
+        let action = match (follows, named_by) {
+            (true, _) if random.chance(70) => Action::Promote { node },
+            (false, None) if random.chance(75) => Action::Partner { node: other, partner: node },
+            (false, Some(by)) if random.chance(30) => Action::Part { node: by, partner: node },
+            _ => Action::Follow { node, primary: other },
+        };
+        match action {
+            Action::Promote { .. } => follows = false,
+            Action::Follow { .. } => follows = true,
+            Action::Part { .. } => named_by = None,
+            _ => named_by = Some(other),
+        }
+        turns.push(action);
+    }
+    turns
+}
+
+/// Partners that are taken out, and named again.
+fn partner_turns(random: &mut Random, plan: &Plan) -> Vec<Action> {
+    let mut turns = Vec::new();
+    for _ in 0..1 + random.below(4) {
+        let node = random.below(plan.nodes);
+        let partner = (node + 1 + random.below(plan.nodes - 1)) % plan.nodes;
+        turns.push(match random.chance(60) {
+            true => Action::Part { node, partner },
+            false => Action::Partner { node, partner },
+        });
+    }
+    turns
+}
+
 impl Action {
     fn parse(line: &str) -> Action {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -246,6 +315,9 @@ impl Action {
             "skew" => Action::Skew { node: node(0), ms: words[1].parse().expect("a number") },
             "join" => Action::Join { node: node(0), knows: node(1) },
             "follow" => Action::Follow { node: node(0), primary: node(1) },
+            "promote" => Action::Promote { node: node(0) },
+            "partner" => Action::Partner { node: node(0), partner: node(1) },
+            "part" => Action::Part { node: node(0), partner: node(1) },
             "leave" => Action::Leave { node: node(0) },
             "calm" => Action::Calm,
             client => {
@@ -283,6 +355,9 @@ impl fmt::Display for Action {
             Action::Skew { node, ms } => write!(f, "skew {node} {ms}"),
             Action::Join { node, knows } => write!(f, "join {node} {knows}"),
             Action::Follow { node, primary } => write!(f, "follow {node} {primary}"),
+            Action::Promote { node } => write!(f, "promote {node}"),
+            Action::Partner { node, partner } => write!(f, "partner {node} {partner}"),
+            Action::Part { node, partner } => write!(f, "part {node} {partner}"),
             Action::Leave { node } => write!(f, "leave {node}"),
             Action::Calm => f.write_str("calm"),
         }
@@ -309,7 +384,7 @@ impl fmt::Display for Schedule {
 
 #[test]
 fn a_schedule_is_read_as_it_is_written() {
-    for seed in 1..50 {
+    for seed in 1..200 {
         let schedule = Schedule::draw(seed);
         let mut text = String::new();
         write!(text, "{schedule}").unwrap();

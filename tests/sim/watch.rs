@@ -7,6 +7,8 @@
 //! | stamps rise | of a node over all its lives |
 //! | no phantom | each register a node holds was written by somebody |
 //! | no resurrection | none is visible below a removal that the node has merged |
+//! | apart is apart | a promoted node that nobody names has no link |
+//! | dropped is gone | nothing is held that a master alone wrote before it began anew as a replica |
 //! | nobody clears unasked | an expiry clears as of its instant, never as of now |
 //! | whole batches | two keys that are only written together are seen together |
 //! | messages | come once, and in the order of their origin |
@@ -28,6 +30,7 @@ use meldis::store::delta::Change;
 use meldis::store::entry::Value;
 
 use crate::conflicts::Insight;
+use crate::effects::History;
 use crate::ledger::{Ledger, Place};
 use crate::world::World;
 
@@ -210,6 +213,7 @@ impl Watch {
         node: usize,
         engine: &Engine,
         backlog_bytes: u64,
+        history: &History,
         forgets: bool,
     ) -> Result<(), String> {
         let own = engine.clock.origin();
@@ -231,7 +235,7 @@ impl Watch {
         }
         for _ in 0..SAMPLE {
             self.next = (self.next + 1) % self.ledger.places.len();
-            self.check_registers(node, engine, &self.ledger.places[self.next], forgets)?;
+            self.check_registers(node, engine, &self.ledger.places[self.next], history, forgets)?;
         }
         Ok(())
     }
@@ -296,6 +300,7 @@ impl Watch {
         node: usize,
         engine: &Engine,
         place: &Place,
+        history: &History,
         forgets: bool,
     ) -> Result<(), String> {
         let own = engine.clock.origin();
@@ -309,6 +314,9 @@ impl Watch {
             let written = change.sum().map_or(stamp, |added| added.stamp());
             if written.origin != own && !is_of(&change, own) && !self.ledger.has(place, stamp, &change) {
                 breach = Some(format!("nobody wrote {stamp} {change:?}"));
+            }
+            if history.is_dropped(written.origin, written.time) {
+                breach = Some(format!("{stamp} {change:?} was dropped"));
             }
             let introduced = self.introduced.get(&written.origin).copied().unwrap_or(NTP64(0));
             if forgets || written.time <= introduced {
@@ -367,10 +375,11 @@ impl World {
     /// Checks all that can be checked now.
     pub fn check(&mut self) -> Result<(), String> {
         let forgets = self.plan.absence_s < 60;
+        self.check_apart();
         for node in self.up() {
             let Some(engine) = &self.nodes[node].engine else { continue };
             self.watch.settled = self.watch.settled.max(engine.stable());
-            self.watch.check(node, engine, self.plan.backlog_bytes, forgets)?;
+            self.watch.check(node, engine, self.plan.backlog_bytes, &self.history, forgets)?;
         }
         self.introduce();
         self.watch.take_breach().map_or(Ok(()), Err)
@@ -382,19 +391,15 @@ impl World {
         if self.is_anyone_lost(None) {
             return;
         }
-        let members: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_member).collect();
+        let is_in = |node: &usize| self.nodes[*node].is_member && !self.is_alone(*node);
+        let members: Vec<usize> = (0..self.nodes.len()).filter(is_in).collect();
         for node in self.up() {
             let clock = &self.engine(node).clock;
             let (origin, last) = (clock.origin(), clock.last());
             if self.watch.introduced.get(&origin) != Some(&NTP64(u64::MAX)) {
                 continue;
             }
-            let knows = |other: &usize| {
-                let mut known =
-                    self.nodes[*other].roster.members.iter().map(|known| known.member.origin.node());
-                *other == node || known.any(|id| id == origin.node())
-            };
-            if members.iter().all(knows) {
+            if members.iter().all(|other| *other == node || self.knows(*other, origin.node())) {
                 self.watch.introduced.insert(origin, last.max(self.watch.settled));
             }
         }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use meldis::clock::{NTP64, NodeId, Origin, unix_ms_from_ntp};
 use meldis::command::TABLES;
-use meldis::config::{Config, HostPort};
 use meldis::engine::blocking::Waiter;
 use meldis::engine::execution::Flow;
 use meldis::engine::session::Session;
@@ -23,7 +22,7 @@ use meldis::resp::args::OwnedArgs;
 
 use crate::check;
 use crate::effects::History;
-use crate::net::{Network, PORT, host};
+use crate::net::Network;
 use crate::random::Random;
 use crate::schedule::Plan;
 use crate::watch::{Life, Watch};
@@ -32,8 +31,6 @@ use crate::watch::{Life, Watch};
 pub const BEGIN_MS: u64 = 1_700_000_000_000;
 /// Between two calls of `link_tick`, as in the shell.
 const TICK_US: u64 = 20_000;
-/// Conflicts that the nodes log: all there are.
-const CONFLICTS: u64 = 100_000;
 /// Clients of each node; one more has subscribed to a channel.
 pub const SESSIONS: usize = 3;
 
@@ -48,10 +45,16 @@ pub struct Node {
     lives: u64,
     /// It takes part: it is up, or will be again.
     pub is_member: bool,
-    /// The only node it was told of, if it joined.
-    knows: Option<usize>,
+    /// It came later: no configuration named it then.
+    pub joined: bool,
+    /// It came as a replica, and so is not configured to be active.
+    pub is_plain: bool,
+    /// Whom its configuration names, if it is active.
+    pub partners: BTreeSet<usize>,
     /// Whom it follows, if it is a replica.
-    follows: Option<usize>,
+    pub follows: Option<usize>,
+    /// Since this time it was a master alone: nobody has what it wrote later.
+    pub apart_since: Option<NTP64>,
     /// Distance of its clock from true time, in microseconds.
     pub skew_us: i64,
     /// No stamp may fall to it: what a data directory keeps.
@@ -60,6 +63,8 @@ pub struct Node {
     pub roster: Roster,
     sessions: Vec<Session>,
     pub blocked: Vec<Option<Wait>>,
+    /// The life whose batches were captured, up to which number.
+    life: Origin,
     captured: u64,
     ticked_us: u64,
     /// When it comes back, if it is down.
@@ -80,6 +85,10 @@ pub struct World {
     pub diverged: Vec<String>,
     /// The newest time any node ever had.
     pub newest: NTP64,
+    /// Active nodes one of which was told to do without the other.
+    pub parted: BTreeSet<(usize, usize)>,
+    /// A replica was promoted, or told to follow another; or a partner was named, which may be a replica.
+    pub has_turned: bool,
 }
 
 /// A stream of choices for what `words` name.
@@ -100,13 +109,17 @@ impl World {
             incarnation: 0,
             lives: 0,
             is_member: index < plan.nodes,
-            knows: None,
+            joined: false,
+            is_plain: false,
+            partners: BTreeSet::new(),
             follows: None,
+            apart_since: None,
             skew_us: 0,
             floor: NTP64(0),
             roster: Roster::default(),
             sessions: Vec::new(),
             blocked: Vec::new(),
+            life: Origin::NONE,
             captured: 0,
             ticked_us: 0,
             back_at_us: None,
@@ -122,9 +135,12 @@ impl World {
             faults,
             diverged: Vec::new(),
             newest: NTP64(0),
+            parted: BTreeSet::new(),
+            has_turned: false,
             plan,
         };
         for node in 0..world.plan.nodes {
+            world.name_partners(node);
             world.start(node);
         }
         world
@@ -144,27 +160,7 @@ impl World {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].engine.is_some()).collect()
     }
 
-    fn config(&self, node: usize) -> Config {
-        let mut config = Config::default();
-        config.port = PORT;
-        config.repl_backlog_size = self.plan.backlog_bytes;
-        config.peer_max_absence_s = self.plan.absence_s;
-        config.repl_timeout_s = 2;
-        config.conflict_log_max_len = CONFLICTS;
-        let partners = (0..self.plan.nodes).filter(|other| *other != node);
-        let known: Vec<usize> = match self.nodes[node].knows {
-            Some(other) => vec![other],
-            None => partners.filter(|other| self.plan.full_mesh || node == 0 || *other == 0).collect(),
-        };
-        let address = |other| HostPort { host: host(other), port: PORT };
-        match self.nodes[node].follows {
-            Some(primary) => config.replicaof = vec![address(primary)],
-            None => config.peer = known.into_iter().map(address).collect(),
-        }
-        config
-    }
-
-    fn start(&mut self, node: usize) {
+    pub fn start(&mut self, node: usize) {
         let config = self.config(node);
         let now = self.now(node);
         let at = &mut self.nodes[node];
@@ -179,11 +175,11 @@ impl World {
             (0..=SESSIONS).map(|n| engine.connect(format!("c{n}:1"), "s:1".into(), now, 0)).collect();
         at.blocked = (0..=SESSIONS).map(|_| None).collect();
         at.engine = Some(engine);
-        (at.captured, at.ticked_us, at.back_at_us) = (0, self.now_us, None);
+        (at.life, at.captured, at.ticked_us, at.back_at_us) = (origin, 0, self.now_us, None);
         self.command(node, SESSIONS, &[b"SUBSCRIBE".to_vec(), b"ch".to_vec()]);
         let life = match self.nodes[node].incarnation {
-            1 if self.now_us == 0 && self.nodes[node].knows.is_none() => Life::First,
-            1 => Life::New { is_configured: self.nodes[node].knows.is_none() },
+            1 if self.now_us == 0 && !self.nodes[node].joined => Life::First,
+            1 => Life::New { is_configured: !self.nodes[node].joined },
             _ => Life::Next,
         };
         self.watch.began(node, origin, life);
@@ -207,6 +203,9 @@ impl World {
         at.floor = engine.clock.last();
         self.newest = self.newest.max(at.floor);
         at.back_at_us = Some(self.now_us + down_us);
+        if let Some(since) = at.apart_since.take() {
+            self.history.dropped.insert(at.life, since);
+        }
         if wiped {
             at.lives += 1;
             at.id = NodeId::new(stream(self.seed, &[IDS, node as u64, at.lives]).next());
@@ -219,45 +218,6 @@ impl World {
     pub fn leave(&mut self, node: usize) {
         self.crash(node, 0, true, false);
         (self.nodes[node].is_member, self.nodes[node].back_at_us) = (false, None);
-    }
-
-    /// A new node comes, which knows one other.
-    pub fn join(&mut self, node: usize, knows: usize) {
-        if !self.nodes[node].is_member {
-            (self.nodes[node].is_member, self.nodes[node].knows) = (true, Some(knows));
-            self.start(node);
-        }
-    }
-
-    /// A new node comes, which follows another.
-    pub fn follow(&mut self, node: usize, primary: usize) {
-        if !self.nodes[node].is_member {
-            self.nodes[node].follows = Some(primary);
-            self.join(node, primary);
-        }
-    }
-
-    /// A node, but not this one, that is in nobody's configuration and that nobody knows any more who would wait for it: a
-    /// replica that its primary does not know, or one that joined and that no other does.
-    pub fn is_anyone_lost(&self, but: Option<usize>) -> bool {
-        let knows = |at: &Node, id| at.roster.members.iter().any(|known| known.member.origin.node() == id);
-        let members = || self.nodes.iter().filter(|node| node.is_member);
-        (0..self.nodes.len()).filter(|node| Some(*node) != but).any(|node| match &self.nodes[node] {
-            Node { is_member: false, .. } => false,
-            Node { follows: Some(primary), id, .. } => !knows(&self.nodes[*primary], *id),
-            Node { knows: Some(_), id, .. } => !members().any(|other| other.id != *id && knows(other, *id)),
-            _ => false,
-        })
-    }
-
-    /// How many links a node has when all are up.
-    fn links(&self, node: usize) -> usize {
-        let is_linked = |other: &usize| match (self.nodes[node].follows, self.nodes[*other].follows) {
-            (None, None) => *other != node,
-            (Some(primary), _) => *other == primary,
-            (_, Some(primary)) => node == primary,
-        };
-        self.up().iter().filter(|other| is_linked(other)).count()
     }
 
     /// Runs a command of a node's client. The reply, as bytes.
@@ -357,6 +317,17 @@ impl World {
         let at = &mut self.nodes[node];
         let Some(engine) = &at.engine else { return };
         let origin = engine.clock.origin();
+        if origin != at.life {
+            // Its primary has accepted it: what it held is gone.
+            if let Some(since) = at.apart_since.take() {
+                self.history.dropped.insert(at.life, since);
+            }
+            (at.life, at.incarnation, at.captured) = (origin, origin.incarnation(), 0);
+            self.watch.began(node, origin, Life::Next);
+            if self.trace {
+                println!("{:>9} n{node} begins anew as {origin}", self.now_us);
+            }
+        }
         let mesh = engine.mesh.lock();
         let progress = mesh.vector().of(origin);
         if progress.sequence > at.captured {
@@ -385,7 +356,6 @@ impl World {
 
     /// Whether every node has the same of every origin, says so, and nothing is under way.
     pub fn is_quiet(&self) -> bool {
-        let up = self.up();
         if self.nodes.iter().any(|node| node.is_member && node.engine.is_none()) {
             return false;
         }
@@ -397,14 +367,16 @@ impl World {
                 .filter(|(_, n)| *n > 0)
                 .collect()
         };
-        let first = sequences(up[0]);
-        up.iter().all(|node| {
-            let engine = self.engine(*node);
-            sequences(*node) == first
-                && !engine.outbox.is_filled()
-                && engine.mesh.lock().pull().is_none()
-                && engine.mesh.lock().linked().collect::<BTreeSet<_>>().len() == self.links(*node)
-                && self.nodes[*node].blocked.iter().all(Option::is_none)
+        self.clusters().iter().all(|cluster| {
+            let first = sequences(cluster[0]);
+            cluster.iter().all(|node| {
+                let engine = self.engine(*node);
+                sequences(*node) == first
+                    && !engine.outbox.is_filled()
+                    && engine.mesh.lock().pull().is_none()
+                    && self.has_its_links(*node, cluster)
+                    && self.nodes[*node].blocked.iter().all(Option::is_none)
+            })
         }) && !self.net.holds()
     }
 

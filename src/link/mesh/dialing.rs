@@ -66,6 +66,11 @@ impl Mesh {
         self.dials.iter().filter(|(_, dial)| dial.configured).map(|(address, dial)| (address, dial.node))
     }
 
+    /// Whether an address is dialed as long as there is no link to the node there.
+    pub fn dials(&self, address: &Address) -> bool {
+        self.dials.get(address).is_some_and(|dial| !dial.own)
+    }
+
     /// Whether this node dialed a link, under an address that is configured.
     pub fn is_dialed_as_configured(&self, id: LinkId) -> bool {
         let dialed = self.links.get(&id).and_then(|link| link.dialed.as_ref());
