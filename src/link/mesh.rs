@@ -248,6 +248,8 @@ pub struct Mesh {
     events: Vec<Event>,
     /// The newest time that came from others, in data or in a promise.
     taken: NTP64,
+    /// The newest promise of this life that may have been told to who is no member any more, and so is not asked.
+    told_away: NTP64,
     /// The last batch of each origin whose messages were delivered: one may come again that a pull's vector had counted.
     delivered: BTreeMap<Origin, u64>,
     recall: Recall,
@@ -285,6 +287,7 @@ impl Mesh {
             pull: None,
             events: Vec::new(),
             taken: NTP64(0),
+            told_away: NTP64(0),
             delivered: BTreeMap::new(),
             recall: Recall::Idle { not_before_ms: 0 },
             began_at_ms: None,

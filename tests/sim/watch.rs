@@ -391,7 +391,8 @@ impl World {
         if self.is_anyone_lost(None) {
             return;
         }
-        let is_in = |node: &usize| self.nodes[*node].is_member && !self.is_alone(*node);
+        // A master alone concerns nobody, until it is named as a partner.
+        let is_in = |node: &usize| self.nodes[*node].is_member && self.nodes[*node].apart_since.is_none();
         let members: Vec<usize> = (0..self.nodes.len()).filter(is_in).collect();
         for node in self.up() {
             let clock = &self.engine(node).clock;

@@ -36,6 +36,7 @@ impl Mesh {
         }
         if addresses.is_empty() {
             // Alone: members met through others go too.
+            self.drops_members();
             self.members.clear();
             self.dials.clear();
             self.end_links(&Fault::Closed);
@@ -50,6 +51,7 @@ impl Mesh {
         let node = dial.node;
         self.dials.remove(address);
         if let Some(node) = node {
+            self.drops_members();
             self.members.remove(&node);
             self.dials.retain(|_, dial| dial.configured || dial.node != Some(node));
         }

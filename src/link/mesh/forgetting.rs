@@ -15,6 +15,7 @@ impl Mesh {
             return false;
         }
         self.forgotten = nodes;
+        self.drops_members();
         let (forgotten, own) = (&self.forgotten, self.own.origin.node());
         for link in self.links.values_mut() {
             let ended = link.node().filter(|node| forgotten.contains(node) || forgotten.contains(&own));

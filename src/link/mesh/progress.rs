@@ -250,6 +250,7 @@ impl Mesh {
         self.vector = Vector::default();
         self.backlog.clear();
         self.written = NTP64(0);
+        self.told_away = NTP64(0);
         self.pull = None;
         // Floors told so far leave out what this life will write.
         self.members.values_mut().for_each(|state| state.floor = NTP64(0));

@@ -4,7 +4,7 @@
 //! It ends all its links, and on the new ones tells nothing of its own data. Peers refuse what is left of an
 //! old link from the new Hello on, so the first heartbeat of a new link is the whole truth: its `taken` is the newest time
 //! the peer ever merged from others or was promised by them. If all members are linked and none has taken anything
-//! beyond the limit, the stamps may be given back; else the node goes on as before, and asks again later.
+//! beyond the limit, nor may anybody who was a member before, the stamps may be given back; else the node goes on as before, and asks again later.
 
 use super::{Fault, Mesh};
 use crate::clock::NTP64;
@@ -36,7 +36,7 @@ impl Mesh {
         let mut links = self.links.values().filter(|link| link.fault.is_none() && link.peer.is_some());
         let nobody = all_linked
             && !self.is_partner_unmet(now_ms)
-            && self.taken <= limit
+            && self.taken.max(self.told_away) <= limit
             && links.all(|link| link.taken.is_some_and(|there| there <= limit));
         match self.recall {
             Recall::Idle { not_before_ms } => {
@@ -55,6 +55,11 @@ impl Mesh {
                 nobody
             }
         }
+    }
+
+    /// Members are about to be dropped: what they were promised stands, for nobody will ask them.
+    pub(super) fn drops_members(&mut self) {
+        self.told_away = self.told_away.max(self.vector.of(self.own.origin).watermark);
     }
 
     /// Own data flows again.

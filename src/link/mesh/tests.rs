@@ -449,6 +449,19 @@ fn members_are_waited_for_over_a_restart_unless_they_were_taken_out() {
 }
 
 #[test]
+fn what_was_promised_to_a_former_member_is_not_given_back() {
+    for (drops, gives_back) in [(true, false), (false, true)] {
+        let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
+        mesh.sequence(0, Vec::new(), NTP64(100));
+        if drops {
+            mesh.set_addresses(Vec::new());
+        }
+        assert!(!mesh.recall(NTP64(50), 10_000), "it begins to ask");
+        assert_eq!(mesh.recall(NTP64(50), 10_020), gives_back);
+    }
+}
+
+#[test]
 fn who_was_dialed_before_it_was_taken_out_gets_no_link() {
     let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
     let at = |node: u64| (format!("n{node}"), 7000);
