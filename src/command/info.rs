@@ -420,7 +420,10 @@ fn convergence(scene: &Scene<'_>, out: &mut String) {
         let _ = match &view.state {
             State::Resync(percent) => write!(out, ",percent={percent}"),
             // A line of INFO is cut at commas.
-            State::Refused(reason) => write!(out, ",reason={}", reason.replace([',', '\r', '\n'], " ")),
+            State::Refused(reason) => {
+                let reason = reason.replace(", ", "; ").replace([',', '\r', '\n'], " ");
+                write!(out, ",reason={reason}")
+            }
             _ => Ok(()),
         };
         let _ = write!(

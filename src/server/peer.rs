@@ -283,7 +283,8 @@ pub async fn run(
     engine.link_open(id, dialed, seen_host, now());
     let socket = Arc::new(LinkSocket { id, stream, output: Mutex::default() });
     shell.link_sockets.0.write().push(socket.clone());
-    let mut wire = Wire { engine, socket, id, thread, input, held: false, tick: ticking(TICK), rest: None };
+    let mut wire =
+        Wire { engine, socket, id, thread, input, held: false, gone: false, tick: ticking(TICK), rest: None };
     let fault = poll_fn(|cx| wire.poll(cx)).await;
     shell.link_sockets.0.write().retain(|socket| socket.id != id);
     engine.link_closed(id, fault, now());
@@ -297,6 +298,8 @@ struct Wire<'e> {
     input: BytesMut,
     /// The next frame is from the future: nothing is read until its time has come.
     held: bool,
+    /// The peer takes nothing more. What it had sent before is still read: a node that was killed has acknowledged it.
+    gone: bool,
     tick: Interval,
     rest: Option<Pin<Box<Sleep>>>,
 }
@@ -336,7 +339,20 @@ impl Wire<'_> {
 
     /// One round of reading, merging and writing. Returns whether anything moved.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
-        let mut moved = self.read(cx)?;
+        let moved = self.read(cx)?;
+        if self.gone {
+            // Until its time has come nothing more is read, and a link that nobody is behind does not wait.
+            return if self.held { Err(Fault::Closed) } else { Ok(moved) };
+        }
+        let wrote = self.write(cx).unwrap_or_else(|_| {
+            self.gone = true;
+            true
+        });
+        Ok(moved || wrote)
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut moved = false;
         let mut output = self.socket.output.lock();
         if output.bytes.is_empty() {
             moved |= self.engine.link_poll(self.id, now(), &mut output.bytes);
@@ -344,9 +360,9 @@ impl Wire<'_> {
         while !output.bytes.is_empty() {
             match self.socket.stream.poll_write_ready(cx) {
                 Poll::Pending => break,
-                Poll::Ready(ready) => ready.map_err(|_| Fault::Closed)?,
+                Poll::Ready(ready) => ready?,
             }
-            moved |= self.socket.write(self.engine, &mut output).map_err(|_| Fault::Closed)?;
+            moved |= self.socket.write(self.engine, &mut output)?;
         }
         Ok(moved)
     }
@@ -415,5 +431,62 @@ mod tests {
         assert!(!socket.send(&node.engine), "the rest is in the task's care");
         assert!(node.engine.mesh.lock().backlog().bytes() > 0);
         assert!(!node.engine.outbox.is_filled());
+    }
+
+    /// What a node gives out next goes into another, as on a link of number 1.
+    fn carry(from: &Fixture, to: &Fixture) {
+        let bytes = said(from);
+        let mut rest = &bytes[..];
+        while let Some(length) = frame::length(rest, to.engine.link_body_bytes_max(1)).unwrap() {
+            to.engine.link_receive(1, &rest[..length], now(), 0).unwrap();
+            rest = &rest[length..];
+        }
+    }
+
+    fn said(node: &Fixture) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            let before = bytes.len();
+            node.engine.link_poll(1, now(), &mut bytes);
+            if bytes.len() == before {
+                return bytes;
+            }
+        }
+    }
+
+    /// It has acknowledged all of that, and a partner that wrote to it meanwhile finds the link broken first.
+    #[tokio::test]
+    async fn what_a_node_had_sent_when_it_was_killed_is_read_to_its_end() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1 << 20).unwrap();
+        let stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut there, _) = listener.accept().unwrap();
+        let (mut node, mut killed) = (Fixture::numbered(1), Fixture::numbered(2));
+        node.engine.link_open(1, None, "127.0.0.1".into(), now());
+        killed.engine.link_open(1, None, "127.0.0.1".into(), now());
+        for _ in 0..3 {
+            carry(&node, &killed);
+            carry(&killed, &node);
+        }
+        // More than is read at once.
+        for n in 0..1000 {
+            killed.check(&format!("SET k{n} {}", "v".repeat(100)), "+OK");
+        }
+        let acknowledged = said(&killed);
+        assert!(acknowledged.len() > READ_BYTES);
+        io::Write::write_all(&mut there, &acknowledged).unwrap();
+        // A socket that is closed with something unread is reset.
+        stream.writable().await.unwrap();
+        stream.try_write(b"unread").unwrap();
+        there.peek(&mut [0]).unwrap();
+        drop(there);
+        node.check("SET own v", "+OK");
+        let socket = Arc::new(LinkSocket { id: 1, stream, output: Mutex::default() });
+        let (engine, input, tick) = (&node.engine, BytesMut::new(), ticking(TICK));
+        let mut wire =
+            Wire { engine, socket, id: 1, thread: 0, input, held: false, gone: false, tick, rest: None };
+        assert_eq!(poll_fn(|cx| wire.poll(cx)).await, Fault::Closed);
+        node.check("DBSIZE", ":1001");
     }
 }

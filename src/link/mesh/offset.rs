@@ -16,6 +16,8 @@ const SAMPLES: usize = 16;
 const WARN_MS: u64 = 100;
 /// One that is right again.
 const RIGHT_MS: u64 = 50;
+/// More than the rates of two clocks make of the time between heartbeats, in microseconds.
+const RATES_US: u64 = 1000;
 
 /// What is known of the clock at the other end of a link.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +50,12 @@ impl Offset {
         self.heard = Some(Echo { sent_us, received_us: now_us });
         if let Some(Echo { sent_us: there_us, received_us }) = echo {
             let away_us = now_us.saturating_sub(there_us);
-            let took_us = away_us.saturating_sub(sent_us.saturating_sub(received_us));
+            let kept_us = sent_us.saturating_sub(received_us);
+            if kept_us > away_us + RATES_US {
+                // The peer's clock was set forward meanwhile: the four times do not belong together.
+                return None;
+            }
+            let took_us = away_us.saturating_sub(kept_us);
             let ahead = |there: u64, here: u64| i128::from(there) - i128::from(here);
             let ahead_us = (ahead(received_us, there_us) + ahead(sent_us, now_us)) / 2;
             if self.samples.len() == SAMPLES {
@@ -104,5 +111,20 @@ mod tests {
         let echo = Echo { sent_us: now_us - 2000, received_us: now_us - 1000 };
         assert_eq!(offset.heard(now_us - 1000, Some(echo), now_us), Some(Turn::Right));
         assert_eq!(offset.ahead_us(), Some(0));
+    }
+
+    #[test]
+    fn an_exchange_during_which_the_peers_clock_was_set_tells_nothing() {
+        let mut offset = Offset::default();
+        let hour_us = 3_600_000_000;
+        // It came by the old clock and is answered by the new one; the next is all by the new one.
+        let set = offset.heard(
+            hour_us + 1_101_000,
+            Some(Echo { sent_us: 1_000_000, received_us: 1_001_000 }),
+            1_102_000,
+        );
+        assert_eq!((set, offset.ahead_us()), (None, None));
+        let echo = Echo { sent_us: 2_000_000, received_us: hour_us + 2_001_000 };
+        assert_eq!(offset.heard(hour_us + 2_101_000, Some(echo), 2_102_000), Some(Turn::Off(3_600_000)));
     }
 }
