@@ -787,3 +787,16 @@ fn a_key_is_cleared_whose_expiry_was_set_by_who_has_become_a_replica() {
 fn a_promise_to_who_was_a_member_is_not_given_back() {
     play_drawn(&[24470]);
 }
+
+/// A node followed again the one it had been a replica of: what it had published before came back to its own subscribers.
+#[test]
+fn what_a_node_published_before_it_followed_is_not_heard_twice() {
+    play_drawn(&[193919]);
+}
+
+/// A node that had been told to do without its partner lost its disk, too: it waited for nobody when it deleted, though the
+/// partner was to dial it again.
+#[test]
+fn who_knows_nobody_collects_what_it_deletes() {
+    play_drawn(&[196721]);
+}

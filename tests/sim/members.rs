@@ -161,6 +161,13 @@ impl World {
         })
     }
 
+    /// Whether a node knows of no other when it starts, though others may know of it, and dial it: what it deletes until then
+    /// they may bring back.
+    pub fn awaits_nobody(&self, node: usize) -> bool {
+        let Node { partners, follows, roster, .. } = &self.nodes[node];
+        partners.is_empty() && follows.is_none() && roster.members.is_empty()
+    }
+
     /// Whether a node waits for another, also should it restart.
     pub fn knows(&self, node: usize, id: NodeId) -> bool {
         let Node { roster, engine, .. } = &self.nodes[node];

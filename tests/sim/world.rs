@@ -183,7 +183,7 @@ impl World {
             _ => Life::Next,
         };
         self.watch.began(node, origin, life);
-        if self.is_anyone_lost(Some(node)) {
+        if self.is_anyone_lost(Some(node)) || self.awaits_nobody(node) {
             self.watch.has_lost_someone();
         }
         if self.trace {

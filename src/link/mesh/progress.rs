@@ -246,6 +246,8 @@ impl Mesh {
 
     /// Begins another life of this node, which holds nothing. The links begin anew.
     pub fn begin_life(&mut self, origin: Origin) {
+        // Whoever subscribes here got what the last life published as it did.
+        self.delivered.insert(self.own.origin, u64::MAX);
         self.own.origin = origin;
         self.vector = Vector::default();
         self.backlog.clear();

@@ -559,3 +559,13 @@ fn a_link_that_takes_nothing_holds_no_queue_of_questions_and_few_answers() {
     assert!(mesh.link(2).unwrap().fault.is_some());
     assert_eq!(mesh.link(2).unwrap().control.len(), CONTROL_FRAMES_MAX);
 }
+
+#[test]
+fn messages_of_a_former_life_that_come_back_are_not_delivered_again() {
+    let mut mesh = linked();
+    let (before, after) = (mesh.own.origin, Origin::new(mesh.own.origin.node(), 2));
+    mesh.sequence(3, vec![0; 24], NTP64(3));
+    mesh.begin_life(after);
+    assert!(!mesh.delivers(before, 2));
+    assert!(mesh.delivers(member(2).origin, 2));
+}
