@@ -459,7 +459,8 @@ impl<'e> Keyspace<'e> {
         let shard = &self.locks.cell(hash.range()).shard;
         let Some(entry) = shard.get(self.space, key, hash) else { return };
         let Some(expiry) = entry.expiry() else { return };
-        let exists = entry.value().is_some();
+        let kind = entry.value().map(|value| value.kind());
+        let exists = kind.is_some();
         match (entry.expires_at_ms(), expiry.dead_as_of()) {
             (Some(at_ms), dead_as_of) if at_ms <= self.now.unix_ms && exists => {
                 self.merge(key, hash, self.engine.death(dead_as_of), &Change::Clear);
@@ -467,6 +468,11 @@ impl<'e> Keyspace<'e> {
             // The stamp has run ahead of the clock: without this the write would make the expiry void.
             (Some(at_ms), Some(dead_as_of)) if exists && dead_as_of <= self.stamp() => {
                 self.merge(key, hash, None, &Change::Expire(Some(at_ms), expiry.kind));
+            }
+            // So it would one that was set by a node which had not seen the change of type.
+            (Some(at_ms), _) if kind != Some(expiry.kind) && claims(change) => {
+                let kind = kind.unwrap_or(expiry.kind);
+                self.merge(key, hash, None, &Change::Expire(Some(at_ms), kind));
             }
             _ if !exists && expiry.at_ms.is_some() && !is_removal(change) => {
                 self.merge(key, hash, None, &Change::Expire(None, expiry.kind));
@@ -503,6 +509,11 @@ impl<'e> Keyspace<'e> {
             self.merge(key, hash, None, &Change::Expire(None, expiry.kind));
         }
     }
+}
+
+/// Whether a change writes a value, and so claims the key for its type.
+fn claims(change: &Change<'_>) -> bool {
+    !is_removal(change) && !matches!(change, Change::Expire(..))
 }
 
 fn is_removal(change: &Change<'_>) -> bool {
@@ -544,6 +555,27 @@ mod tests {
                 .expect("well-formed records");
             written = rest;
         }
+    }
+
+    #[test]
+    fn an_expiry_set_before_the_change_of_type_was_seen_outlasts_the_next_write() {
+        let (mut a, mut b) = (Fixture::replicating(), Fixture::numbered(2));
+        b.engine.start_replicating();
+        a.run("SADD k m");
+        b.merge(&a, &a.written());
+        a.run("SET k v");
+        b.now_ms += 10;
+        b.check("PEXPIRE k 9000", ":1");
+        let (of_a, of_b) = (a.written(), b.written());
+        a.merge(&b, &of_b);
+        b.merge(&a, &of_a);
+        b.check("APPEND k w", ":2");
+        a.merge(&b, &b.written());
+        for node in [&mut a, &mut b] {
+            node.check("GET k", "$2 vw");
+            assert!(node.run("PTTL k").starts_with(":90"), "as on one server");
+        }
+        assert_eq!(a.run("MELD DIGEST"), b.run("MELD DIGEST"));
     }
 
     #[test]
