@@ -34,7 +34,7 @@ impl Engine {
             topology.member_seen(node, &state.member.host, state.member.port);
             let link = mesh.link_to(node).map(|(_, link)| link);
             let alive = link.is_some_and(|link| {
-                !link.leaving && (link.skewed || now.unix_ms.saturating_sub(link.heard_at_ms) < SILENT_MS)
+                !link.leaving && (link.held || now.unix_ms.saturating_sub(link.heard_at_ms) < SILENT_MS)
             });
             if alive {
                 topology.link_up(node)

@@ -255,6 +255,14 @@ impl Engine {
         self.mesh.lock().heard(id, now.unix_ms);
     }
 
+    /// A whole frame has come that did not wait to be read, though it may have to be taken: [`Self::link_receive`] follows in
+    /// its turn. Heartbeats are timed here.
+    pub fn link_seen(&self, id: LinkId, bytes: &[u8], now: Now) {
+        if let Some(heartbeat) = frame::heartbeat(bytes) {
+            self.mesh.lock().timed(id, &heartbeat, now.unix_us());
+        }
+    }
+
     /// To be called at least every `HEARTBEAT_MS`: moves the clock and the stable time on, closes silent links.
     pub fn link_tick(&self, now: Now) {
         if !self.is_replicating() {
@@ -297,7 +305,7 @@ impl Engine {
         let received = self.receive(&mut mesh, id, frame, tail, now, thread)?;
         if received == Received::Taken {
             // Whatever held the link, be it that its batches came by another.
-            mesh.set_skewed(id, None);
+            mesh.hold(id, None);
         }
         Ok(received)
     }
@@ -510,7 +518,7 @@ impl Engine {
     fn is_ahead(&self, mesh: &mut Mesh, id: LinkId, newest: Option<NTP64>, now: Now) -> bool {
         let limit = self.time_limit(now);
         let ahead = newest.filter(|time| *time > limit);
-        mesh.set_skewed(id, ahead.map(|time| unix_ms_from_ntp(time).saturating_sub(now.unix_ms)));
+        mesh.hold(id, ahead.map(|time| unix_ms_from_ntp(time).saturating_sub(now.unix_ms)));
         ahead.is_some()
     }
 
@@ -816,13 +824,13 @@ mod tests {
         frame::write(&frame, &batch, &mut bytes);
         assert_eq!(greet(&here, 1, "ahead", VERSION, ahead), Ok(()));
         assert_eq!(greet(&here, 2, "other", VERSION, other), Ok(()));
-        let is_skewed = || here.engine.mesh.lock().link(1).is_some_and(|link| link.skewed);
+        let is_held = || here.engine.mesh.lock().link(1).is_some_and(|link| link.held);
         assert_eq!(here.engine.link_receive(1, &bytes, NOW, 0), Ok(Received::Held));
-        assert!(is_skewed());
+        assert!(is_held());
         let later = Now::from_unix_ns(u128::from(there.now_ms) * 1_000_000);
         assert_eq!(here.engine.link_receive(2, &bytes, later, 0), Ok(Received::Taken));
         assert_eq!(here.engine.link_receive(1, &bytes, later, 0), Ok(Received::Taken), "a repeat");
-        assert!(!is_skewed(), "else its silence would never be noticed");
+        assert!(!is_held(), "else its silence would never be noticed");
     }
 
     #[test]

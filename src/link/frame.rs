@@ -30,6 +30,9 @@ pub const FRAME_BYTES_MAX: usize = BATCH_BYTES_MAX + (1 << 20);
 /// Most bytes of a body before the peer's Hello was taken.
 pub const HELLO_BYTES_MAX: usize = 1 << 20;
 
+/// First byte of the body of a heartbeat.
+const HEARTBEAT_TAG: u8 = 2;
+
 /// Copied from the input where it lies: for a string of its own the codec would take memory by the length announced.
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     <&str>::deserialize(from).map(str::to_owned)
@@ -301,6 +304,17 @@ pub fn read(bytes: &[u8]) -> Result<(Frame, &[u8]), FrameError> {
     Ok((frame, &body[length..]))
 }
 
+/// The heartbeat that a whole frame is. Others are told by their first byte; a damaged one is for [`read`] to find.
+pub fn heartbeat(bytes: &[u8]) -> Option<Heartbeat> {
+    if bytes.get(HEADER_BYTES) != Some(&HEARTBEAT_TAG) {
+        return None;
+    }
+    match read(bytes) {
+        Ok((Frame::Heartbeat(heartbeat), _)) => Some(heartbeat),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,6 +401,11 @@ mod tests {
             Frame::Compare { vector, digests },
             Frame::Compared { differ: vec![12], unsure: vec![13] },
         ];
+        for frame in &frames {
+            let mut bytes = Vec::new();
+            write(frame, &[], &mut bytes);
+            assert_eq!(heartbeat(&bytes).is_some(), matches!(frame, Frame::Heartbeat(_)));
+        }
         let mut bytes = Vec::new();
         frames.iter().for_each(|frame| codec::encode(frame, &mut bytes));
         assert_eq!(

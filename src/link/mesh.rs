@@ -33,7 +33,7 @@ use super::backlog::Backlog;
 use super::batch::Register;
 use super::frame::{self, Cursor, Echo, Floor, Frame, Heartbeat, Hello, Member, VERSION};
 use super::vector::{Progress, Vector};
-use crate::clock::{NTP64, NodeId, Origin, Stamp};
+use crate::clock::{NTP64, NodeId, Origin, Stamp, unix_ms_from_ntp};
 use crate::faults::Faults;
 use comparing::Proof;
 use dialing::Dial;
@@ -71,6 +71,9 @@ const STEP_MS_MIN: u64 = 1000;
 const GAP_REPEAT_MS: u64 = 500;
 /// Most frames that wait to be sent on a link, batches and pieces aside. An honest peer reads the answers to its questions.
 const CONTROL_FRAMES_MAX: usize = 256;
+/// A peer's clock is right again when it is ahead by less than this share, in percent, of what is held: one that is off by
+/// just that much is not told of again and again.
+const SKEW_OVER_PERCENT: u64 = 90;
 /// Most bytes put on a link before the other links and the pulls get their turn.
 const BURST_BYTES: usize = 256 * 1024;
 
@@ -145,7 +148,7 @@ pub enum Event {
     PullDone(NodeId, Moved),
     /// A node's stamps are ahead of this node's clock by so many milliseconds: its changes are held.
     Skewed(NodeId, u64),
-    /// A node's changes are no longer held.
+    /// A node's stamps are right again: its changes are no longer held.
     Unskewed(NodeId),
     /// Ranges of a node differ from those here though neither lacks anything: they are pulled.
     Diverged(NodeId, Vec<u16>),
@@ -174,6 +177,9 @@ pub struct MemberState {
     told: Vector,
     /// Whether its ranges are equal to those here.
     proof: Proof,
+    /// Its stamps were ahead of this node's clock, and are not known to be right yet: what operators are told, whereas
+    /// [`Link::held`] comes and goes with each batch.
+    skewed: bool,
 }
 
 /// One link.
@@ -226,8 +232,8 @@ pub struct Link {
     asked: Option<Vec<u16>>,
     wants_pull: Option<Want>,
     offset: Offset,
-    /// The peer's stamps are ahead: nothing is read until they are not.
-    pub skewed: bool,
+    /// The next frame's stamps are ahead: nothing is taken until they are not.
+    pub held: bool,
     /// Why it is to be closed.
     pub fault: Option<Fault>,
 }
@@ -428,7 +434,7 @@ impl Mesh {
                 asked: None,
                 wants_pull: None,
                 offset: Offset::default(),
-                skewed: false,
+                held: false,
                 fault: (!is_wanted).then_some(Fault::Unwanted),
             },
         );
@@ -608,6 +614,7 @@ impl Mesh {
             floor: NTP64(0),
             reported: unknown.clone(),
             estranged: false,
+            skewed: false,
             told: Vector::default(),
             proof: Proof::default(),
         });
@@ -653,7 +660,15 @@ impl Mesh {
         }
     }
 
-    /// A peer's sign of life, which came at `now_us`. A promise beyond `limit` is not taken: its author's clock is ahead,
+    /// A heartbeat has come, which is taken in its turn: its clock is read at once. See `offset`.
+    pub fn timed(&mut self, id: LinkId, heartbeat: &Heartbeat, now_us: u64) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(node) = link.node() else { return };
+        let turn = link.offset.heard(heartbeat.sent_us, heartbeat.echo, now_us);
+        self.events.extend(turn.map(|turn| turn.event(node)));
+    }
+
+    /// A peer's sign of life, taken at `now_us`. A promise beyond `limit` is not taken: its author's clock is ahead,
     /// and may yet be set right.
     pub fn heartbeat(
         &mut self,
@@ -666,10 +681,15 @@ impl Mesh {
         let Some(node) = link.node() else { return Err(Fault::Unexpected("a Heartbeat before Hello")) };
         // What it says less of than before it said out of order; what it cannot have is nonsense we survive.
         link.vector.join(&heartbeat.vector);
-        let turn = link.offset.heard(heartbeat.sent_us, heartbeat.echo, now_us);
-        self.events.extend(turn.map(|turn| turn.event(node)));
         let own = self.own.origin;
         if let Some(state) = self.members.get_mut(&node) {
+            let limit_ms = unix_ms_from_ntp(limit).saturating_sub(now_us / 1000);
+            let is_right =
+                link.stamps_ahead_ms(&heartbeat).is_some_and(|ms| ms <= limit_ms / 100 * SKEW_OVER_PERCENT);
+            if state.skewed && is_right {
+                state.skewed = false;
+                self.events.push(Event::Unskewed(node));
+            }
             state.told.clone_from(&link.vector);
             let had = self.members.values().map(|state| state.told.of(own).sequence).min();
             self.backlog.peers_have(own, had.unwrap_or(0));
@@ -742,17 +762,18 @@ impl Mesh {
         }
     }
 
-    /// Holds a link whose peer's stamps are ahead by so much, or goes on.
-    pub fn set_skewed(&mut self, id: LinkId, ahead_ms: Option<u64>) {
+    /// Holds a link whose next frame's stamps are ahead by so much, or goes on. Operators are told that it begins; that it is
+    /// over, when a heartbeat is taken of a peer whose stamps are known to be right. That a frame was taken does not show it:
+    /// while a clock is off, each batch is taken when its time has come, and the next one is held again.
+    pub fn hold(&mut self, id: LinkId, ahead_ms: Option<u64>) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(node) = link.node() else { return };
-        if link.skewed != ahead_ms.is_some() {
-            self.events.push(match ahead_ms {
-                Some(ms) => Event::Skewed(node, ms),
-                None => Event::Unskewed(node),
-            });
+        link.held = ahead_ms.is_some();
+        if let (Some(ms), Some(state)) = (ahead_ms, self.members.get_mut(&node))
+            && !std::mem::replace(&mut state.skewed, true)
+        {
+            self.events.push(Event::Skewed(node, ms));
         }
-        link.skewed = ahead_ms.is_some();
     }
 
     /// Closes silent links. To be called at least every heartbeat.
@@ -762,7 +783,7 @@ impl Mesh {
         let timeout_ms = self.timing.timeout_ms;
         for link in self.links.values_mut() {
             let silent_ms = now_ms.saturating_sub(link.heard_at_ms);
-            if silent_ms > timeout_ms && !link.skewed && link.fault.is_none() {
+            if silent_ms > timeout_ms && !link.held && link.fault.is_none() {
                 link.fault = Some(Fault::Silent(silent_ms));
             }
         }
@@ -933,6 +954,14 @@ impl Link {
         } else {
             self.fault.get_or_insert(Fault::Unexpected("questions whose answers are not read"));
         }
+    }
+
+    /// By how much the peer's stamps are ahead of this node's clock, if that was measured: its promise of its own clock, when
+    /// it sent the heartbeat, and its clock of this one. However long the heartbeat has waited.
+    fn stamps_ahead_ms(&self, heartbeat: &Heartbeat) -> Option<u64> {
+        let promised = self.peer.as_ref().map(|peer| heartbeat.vector.of(peer.origin).watermark)?;
+        let promise_ahead_ms = unix_ms_from_ntp(promised).saturating_sub(heartbeat.sent_us / 1000);
+        Some(promise_ahead_ms.saturating_add_signed(self.offset.ahead_us()? / 1000))
     }
 
     /// The node at the other end, once it said Hello.

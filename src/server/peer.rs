@@ -2,7 +2,7 @@
 //!
 //! A link lives on one thread. Its task writes what [`Engine::link_poll`] gives it, hands whole frames to
 //! [`Engine::link_receive`], and sleeps until the socket, the outbox or the next heartbeat wakes it. It holds at most
-//! one burst of output and one incoming frame. While ranges move it rests as long as it worked, for the clients' sake.
+//! one burst of output and one incoming frame, and `READ_AHEAD_BYTES` behind one that is held. While ranges move it rests as long as it worked, for the clients' sake.
 //!
 //! A reply never overtakes its write: before a connection acknowledges, [`LinkSockets::send`] gives what was written to
 //! the kernel, on the thread that wrote; a client that waited for a key, on the client's own. So a node that is killed
@@ -36,6 +36,8 @@ const TICK: Duration = Duration::from_millis(20);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 64 * 1024;
+/// A link that is held reads no more when so much has come behind the frame.
+const READ_AHEAD_BYTES: usize = READ_BYTES;
 /// An output buffer that has grown beyond this is given back when empty.
 const OUTPUT_BYTES_KEPT: usize = 4 * 1024 * 1024;
 /// Most ranges named in a line of the log.
@@ -283,8 +285,19 @@ pub async fn run(
     engine.link_open(id, dialed, seen_host, now());
     let socket = Arc::new(LinkSocket { id, stream, output: Mutex::default() });
     shell.link_sockets.0.write().push(socket.clone());
-    let mut wire =
-        Wire { engine, socket, id, thread, input, held: false, gone: false, tick: ticking(TICK), rest: None };
+    let mut wire = Wire {
+        engine,
+        socket,
+        id,
+        thread,
+        input,
+        seen: 0,
+        late: false,
+        held: None,
+        gone: false,
+        tick: ticking(TICK),
+        rest: None,
+    };
     let fault = poll_fn(|cx| wire.poll(cx)).await;
     shell.link_sockets.0.write().retain(|socket| socket.id != id);
     engine.link_closed(id, fault, now());
@@ -296,8 +309,13 @@ struct Wire<'e> {
     id: LinkId,
     thread: usize,
     input: BytesMut,
-    /// The next frame is from the future: nothing is read until its time has come.
-    held: bool,
+    /// How much of the input has been looked at for heartbeats: whole frames.
+    seen: usize,
+    /// What comes next may have waited in the socket.
+    late: bool,
+    /// The next frame is from the future: nothing is taken until its time has come. Its length. Little more is read, for the
+    /// heartbeats.
+    held: Option<usize>,
     /// The peer takes nothing more. What it had sent before is still read: a node that was killed has acknowledged it.
     gone: bool,
     tick: Interval,
@@ -342,7 +360,7 @@ impl Wire<'_> {
         let moved = self.read(cx)?;
         if self.gone {
             // Until its time has come nothing more is read, and a link that nobody is behind does not wait.
-            return if self.held { Err(Fault::Closed) } else { Ok(moved) };
+            return if self.held.is_some() { Err(Fault::Closed) } else { Ok(moved) };
         }
         let wrote = self.write(cx).unwrap_or_else(|_| {
             self.gone = true;
@@ -369,30 +387,58 @@ impl Wire<'_> {
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         let mut moved = self.receive()?;
-        if self.held {
+        // Whoever is held reads on until it has missed something, be it the end: that is for who takes the rest.
+        self.late |= self.held.is_some_and(|length| self.input.len() >= length + READ_AHEAD_BYTES);
+        if self.held.is_some() && self.late {
             return Ok(moved);
         }
         match self.socket.stream.poll_read_ready(cx) {
-            Poll::Pending => return Ok(moved),
+            Poll::Pending => {
+                self.late = false;
+                return Ok(moved);
+            }
             Poll::Ready(ready) => ready.map_err(|_| Fault::Closed)?,
         }
         self.input.reserve(READ_BYTES);
         match self.socket.stream.try_read_buf(&mut self.input) {
-            Ok(0) => return Err(Fault::Closed),
-            Ok(count) => {
+            Ok(count) if count > 0 => {
                 self.engine.link_input_bytes.fetch_add(count as u64, Relaxed);
-                self.engine.link_heard(self.id, now());
+                if self.held.is_none() {
+                    self.engine.link_heard(self.id, now());
+                }
                 moved = true;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => moved = true,
-            Err(_) => return Err(Fault::Closed),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.late = false;
+                moved = true;
+            }
+            Ok(_) | Err(_) if self.held.is_some() => {
+                self.late = true;
+                return Ok(moved);
+            }
+            Ok(_) | Err(_) => return Err(Fault::Closed),
         }
         self.receive()?;
         Ok(moved)
     }
 
+    /// Has the heartbeats timed that have come, also those behind a frame that is held.
+    fn see(&mut self) {
+        let body_bytes_max = self.engine.link_body_bytes_max(self.id);
+        // What is damaged is found when it is to be taken.
+        while let Ok(Some(length)) = frame::length(&self.input[self.seen..], body_bytes_max)
+            && let Some(frame) = self.input[self.seen..].get(..length)
+        {
+            if !self.late {
+                self.engine.link_seen(self.id, frame, now());
+            }
+            self.seen += length;
+        }
+    }
+
     /// Hands over the whole frames there are.
     fn receive(&mut self) -> Result<bool, Fault> {
+        self.see();
         let mut moved = false;
         loop {
             let body_bytes_max = self.engine.link_body_bytes_max(self.id);
@@ -401,13 +447,16 @@ impl Wire<'_> {
                 _ => return Ok(moved),
             };
             match self.engine.link_receive(self.id, &self.input[..length], now(), self.thread)? {
-                Received::Taken => self.input.advance(length),
+                Received::Taken => {
+                    self.input.advance(length);
+                    self.seen = self.seen.saturating_sub(length);
+                }
                 Received::Held => {
-                    self.held = true;
+                    self.held = Some(length);
                     return Ok(false);
                 }
             }
-            self.held = false;
+            self.held = None;
             moved = true;
         }
     }
@@ -484,8 +533,19 @@ mod tests {
         node.check("SET own v", "+OK");
         let socket = Arc::new(LinkSocket { id: 1, stream, output: Mutex::default() });
         let (engine, input, tick) = (&node.engine, BytesMut::new(), ticking(TICK));
-        let mut wire =
-            Wire { engine, socket, id: 1, thread: 0, input, held: false, gone: false, tick, rest: None };
+        let mut wire = Wire {
+            engine,
+            socket,
+            id: 1,
+            thread: 0,
+            input,
+            seen: 0,
+            late: false,
+            held: None,
+            gone: false,
+            tick,
+            rest: None,
+        };
         assert_eq!(poll_fn(|cx| wire.poll(cx)).await, Fault::Closed);
         node.check("DBSIZE", ":1001");
     }

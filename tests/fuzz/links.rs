@@ -38,6 +38,7 @@ pub fn check(input: &[u8]) {
         if choices.one_in(10) {
             damage_body(&mut choices, &mut bytes);
         }
+        node.engine.link_seen(link, &bytes, now(after_ms));
         match node.engine.link_receive(link, &bytes, now(after_ms), 0) {
             Ok(Received::Taken | Received::Held) => {}
             Err(fault) => {

@@ -4,6 +4,11 @@ use crate::harness::{Client, Clock, Options, Pair, Suite, until};
 use crate::load::{Load, check_sums};
 use crate::seen::{lasting, link, logged, peers};
 
+/// By how much the partner's clock is ahead, as the node has measured it.
+fn offset(client: &mut Client) -> i64 {
+    peers(client).first().map_or(0, |peer| peer["clock_offset_ms"].parse().unwrap())
+}
+
 /// A pair whose second node lives by this clock.
 fn pair_with(clock: &Clock, args: &[&str]) -> Pair {
     let mut pair = Pair::prepare(Options::new(2).proxied().args(args));
@@ -104,7 +109,7 @@ fn a_clock_an_hour_ahead_that_is_set_right_has_lost_and_masked_nothing() {
     for client in [&mut a, &mut b] {
         assert_eq!(client.run("MGET only-a only-b after n"), ["1", "2", "1", "7"]);
     }
-    assert_eq!(link(&mut a), "up");
+    until("A says that it is over", || link(&mut a) == "up");
     check_sums(&mut [a, b], &tallies);
 }
 
@@ -125,8 +130,48 @@ fn held_changes_are_taken_when_their_time_has_come() {
     pair.settle();
     assert_eq!(a.run("GET k"), "future");
     assert_eq!(a.run("GET after"), "1");
-    assert_eq!(link(&mut a), "up");
+    until("A says that it is over", || link(&mut a) == "up");
     check_sums(&mut [a, b], &tallies);
+}
+
+#[test]
+fn a_partner_far_behind_measures_what_it_holds_and_tells_of_it_once() {
+    let _suite = Suite::new("pair clocks: far behind from a restart on");
+    let clock = Clock::at(0);
+    let mut pair = pair_with(&clock, &[]);
+    pair.client(0).ok(&["SET", "k", "0"]);
+    pair.settle();
+    clock.set(-10);
+    pair.crash(1);
+    let [mut a, mut b] = pair.clients();
+    a.ok(&["SET", "k", "1"]);
+    until("B shows the skew", || link(&mut b) == "clock_skew");
+    let is_right = |ms: i64| (9800..10_200).contains(&ms);
+    until("B sees A ahead, and A sees B behind", || is_right(offset(&mut b)) && is_right(-offset(&mut a)));
+    // Each write is held for half of the time that B is off, and then taken while the next is held: steady all the time.
+    for round in 2..14 {
+        a.ok(&["SET", "k", &round.to_string()]);
+        b.ok(&["SET", "own", &round.to_string()]);
+        for _ in 0..10 {
+            lasting(75);
+            assert!(is_right(offset(&mut b)), "round {round}: {}", offset(&mut b));
+            assert!(is_right(-offset(&mut a)), "round {round}: {}", offset(&mut a));
+            assert_eq!((link(&mut a), link(&mut b)), ("up".to_owned(), "clock_skew".to_owned()));
+        }
+    }
+    until("A's writes are taken in the end", || b.run("GET k") == "13");
+    // Nothing is held any more, but what is written next would be.
+    lasting(1500);
+    assert_eq!(link(&mut b), "clock_skew");
+    clock.set(0);
+    pair.settle();
+    until("B says that it is over", || link(&mut b) == "up");
+    a.ok(&["SET", "k", "last"]);
+    pair.settle();
+    for words in ["Clock skew: node", "is over: its changes are taken"] {
+        let counts = [0, 1].map(|node| logged(pair.node(node), words));
+        assert_eq!(counts, [0, 1], "{words}: {}", pair.node(1).log_tail());
+    }
 }
 
 #[test]
@@ -163,10 +208,6 @@ fn a_clock_a_second_ahead_is_measured_and_warned_of() {
     let pair = pair_with(&clock, &[]);
     pair.settle();
     let [mut a, mut b] = pair.clients();
-    let offset = |client: &mut Client| -> i64 {
-        let peers = peers(client);
-        peers.first().map_or(0, |peer| peer["clock_offset_ms"].parse().unwrap())
-    };
     until("A sees B ahead, and B sees A behind", || {
         (900..1100).contains(&offset(&mut a)) && (-1100..-900).contains(&offset(&mut b))
     });

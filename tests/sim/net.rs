@@ -47,6 +47,8 @@ struct End {
     link: LinkId,
     open: bool,
     input: Vec<u8>,
+    /// How much of it has been looked at for heartbeats.
+    seen: usize,
     held: bool,
     /// What leads away from it.
     flight: Flight,
@@ -239,6 +241,7 @@ impl World {
             link: engine.next_id(),
             open: true,
             input: Vec::new(),
+            seen: 0,
             held: false,
             flight: Flight::default(),
             random: stream(self.seed, &[CONNECTIONS, node as u64, self.now_us]),
@@ -313,8 +316,16 @@ impl World {
         let end = &mut self.net.connections[connection].ends[at];
         let (node, link) = (end.node, end.link);
         let input = std::mem::take(&mut end.input);
+        let mut seen = end.seen;
         let other = self.net.connections[connection].ends[1 - at].node;
         let now = self.now(node);
+        let body_bytes_max = self.engine(node).link_body_bytes_max(link);
+        while let Ok(Some(length)) = frame::length(&input[seen..], body_bytes_max)
+            && let Some(frame) = input[seen..].get(..length)
+        {
+            self.engine(node).link_seen(link, frame, now);
+            seen += length;
+        }
         let (mut taken, mut held) = (0, false);
         while !held {
             let engine = self.engine(node);
@@ -347,7 +358,7 @@ impl World {
             }
         }
         let end = &mut self.net.connections[connection].ends[at];
-        (end.input, end.held) = (input[taken..].to_vec(), held);
+        (end.input, end.seen, end.held) = (input[taken..].to_vec(), seen.saturating_sub(taken), held);
         Ok(())
     }
 

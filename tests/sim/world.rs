@@ -387,7 +387,7 @@ impl World {
             let engine = self.engine(node);
             let mesh = engine.mesh.lock();
             text += &format!(
-                "n{node} {} vector {:?} linked {:?} pull {:?} skewed {:?} now {} clock {} graves {}\n",
+                "n{node} {} vector {:?} linked {:?} pull {:?} held {:?} now {} clock {} graves {}\n",
                 engine.clock.origin(),
                 mesh.vector()
                     .iter()
@@ -395,7 +395,7 @@ impl World {
                     .collect::<Vec<_>>(),
                 mesh.linked().collect::<Vec<_>>(),
                 mesh.pull().map(|pull| (pull.link, pull.done, pull.total)),
-                mesh.links().filter(|(_, link)| link.skewed).count(),
+                mesh.links().filter(|(_, link)| link.held).count(),
                 self.now(node).unix_ms,
                 unix_ms_from_ntp(engine.clock.last()),
                 self.graves(node),

@@ -70,7 +70,7 @@ impl Mesh {
         for link in self.links.values_mut() {
             let Some(state) = link.node().and_then(|node| self.members.get_mut(&node)) else { continue };
             let due = now_ms.abs_diff(link.compared_at_ms) >= state.proof.pause_ms();
-            if due && link.asked.is_none() && link.fault.is_none() && !link.skewed {
+            if due && link.asked.is_none() && link.fault.is_none() && !link.held {
                 link.compared_at_ms = now_ms;
                 link.compares = true;
             }

@@ -3,6 +3,9 @@
 //! Of a heartbeat there and one back, four times are known, two of each clock. If both took as long, the peer's clock is
 //! ahead by half the difference of the two distances; the error is at most half of what they took together. So the
 //! exchange that took least, of the last few, tells best. Reference: RFC 5905, section 8.
+//!
+//! A heartbeat is timed when its bytes come ([`super::Mesh::timed`]), not when it is taken: before a clock that is off, frames
+//! are held for seconds, in one direction only. What may have waited unread is not timed at all; the last figures stay.
 
 use std::collections::VecDeque;
 
@@ -16,6 +19,8 @@ const SAMPLES: usize = 16;
 const WARN_MS: u64 = 100;
 /// One that is right again.
 const RIGHT_MS: u64 = 50;
+/// An exchange that took longer has waited somewhere, and tells nothing: what RFC 5905 allows twice (MAXDIST).
+const TOOK_US_MAX: u64 = 2_000_000;
 /// More than the rates of two clocks make of the time between heartbeats, in microseconds.
 const RATES_US: u64 = 1000;
 
@@ -56,6 +61,9 @@ impl Offset {
                 return None;
             }
             let took_us = away_us.saturating_sub(kept_us);
+            if took_us > TOOK_US_MAX {
+                return None;
+            }
             let ahead = |there: u64, here: u64| i128::from(there) - i128::from(here);
             let ahead_us = (ahead(received_us, there_us) + ahead(sent_us, now_us)) / 2;
             if self.samples.len() == SAMPLES {
@@ -111,6 +119,22 @@ mod tests {
         let echo = Echo { sent_us: now_us - 2000, received_us: now_us - 1000 };
         assert_eq!(offset.heard(now_us - 1000, Some(echo), now_us), Some(Turn::Right));
         assert_eq!(offset.ahead_us(), Some(0));
+    }
+
+    #[test]
+    fn an_exchange_that_waited_for_seconds_leaves_the_figure_as_it_was() {
+        let mut offset = Offset::default();
+        let ahead_us = 10_000_000;
+        let echo = |sent_us, waited_us| Echo { sent_us, received_us: sent_us + waited_us + ahead_us };
+        assert_eq!(offset.heard(ahead_us + 2000, Some(echo(1000, 500)), 2500), Some(Turn::Off(10_000)));
+        for n in 1..=2 * SAMPLES as u64 {
+            // The peer took it five seconds late.
+            let sent_us = n * 100_000;
+            let answered_us = sent_us + 5_000_000;
+            let came =
+                offset.heard(ahead_us + answered_us, Some(echo(sent_us, 5_000_000)), answered_us + 500);
+            assert_eq!((came, offset.ahead_us()), (None, Some(10_000_000)));
+        }
     }
 
     #[test]

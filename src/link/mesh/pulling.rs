@@ -111,7 +111,7 @@ impl Mesh {
         if self.pull.is_some() {
             return None;
         }
-        let ready = |link: &Link| link.peer.is_some() && link.fault.is_none() && !link.skewed;
+        let ready = |link: &Link| link.peer.is_some() && link.fault.is_none() && !link.held;
         let mut links = self.links.iter_mut().filter(|(_, link)| ready(link));
         links.find_map(|(id, link)| Some((*id, link.wants_pull.take()?)))
     }

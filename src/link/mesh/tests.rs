@@ -1,6 +1,7 @@
 //! The mesh told what happens, by hand: what it answers, whom it dials, and what it waits for.
 
 use super::*;
+use crate::clock::ntp_from_unix_ms;
 use crate::link::backlog::Segment;
 use crate::link::vector::Progress;
 
@@ -568,4 +569,52 @@ fn messages_of_a_former_life_that_come_back_are_not_delivered_again() {
     mesh.begin_life(after);
     assert!(!mesh.delivers(before, 2));
     assert!(mesh.delivers(member(2).origin, 2));
+
+fn a_skew_is_told_once_and_over_only_when_the_peers_stamps_are_right() {
+    let mut mesh = linked();
+    mesh.take_events();
+    let second_us = 1_000_000;
+    let limit = |now_us: u64| ntp_from_unix_ms(now_us / 1000 + 5000);
+    // A heartbeat that node 2 sends half a millisecond after it had one of this node's, all of it timed at once.
+    let says = |mesh: &mut Mesh, now_us: u64, ahead_us: u64, promise_us: u64| {
+        let promise = ntp_from_unix_ms((now_us + ahead_us + promise_us) / 1000).0;
+        let echo = Some(Echo { sent_us: now_us - 1500, received_us: now_us - 1000 + ahead_us });
+        let sent_us = now_us - 500 + ahead_us;
+        let heartbeat = Heartbeat { sent_us, echo, ..heartbeat(vector(&[(2, 0, promise)])) };
+        mesh.timed(2, &heartbeat, now_us);
+        heartbeat
+    };
+    let skew_events = |mesh: &mut Mesh| {
+        let events = mesh.take_events().into_iter();
+        events.filter(|event| matches!(event, Event::Skewed(..) | Event::Unskewed(_))).collect::<Vec<_>>()
+    };
+    let state = |mesh: &Mesh, now_us: u64| mesh.partners(now_us / 1000)[0].state.clone();
+    let node = member(2).origin.node();
+    let mut now_us = 100 * second_us;
+    mesh.hold(2, Some(10_000));
+    assert_eq!(skew_events(&mut mesh), [Event::Skewed(node, 10_000)]);
+    for _ in 0..5 {
+        // It comes while the link is held, and is taken five seconds late, before the next frame is held.
+        let waits = says(&mut mesh, now_us, 10 * second_us, 0);
+        now_us += 5 * second_us;
+        mesh.hold(2, None);
+        mesh.heartbeat(2, waits, limit(now_us), now_us).unwrap();
+        assert!(state(&mesh, now_us) == State::ClockSkew && !mesh.link(2).unwrap().held);
+        mesh.hold(2, Some(9000));
+    }
+    mesh.hold(2, None);
+    assert_eq!(skew_events(&mut mesh), []);
+    // The clock is set right, but it goes on to stamp by what it has taken of others; then that is given back.
+    mesh.links.get_mut(&2).unwrap().offset.reset();
+    let ahead = says(&mut mesh, now_us, 0, 10 * second_us);
+    mesh.heartbeat(2, ahead, limit(now_us), now_us).unwrap();
+    assert_eq!(skew_events(&mut mesh), []);
+    mesh.closed(2, Fault::Closed, now_us / 1000);
+    mesh.open(2, None, "n2".into(), Vec::new(), now_us / 1000);
+    mesh.hello(2, hello(2), now_us / 1000).unwrap();
+    assert_eq!(state(&mesh, now_us), State::ClockSkew, "a new link shows nothing yet");
+    let right = says(&mut mesh, now_us, 0, 0);
+    mesh.heartbeat(2, right, limit(now_us), now_us).unwrap();
+    assert_eq!(skew_events(&mut mesh), [Event::Unskewed(node)]);
+    assert_ne!(state(&mesh, now_us), State::ClockSkew);
 }

@@ -94,7 +94,7 @@ impl Mesh {
             address: state.member.address(),
             state: match link {
                 None => self.absence(state),
-                Some((_, link)) if link.skewed => State::ClockSkew,
+                Some(_) if state.skewed => State::ClockSkew,
                 Some((_, link)) => match (pull.filter(|_| self.is_syncing()), link.giving && link.syncing) {
                     (Some(pull), _) => State::Resync(pull.done * 100 / pull.total.max(1)),
                     (None, true) => State::Resync(link.given.0.saturating_sub(1) * 100 / link.given.1.max(1)),
