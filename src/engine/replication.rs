@@ -49,7 +49,7 @@ pub fn mesh_for(origin: Origin, config: &Config) -> Mesh {
     let (timing, backlog_bytes_max) = limits(config);
     let mut mesh = Mesh::new(announcement(origin, config), timing, backlog_bytes_max);
     for partner in config.replicaof.iter().chain(&config.peer) {
-        mesh.add_address((partner.host.clone(), partner.port));
+        mesh.add_address(mesh_address(partner));
     }
     mesh
 }
@@ -163,7 +163,7 @@ impl Engine {
         };
         let partners: Vec<Address> = {
             let config = self.config.read();
-            config.replicaof.iter().chain(&config.peer).map(|at| (at.host.clone(), at.port)).collect()
+            config.replicaof.iter().chain(&config.peer).map(mesh_address).collect()
         };
         if !partners.is_empty() {
             self.start_replicating();
