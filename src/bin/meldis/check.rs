@@ -17,7 +17,7 @@ use meldis::clock::{NTP64, unix_ms_from_ntp};
 use meldis::link::mesh::GLOBALS;
 use meldis::link::vector::Vector;
 use meldis::server::log::date;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::client::{Answer, Client, Login, bytes, field, int, items, quoted, text, unexpected};
 
@@ -40,7 +40,7 @@ pub(crate) struct Check {
     /// How many differing keys are shown.
     #[arg(long, default_value_t = 100)]
     show: usize,
-    /// Prints the result as JSON.
+    /// Prints the result as JSON. Keys, elements and values are texts; those that are no UTF-8 are {"hex": "..."}.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -63,18 +63,29 @@ struct Report {
     differing_keys: usize,
     differing: Vec<Difference>,
     /// Keys that changed whenever they were looked at.
-    busy: Vec<String>,
+    busy: Vec<Busy>,
     /// Swapped databases or cluster-wide registers differ.
     settings_differ: bool,
     /// Nodes that did not merge in time what the others had.
     behind: Vec<String>,
 }
 
+/// What clients wrote. In JSON a text if it is UTF-8, otherwise `{"hex": "..."}`, so that no two look alike.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Written(Vec<u8>);
+
+/// A key that could not be judged.
+#[derive(Serialize)]
+struct Busy {
+    db: i64,
+    key: Written,
+}
+
 /// A key that is not the same on all nodes.
 #[derive(Serialize)]
 struct Difference {
     db: i64,
-    key: String,
+    key: Written,
     /// By node.
     held: BTreeMap<String, Held>,
 }
@@ -90,9 +101,9 @@ struct Held {
 
 #[derive(Serialize, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Register {
-    element: Option<String>,
+    element: Option<Written>,
     kind: String,
-    value: Option<String>,
+    value: Option<Written>,
     stamp: String,
     origin: String,
     time: String,
@@ -159,7 +170,7 @@ impl Run {
             seconds: began.elapsed().as_secs_f64(),
             differing_keys: differing.len(),
             differing: differences,
-            busy: busy.iter().map(shown_key).collect(),
+            busy: busy.into_iter().map(|(db, key)| Busy { db, key: Written(key) }).collect(),
             settings_differ,
             behind: self.behind.iter().map(|node| self.clients[*node].address.clone()).collect(),
         })
@@ -267,7 +278,7 @@ impl Run {
             .cloned()
             .collect();
         held.values_mut().for_each(|of| of.registers.retain(|register| !common.contains(register)));
-        Ok(Difference { db: key.0, key: quoted(&key.1), held })
+        Ok(Difference { db: key.0, key: Written(key.1.clone()), held })
     }
 
     fn progress(&self, line: &str) {
@@ -340,17 +351,35 @@ fn register_of(answer: &Answer) -> io::Result<Register> {
     let (time, origin) = stamp.split_once('/').ok_or_else(unexpected)?;
     let time = NTP64(time.parse().map_err(io::Error::other)?);
     Ok(Register {
-        element: bytes(element).map(quoted),
+        element: bytes(element).map(Written::from),
         kind: text(kind)?,
-        value: bytes(value).map(quoted),
+        value: bytes(value).map(Written::from),
         origin: origin.to_owned(),
         time: date(unix_ms_from_ntp(time)),
         stamp,
     })
 }
 
-fn shown_key((db, key): &Key) -> String {
-    format!("db{db} {}", quoted(key))
+impl From<&[u8]> for Written {
+    fn from(bytes: &[u8]) -> Self {
+        Written(bytes.to_vec())
+    }
+}
+
+impl std::fmt::Display for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&quoted(&self.0))
+    }
+}
+
+impl Serialize for Written {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Ok(text) = std::str::from_utf8(&self.0) {
+            return serializer.serialize_str(text);
+        }
+        let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        serializer.collect_map([("hex", hex)])
+    }
 }
 
 impl Report {
@@ -374,8 +403,8 @@ impl Report {
         if hidden > 0 {
             println!("... and {hidden} more keys differ (--show)");
         }
-        for key in &self.busy {
-            println!("{key} changed whenever it was looked at: neither equal nor different is proven");
+        for Busy { db, key } in &self.busy {
+            println!("db{db} {key} changed whenever it was looked at: neither equal nor different is proven");
         }
         if self.settings_differ {
             println!(
