@@ -34,7 +34,7 @@ fn equal_nodes_are_proven_equal_also_under_load() {
     b.ok(&["RPUSH", "l", "1", "2"]);
     let output = check(&pair, 2, &[]);
     assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
-    assert!(printed(&output).starts_with("Equal: 1024 ranges"), "{}", printed(&output));
+    assert!(printed(&output).starts_with("Equal: 1024 ranges and settings on "), "{}", printed(&output));
     let mut running = spawn_check(&pair);
     let mut n = 0;
     while running.try_wait().unwrap().is_none() {

@@ -57,6 +57,7 @@ type Digests = BTreeMap<Key, i64>;
 struct Report {
     equal: bool,
     nodes: Vec<String>,
+    /// How many were compared, settings not counted: see `settings_differ`.
     ranges: usize,
     seconds: f64,
     /// How many keys differ; `differing` shows the first.
@@ -194,11 +195,7 @@ impl Run {
             }
             let at = |node: usize, range: &u16| digests[node][usize::from(*range)];
             left.retain(|range| (1..digests.len()).any(|node| at(node, range) != at(0, range)));
-            let equal = usize::from(GLOBALS) + 1 - left.len();
-            self.progress(&format!(
-                "round {round}: {equal} of {} ranges are equal",
-                usize::from(GLOBALS) + 1
-            ));
+            self.progress(&format!("round {round}: {}", standing(&left)));
             if left.is_empty() {
                 break;
             }
@@ -286,6 +283,14 @@ impl Run {
             let _ = write!(io::stderr(), "\r\x1b[K{line}");
         }
     }
+}
+
+/// How far the comparison is. What is not kept by ranges is named as [`Report::print`] names it.
+fn standing(left: &BTreeSet<u16>) -> String {
+    let settings_differ = left.contains(&GLOBALS);
+    let equal = usize::from(GLOBALS) + usize::from(settings_differ) - left.len();
+    let settings = if settings_differ { "not yet" } else { "too" };
+    format!("{equal} of {GLOBALS} ranges are equal, settings {settings}")
 }
 
 /// Keys that are not the same on all nodes, sorted by whether that is for good.
@@ -408,7 +413,7 @@ impl Report {
         }
         if self.settings_differ {
             println!(
-                "Swapped databases or cluster-wide registers (allowlist, owner, forgotten nodes) differ"
+                "Settings differ: swapped databases or cluster-wide registers (allowlist, owner, forgotten nodes)"
             );
         }
         for node in &self.behind {
@@ -416,7 +421,7 @@ impl Report {
         }
         let nodes = self.nodes.join(", ");
         if self.equal {
-            println!("Equal: {} ranges on {nodes}, in {:.2} s", self.ranges, self.seconds);
+            println!("Equal: {} ranges and settings on {nodes}, in {:.2} s", self.ranges, self.seconds);
         } else {
             let (differ, busy) = (self.differing_keys, self.busy.len());
             println!(
@@ -433,5 +438,18 @@ impl std::fmt::Display for Register {
         self.element.iter().try_for_each(|element| write!(f, " {element}"))?;
         self.value.iter().try_for_each(|value| write!(f, " = {value}"))?;
         write!(f, "  by {} at {} ({})", self.origin, self.time, self.stamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_counts_the_ranges_that_the_result_counts() {
+        let told = |left: &[u16]| standing(&left.iter().copied().collect());
+        assert_eq!(told(&[]), "1024 of 1024 ranges are equal, settings too");
+        assert_eq!(told(&[7]), "1023 of 1024 ranges are equal, settings too");
+        assert_eq!(told(&[7, GLOBALS]), "1023 of 1024 ranges are equal, settings not yet");
     }
 }
