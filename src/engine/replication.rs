@@ -399,17 +399,25 @@ impl Engine {
         if is_about_to_follow && !mesh.is_dialed_as_configured(id) {
             return Err(Fault::Anew);
         }
-        mesh.hello(id, hello, now.unix_ms)?;
-        if is_about_to_follow {
-            self.begin_following(mesh);
-            return Err(Fault::Anew);
-        }
+        let accepted = mesh.hello(id, hello, now.unix_ms);
+        let own = self.clock.origin().node();
+        let taken = |register: Register| match &accepted {
+            Ok(()) => !is_about_to_follow,
+            // Of a peer that refuses this node only why it does.
+            Err(fault) => *fault == Fault::Forgotten(own) && register == Register::Forgotten(own),
+        };
         // Those from the future come again, in a batch that is held.
         let limit = self.time_limit(now);
-        for (register, stamp, value) in registers.iter().filter(|(_, stamp, _)| stamp.time <= limit) {
+        let registers = registers.iter().filter(|(_, stamp, _)| stamp.time <= limit);
+        for (register, stamp, value) in registers.filter(|(register, ..)| taken(*register)) {
             self.clock.observe(stamp.time);
             mesh.took(stamp.time);
             self.merge_register(*register, *stamp, value);
+        }
+        accepted?;
+        if is_about_to_follow {
+            self.begin_following(mesh);
+            return Err(Fault::Anew);
         }
         self.refresh_topology(mesh, now);
         Ok(())

@@ -135,6 +135,10 @@ pub enum Event {
     Up(NodeId),
     /// A ready link has ended.
     Down(NodeId, Fault),
+    /// There is no link to an address, and somebody has to see to it. Not told of the next attempts, unless the reason changes.
+    Refused(Address, String),
+    /// A peer under this host dialed and got no link, likewise.
+    CallerRefused(String, Fault),
     /// A node said it is about to stop.
     Leaving(NodeId),
     /// A pull has begun, with so many ranges.
@@ -244,6 +248,8 @@ pub struct Mesh {
     told: Vec<Origin>,
     links: BTreeMap<LinkId, Link>,
     dials: BTreeMap<Address, Dial>,
+    /// Hosts of peers that dialed and were refused, and why, as was told.
+    callers_refused: BTreeSet<(String, String)>,
     pull: Option<Pull>,
     events: Vec<Event>,
     /// The newest time that came from others, in data or in a promise.
@@ -284,6 +290,7 @@ impl Mesh {
             told: Vec::new(),
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
+            callers_refused: BTreeSet::new(),
             pull: None,
             events: Vec::new(),
             taken: NTP64(0),
@@ -463,12 +470,14 @@ impl Mesh {
                     let dial = self.dial(address.clone());
                     (dial.busy, dial.pause_ms, dial.next_at_ms) = (false, dialing::BACKOFF_MS.0, now_ms);
                 }
-                (_, false) => self.dial_failed(address, refusal(&fault), now_ms),
+                (_, false) => self.dial_failed(address, dialing::refusal(&fault), now_ms),
             }
             if !self.dials.get(address).is_some_and(|dial| dial.configured || dial.node.is_some() || dial.own)
             {
                 self.dials.remove(address);
             }
+        } else if link.peer.is_none() {
+            self.caller_refused(link.seen_host.clone(), &fault);
         }
         if self.pull.as_ref().is_some_and(|pull| pull.link == id) {
             self.abandon_pull();
@@ -506,7 +515,12 @@ impl Mesh {
             return Err(Fault::SameId(node));
         }
         let this = self.own.origin.node();
-        if let Some(forgotten) = [node, this].into_iter().find(|node| self.forgotten.contains(node)) {
+        // What the peer tells may be news here: it is about to close the link.
+        let is_forgotten = |node: &NodeId| {
+            let told = |(register, ..): &(Register, _, _)| *register == Register::Forgotten(*node);
+            self.forgotten.contains(node) || *node == this && hello.registers.iter().any(told)
+        };
+        if let Some(forgotten) = [node, this].into_iter().find(is_forgotten) {
             return Err(Fault::Forgotten(forgotten));
         }
         let Some(link) = self.links.get(&id) else { return Err(Fault::Closed) };
@@ -541,10 +555,8 @@ impl Mesh {
         link.had.clone_from(&hello.vector);
         link.vector = hello.vector;
         link.heard_at_ms = now_ms;
-        if let Some(address) = link.dialed.clone() {
-            let dial = self.dial(address);
-            (dial.node, dial.pause_ms, dial.refusal) = (Some(node), dialing::BACKOFF_MS.0, None);
-        }
+        let (dialed, seen_host) = (link.dialed.clone(), link.seen_host.clone());
+        self.accepted(dialed, &seen_host, node);
         // Another node at its address is gone: its disk was wiped, or it moved. If it is linked, that turns out later.
         let linked: BTreeSet<NodeId> = self.linked().collect();
         let gone = |state: &MemberState| {
@@ -939,12 +951,6 @@ impl Link {
     pub fn node(&self) -> Option<NodeId> {
         self.peer.as_ref().map(|peer| peer.origin.node())
     }
-}
-
-/// What is told of a link that never came to be, if somebody has to see to it.
-fn refusal(fault: &Fault) -> Option<String> {
-    let is_refusal = matches!(fault, Fault::Version(_) | Fault::SameId(_) | Fault::Forgotten(_));
-    is_refusal.then(|| fault.to_string())
 }
 
 #[cfg(test)]

@@ -475,6 +475,38 @@ fn who_was_dialed_before_it_was_taken_out_gets_no_link() {
 }
 
 #[test]
+fn a_refusal_is_told_once_until_its_reason_changes_or_a_link_came_to_be() {
+    let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
+    let (at, here) = (("n2".to_owned(), 7000), member(1).origin.node());
+    mesh.add_address(at.clone());
+    let mut told = |says: Option<&str>| {
+        mesh.dial_failed(&at, says.map(str::to_owned), 0);
+        mesh.take_events()
+    };
+    let refused = |reason: &str| vec![Event::Refused(at.clone(), reason.into())];
+    assert_eq!([told(Some("-A")), told(Some("-A")), told(None)], [refused("-A"), vec![], vec![]]);
+    assert_eq!([told(Some("-A")), told(Some("-B"))], [vec![], refused("-B")]);
+    let mut calls = |dialed: Option<&Address>, hello: Hello| {
+        mesh.open(1, dialed.cloned(), "n2".into(), Vec::new(), 0);
+        let taken = mesh.hello(1, hello, 0);
+        mesh.closed(1, taken.err().unwrap_or(Fault::Closed), 0);
+        let events = mesh.take_events().into_iter();
+        events
+            .filter(|event| matches!(event, Event::Refused(..) | Event::CallerRefused(..)))
+            .collect::<Vec<_>>()
+    };
+    let old = || Hello { version: VERSION + 1, ..hello(2) };
+    let caller = || vec![Event::CallerRefused("n2".into(), Fault::Version(VERSION + 1))];
+    assert_eq!([calls(None, old()), calls(None, old())], [caller(), vec![]]);
+    let copied = Hello { sender: Member { origin: Origin::new(here, 2), ..member(2) }, ..hello(2) };
+    assert_eq!(calls(None, copied), [Event::CallerRefused("n2".into(), Fault::SameId(here))]);
+    assert_eq!([calls(None, hello(2)), calls(None, old()), calls(None, old())], [vec![], caller(), vec![]]);
+    let version = refused(&Fault::Version(VERSION + 1).to_string());
+    assert_eq!([calls(Some(&at), old()), calls(Some(&at), old())], [version.clone(), vec![]]);
+    assert_eq!([calls(Some(&at), hello(2)), calls(Some(&at), old())], [vec![], version]);
+}
+
+#[test]
 fn peers_are_told_of_a_repair_though_the_node_serves_meanwhile() {
     let mut mesh = linked();
     let mut said = |want: Want| {
