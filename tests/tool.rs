@@ -34,7 +34,7 @@ fn equal_nodes_are_proven_equal_also_under_load() {
     b.ok(&["RPUSH", "l", "1", "2"]);
     let output = check(&pair, 2, &[]);
     assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
-    assert!(printed(&output).starts_with("Equal: 1024 ranges"), "{}", printed(&output));
+    assert!(printed(&output).starts_with("Equal: 1024 ranges and settings on "), "{}", printed(&output));
     let mut running = spawn_check(&pair);
     let mut n = 0;
     while running.try_wait().unwrap().is_none() {
@@ -82,11 +82,40 @@ fn what_differs_is_named_with_both_values_stamps_and_origins() {
     let output = check(&pair, 2, &["--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((report["equal"].as_bool(), report["differing_keys"].as_u64()), (Some(false), Some(3)));
+    assert_eq!(report["differing"][0]["key"], "h");
     let nodes = report["differing"][0]["held"].as_object().unwrap();
     assert_eq!(nodes.len(), 2);
     pair.heal();
     pair.settle();
     assert_eq!(check(&pair, 2, &[]).status.code(), Some(0));
+}
+
+/// What differs on one node of two, as a script reads it.
+fn differing(pair: &Cluster) -> Vec<serde_json::Value> {
+    let output = check(pair, 2, &["--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    report["differing"].as_array().unwrap().clone()
+}
+
+#[test]
+fn in_json_stands_what_was_written_and_in_hex_what_is_no_text() {
+    let pair = Pair::proxied();
+    pair.settle();
+    let [mut a, _] = pair.clients();
+    pair.cut();
+    a.ok(&["HSET", "it's \"né\"", "f\\", "1 \n"]);
+    let shown = &differing(&pair)[0];
+    assert_eq!(shown["key"], "it's \"né\"");
+    let held = shown["held"].as_object().unwrap().values();
+    let registers: Vec<_> = held.flat_map(|of| of["registers"].as_array().unwrap()).collect();
+    let field = registers.iter().find(|register| register["kind"] == "field").unwrap();
+    assert_eq!((&field["element"], &field["value"]), (&"f\\".into(), &"1 \n".into()));
+    a.ok(&["DEL", "it's \"né\""]);
+    a.ok(&[b"SET".as_slice(), b"\xff\x00k", b"\xc3"]);
+    let shown = differing(&pair);
+    let bytes = |hex: &str| serde_json::json!({ "hex": hex });
+    let key = shown.iter().find(|key| key["key"] == bytes("ff006b")).unwrap();
+    assert!(key["held"].to_string().contains(r#""value":{"hex":"c3"}"#), "{key}");
 }
 
 #[test]

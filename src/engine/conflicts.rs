@@ -20,18 +20,26 @@
 //! # Where it is noticed
 //! A segment says up to when its author had merged each origin ([`Seen`](crate::link::frame::Seen)). What of
 //! this node's own writes is stamped later, the author had not seen; and this node had not seen the author's change, which
-//! comes only now. So each node notices the conflicts of its own writes: each is in the logs of its two
-//! authors and nowhere else. Noticed is what a change meets where it arrives: of several writes of one node to a register
-//! only the one that stands. Further writes of the same peer that meet the same own write are the same conflict, told
-//! anew, so that both logs count alike. A sum that was split, told anew under its old stamp, is no write.
+//! comes only now. So each node notices the conflicts of its own writes: each is in the logs of its two authors, but for
+//! what is said below, and nowhere else. Noticed is what a change meets where it arrives: of several writes of one node
+//! to a register only the one that stands. Further writes of the same peer that meet the same own write are the same
+//! conflict, told anew. A sum that was split, told anew under its old stamp, is no write.
+//!
+//! So both authors log the same, and count alike, what both wrote before anything of it reached the other, as during a
+//! cut. While both go on writing to a register meanwhile, the logs and the counters differ:
+//! - a node that has replaced its write before the other's came meets that with the later one, the other node has met
+//!   both: two conflicts there, one here;
+//! - what a node writes while it merges a segment counts as having seen the segment: only that node may know of the
+//!   conflict;
+//! - told anew is what is still in the log: a further write is counted as a conflict of its own once the first has been
+//!   pushed out, or if it is one that a clear only counts.
 //!
 //! A piece of a range comes without its authors' knowledge. Logged is what is certain: neither vector covers the other's
 //! write, and either the giver wrote it itself before its vector was taken, or it is stamped earlier: nobody has seen
 //! a later write than its own. Where both pull, the first knows of all; the vector the second is given may cover its
 //! writes already.
 //!
-//! Not noticed: a write that an equal one or a third node's has replaced here before the other came. And what a node
-//! writes while it merges a segment counts as having seen the segment: of such a conflict only that node may know.
+//! Not noticed: a write that an equal one or a third node's has replaced here before the other came.
 //!
 //! # Cost
 //! While the author has seen all this node has written, a comparison per batch; with the log off, one relaxed load. Else a
@@ -447,6 +455,39 @@ mod tests {
         check(&[], &["A: SET k 1", "A: SET k 2", "B: SET k b"], &["value k -: B over A, 2"]);
         check(&[], &["A: INCR n", "A: INCR n", "B: SET n 9"], &["counter n -: B over A, 2"]);
         check(&[], &["A: SET k 1", "B: SET k b", "A: DEL k"], &["removal k -: A over B, b"]);
+    }
+
+    /// A merges B's first write between its two; B has written both of its own before it hears of A.
+    #[test]
+    fn whose_write_was_replaced_before_the_others_came_knows_of_fewer_conflicts() {
+        let mut two = Two::holding(&[]);
+        let [seen_by_a, seen_by_b] = two.seen;
+        two.write(&["B: SET k b1", "A: SET k a1"]);
+        let (first_of_a, first_of_b) = (two.a.written(), two.b.written());
+        two.a.merge_unseen(&two.b, &first_of_b, seen_by_b);
+        let seen_between = two.b.engine.clock.last();
+        two.write(&["A: SET k a2", "B: SET k b2"]);
+        let (next_of_a, next_of_b) = (two.a.written(), two.b.written());
+        two.b.merge_unseen(&two.a, &first_of_a, seen_by_a);
+        two.b.merge_unseen(&two.a, &next_of_a, seen_between);
+        two.a.merge_unseen(&two.b, &next_of_b, seen_by_b);
+        let [of_a, of_b] = two.logs();
+        assert_eq!(of_a, ["value k -: A over B, b1", "value k -: B over A, a2"]);
+        assert_eq!(of_b, ["value k -: B over A, a2"]);
+    }
+
+    /// Of what is not in the log it is not known that it was told before.
+    #[test]
+    fn what_was_pushed_out_of_the_log_counts_anew() {
+        for (len_max, counted) in [(2, 2), (1, 3)] {
+            let mut two = Two::holding(&[]);
+            let seen = two.seen[1];
+            two.a.engine.conflicts.set_len_max(len_max);
+            two.write(&["B: SET k b1", "B: SET other b", "A: SET k a", "A: SET other a", "B: SET k b2"]);
+            let written = two.b.written();
+            two.a.merge_unseen(&two.b, &written, seen);
+            assert_eq!(two.a.engine.conflicts.count(ConflictKind::Value), counted);
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub fn mesh_for(origin: Origin, config: &Config) -> Mesh {
     let (timing, backlog_bytes_max) = limits(config);
     let mut mesh = Mesh::new(announcement(origin, config), timing, backlog_bytes_max);
     for partner in config.replicaof.iter().chain(&config.peer) {
-        mesh.add_address((partner.host.clone(), partner.port));
+        mesh.add_address(mesh_address(partner));
     }
     mesh
 }
@@ -163,7 +163,7 @@ impl Engine {
         };
         let partners: Vec<Address> = {
             let config = self.config.read();
-            config.replicaof.iter().chain(&config.peer).map(|at| (at.host.clone(), at.port)).collect()
+            config.replicaof.iter().chain(&config.peer).map(mesh_address).collect()
         };
         if !partners.is_empty() {
             self.start_replicating();
@@ -407,17 +407,25 @@ impl Engine {
         if is_about_to_follow && !mesh.is_dialed_as_configured(id) {
             return Err(Fault::Anew);
         }
-        mesh.hello(id, hello, now.unix_ms)?;
-        if is_about_to_follow {
-            self.begin_following(mesh);
-            return Err(Fault::Anew);
-        }
+        let accepted = mesh.hello(id, hello, now.unix_ms);
+        let own = self.clock.origin().node();
+        let taken = |register: Register| match &accepted {
+            Ok(()) => !is_about_to_follow,
+            // Of a peer that refuses this node only why it does.
+            Err(fault) => *fault == Fault::Forgotten(own) && register == Register::Forgotten(own),
+        };
         // Those from the future come again, in a batch that is held.
         let limit = self.time_limit(now);
-        for (register, stamp, value) in registers.iter().filter(|(_, stamp, _)| stamp.time <= limit) {
+        let registers = registers.iter().filter(|(_, stamp, _)| stamp.time <= limit);
+        for (register, stamp, value) in registers.filter(|(register, ..)| taken(*register)) {
             self.clock.observe(stamp.time);
             mesh.took(stamp.time);
             self.merge_register(*register, *stamp, value);
+        }
+        accepted?;
+        if is_about_to_follow {
+            self.begin_following(mesh);
+            return Err(Fault::Anew);
         }
         self.refresh_topology(mesh, now);
         Ok(())

@@ -4,7 +4,7 @@
 //! `closed`, `tick`) and answers what to send and what to dial. Data frames pass through the engine's
 //! `replication`, which merges and reads ranges and reports progress here.
 //!
-//! Submodules: whom to dial (`dialing`), vectors and floors (`progress`), ranges (`pulling`), whether they are equal
+//! Submodules: one link (`link`), whom to dial (`dialing`), vectors and floors (`progress`), ranges (`pulling`), whether they are equal
 //! (`comparing`), how far peers' clocks are off (`offset`), whether stamps may be given back (`recall`), who is not to come back
 //! (`forgetting`), who is waited for over a restart (`roster`), and all that as operators see it (`view`).
 //!
@@ -20,6 +20,7 @@
 mod comparing;
 mod dialing;
 mod forgetting;
+mod link;
 mod offset;
 mod progress;
 mod pulling;
@@ -27,20 +28,20 @@ mod recall;
 mod roster;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::backlog::Backlog;
 use super::batch::Register;
-use super::frame::{self, Cursor, Echo, Floor, Frame, Heartbeat, Hello, Member, VERSION};
+use super::frame::{self, Echo, Floor, Frame, Heartbeat, Hello, Member, VERSION};
 use super::vector::{Progress, Vector};
 use crate::clock::{NTP64, NodeId, Origin, Stamp, unix_ms_from_ntp};
 use crate::faults::Faults;
 use comparing::Proof;
 use dialing::Dial;
-use offset::Offset;
 use recall::Recall;
 
 pub use comparing::GLOBALS;
+pub use link::Link;
 pub use progress::Verdict;
 pub use pulling::{Brought, Moved, Pull, Want};
 pub use roster::{Known, Roster};
@@ -69,11 +70,11 @@ pub struct Timing {
 const STEP_MS_MIN: u64 = 1000;
 /// How often a peer is told again that it must pull.
 const GAP_REPEAT_MS: u64 = 500;
-/// Most frames that wait to be sent on a link, batches and pieces aside. An honest peer reads the answers to its questions.
-const CONTROL_FRAMES_MAX: usize = 256;
 /// A peer's clock is right again when it is ahead by less than this share, in percent, of what is held: one that is off by
 /// just that much is not told of again and again.
 const SKEW_OVER_PERCENT: u64 = 90;
+/// How often a peer is told again of members that it does not take into account.
+const RETELL_MS: u64 = 1000;
 /// Most bytes put on a link before the other links and the pulls get their turn.
 const BURST_BYTES: usize = 256 * 1024;
 
@@ -138,6 +139,10 @@ pub enum Event {
     Up(NodeId),
     /// A ready link has ended.
     Down(NodeId, Fault),
+    /// There is no link to an address, and somebody has to see to it. Not told of the next attempts, unless the reason changes.
+    Refused(Address, String),
+    /// A peer under this host dialed and got no link, likewise.
+    CallerRefused(String, Fault),
     /// A node said it is about to stop.
     Leaving(NodeId),
     /// A pull has begun, with so many ranges.
@@ -182,62 +187,6 @@ pub struct MemberState {
     skewed: bool,
 }
 
-/// One link.
-#[derive(Clone, Debug)]
-pub struct Link {
-    /// Dialed by this node, under this address.
-    pub dialed: Option<Address>,
-    /// The host the peer is seen under.
-    pub seen_host: String,
-    /// Who is at the other end, once it said Hello.
-    pub peer: Option<Member>,
-    /// What the peer said it has.
-    pub vector: Vector,
-    /// What it had when the link began, or when it had given the last range.
-    had: Vector,
-    /// Ranges were pulled from it, which hold more than the vector told: its next heartbeat says what.
-    has_given: bool,
-    /// Nodes the peer is linked with.
-    linked: BTreeSet<NodeId>,
-    /// The peer is pulling ranges from somebody.
-    pub syncing: bool,
-    /// The peer said it is about to stop.
-    pub leaving: bool,
-    /// Last batch sent per origin.
-    sent: BTreeMap<Origin, u64>,
-    control: VecDeque<Frame>,
-    /// A heartbeat of the peer's is wanted at once.
-    asks: bool,
-    /// Pieces of ranges the peer has asked for.
-    requests: VecDeque<(u16, Cursor, bool)>,
-    /// The peer pulls from this node: what the backlog lacks is on its way otherwise.
-    giving: bool,
-    /// How many ranges it has begun to pull, and of how many.
-    given: (usize, usize),
-    /// The digests of ranges that were equal when this node last said what differs, and held something collectable.
-    equal: BTreeMap<u16, u64>,
-    /// Pulls begun here that the peer has not answered: only the answer to the last one counts, because what the peer sends
-    /// goes on from there.
-    answers_due: usize,
-    gap_told_ms: Option<u64>,
-    /// When the last byte came.
-    pub heard_at_ms: u64,
-    heartbeat_at_ms: u64,
-    /// The newest time the peer has taken from others, as its last heartbeat on this link said.
-    taken: Option<NTP64>,
-    compared_at_ms: u64,
-    /// Ranges are to be compared as soon as everything is sent.
-    compares: bool,
-    /// The ranges a comparison under way is about.
-    asked: Option<Vec<u16>>,
-    wants_pull: Option<Want>,
-    offset: Offset,
-    /// The next frame's stamps are ahead: nothing is taken until they are not.
-    pub held: bool,
-    /// Why it is to be closed.
-    pub fault: Option<Fault>,
-}
-
 /// See the module's head.
 #[derive(Debug)]
 pub struct Mesh {
@@ -250,6 +199,8 @@ pub struct Mesh {
     told: Vec<Origin>,
     links: BTreeMap<LinkId, Link>,
     dials: BTreeMap<Address, Dial>,
+    /// Hosts of peers that dialed and were refused, and why, as was told.
+    callers_refused: BTreeSet<(String, String)>,
     pull: Option<Pull>,
     events: Vec<Event>,
     /// The newest time that came from others, in data or in a promise.
@@ -290,6 +241,7 @@ impl Mesh {
             told: Vec::new(),
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
+            callers_refused: BTreeSet::new(),
             pull: None,
             events: Vec::new(),
             taken: NTP64(0),
@@ -405,39 +357,8 @@ impl Mesh {
             registers,
         });
         let is_wanted = dialed.as_ref().is_none_or(|address| self.dials.contains_key(address));
-        self.links.insert(
-            id,
-            Link {
-                dialed,
-                seen_host,
-                peer: None,
-                vector: Vector::default(),
-                had: Vector::default(),
-                has_given: false,
-                linked: BTreeSet::new(),
-                syncing: false,
-                leaving: false,
-                sent: BTreeMap::new(),
-                control: VecDeque::from([hello]),
-                asks: false,
-                requests: VecDeque::new(),
-                giving: false,
-                given: (0, 0),
-                equal: BTreeMap::new(),
-                answers_due: 0,
-                gap_told_ms: None,
-                heard_at_ms: now_ms,
-                heartbeat_at_ms: now_ms,
-                taken: None,
-                compared_at_ms: now_ms,
-                compares: false,
-                asked: None,
-                wants_pull: None,
-                offset: Offset::default(),
-                held: false,
-                fault: (!is_wanted).then_some(Fault::Unwanted),
-            },
-        );
+        let fault = (!is_wanted).then_some(Fault::Unwanted);
+        self.links.insert(id, Link::new(dialed, seen_host, hello, fault, now_ms));
     }
 
     /// Bytes came over a link, whether they make a frame or not.
@@ -469,12 +390,14 @@ impl Mesh {
                     let dial = self.dial(address.clone());
                     (dial.busy, dial.pause_ms, dial.next_at_ms) = (false, dialing::BACKOFF_MS.0, now_ms);
                 }
-                (_, false) => self.dial_failed(address, refusal(&fault), now_ms),
+                (_, false) => self.dial_failed(address, dialing::refusal(&fault), now_ms),
             }
             if !self.dials.get(address).is_some_and(|dial| dial.configured || dial.node.is_some() || dial.own)
             {
                 self.dials.remove(address);
             }
+        } else if link.peer.is_none() {
+            self.caller_refused(link.seen_host.clone(), &fault);
         }
         if self.pull.as_ref().is_some_and(|pull| pull.link == id) {
             self.abandon_pull();
@@ -512,7 +435,12 @@ impl Mesh {
             return Err(Fault::SameId(node));
         }
         let this = self.own.origin.node();
-        if let Some(forgotten) = [node, this].into_iter().find(|node| self.forgotten.contains(node)) {
+        // What the peer tells may be news here: it is about to close the link.
+        let is_forgotten = |node: &NodeId| {
+            let told = |(register, ..): &(Register, _, _)| *register == Register::Forgotten(*node);
+            self.forgotten.contains(node) || *node == this && hello.registers.iter().any(told)
+        };
+        if let Some(forgotten) = [node, this].into_iter().find(is_forgotten) {
             return Err(Fault::Forgotten(forgotten));
         }
         let Some(link) = self.links.get(&id) else { return Err(Fault::Closed) };
@@ -547,10 +475,8 @@ impl Mesh {
         link.had.clone_from(&hello.vector);
         link.vector = hello.vector;
         link.heard_at_ms = now_ms;
-        if let Some(address) = link.dialed.clone() {
-            let dial = self.dial(address);
-            (dial.node, dial.pause_ms, dial.refusal) = (Some(node), dialing::BACKOFF_MS.0, None);
-        }
+        let (dialed, seen_host) = (link.dialed.clone(), link.seen_host.clone());
+        self.accepted(dialed, &seen_host, node);
         // Another node at its address is gone: its disk was wiped, or it moved. If it is linked, that turns out later.
         let linked: BTreeSet<NodeId> = self.linked().collect();
         let gone = |state: &MemberState| {
@@ -718,6 +644,8 @@ impl Mesh {
             let sequence = if self.faults.contains(Faults::HEARSAY) { 0 } else { progress.sequence };
             self.vector.promise(origin, Progress { sequence, ..progress });
         }
+        let heard_at_ms = link.heard_at_ms;
+        self.tell_unknown_members(id, &heartbeat.floors, now_us / 1000);
         // Stamps that are given back would leave a report behind that no later one outdoes.
         for floor in heartbeat.floors.into_iter().filter(|floor| floor.at <= limit) {
             // What an earlier life had merged is gone with it.
@@ -726,12 +654,28 @@ impl Mesh {
                 && (floor.at, floor.floor) > (state.reported.at, state.reported.floor)
             {
                 if floor.origin.node() != node {
-                    state.seen_at_ms = state.seen_at_ms.max(link.heard_at_ms);
+                    state.seen_at_ms = state.seen_at_ms.max(heard_at_ms);
                 }
                 state.reported = floor;
             }
         }
         Ok(())
+    }
+
+    /// A peer that was told to do without a member does not wait for it, and its floor never counts here: it is told of the
+    /// member again, as by any other link.
+    fn tell_unknown_members(&mut self, id: LinkId, floors: &[Floor], now_ms: u64) {
+        let members = self.told_members();
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(peer) = link.peer.as_ref().map(|peer| peer.origin) else { return };
+        let lacks = |floor: &Floor| {
+            let mut others = members.iter().filter(|member| member.origin.node() != peer.node());
+            floor.origin == peer && others.any(|member| !floor.of.contains(&member.origin))
+        };
+        if floors.iter().any(lacks) && now_ms.abs_diff(link.retold_ms) >= RETELL_MS {
+            link.retold_ms = now_ms;
+            link.say(Frame::Members(members));
+        }
     }
 
     /// The peer wants a heartbeat at once.
@@ -824,6 +768,7 @@ impl Mesh {
             moved(&mut link.heartbeat_at_ms);
             moved(&mut link.compared_at_ms);
             link.gap_told_ms.as_mut().map(moved);
+            moved(&mut link.retold_ms);
         }
         self.began_at_ms.as_mut().map(moved);
         moved(&mut self.linked_at_ms);
@@ -944,36 +889,6 @@ impl Mesh {
             && link.linked.contains(&origin.node())
             && self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin)
     }
-}
-
-impl Link {
-    /// Has a frame sent in its turn. A peer that asks without reading the answers is given up.
-    fn say(&mut self, frame: Frame) {
-        if self.control.len() < CONTROL_FRAMES_MAX {
-            self.control.push_back(frame);
-        } else {
-            self.fault.get_or_insert(Fault::Unexpected("questions whose answers are not read"));
-        }
-    }
-
-    /// By how much the peer's stamps are ahead of this node's clock, if that was measured: its promise of its own clock, when
-    /// it sent the heartbeat, and its clock of this one. However long the heartbeat has waited.
-    fn stamps_ahead_ms(&self, heartbeat: &Heartbeat) -> Option<u64> {
-        let promised = self.peer.as_ref().map(|peer| heartbeat.vector.of(peer.origin).watermark)?;
-        let promise_ahead_ms = unix_ms_from_ntp(promised).saturating_sub(heartbeat.sent_us / 1000);
-        Some(promise_ahead_ms.saturating_add_signed(self.offset.ahead_us()? / 1000))
-    }
-
-    /// The node at the other end, once it said Hello.
-    pub fn node(&self) -> Option<NodeId> {
-        self.peer.as_ref().map(|peer| peer.origin.node())
-    }
-}
-
-/// What is told of a link that never came to be, if somebody has to see to it.
-fn refusal(fault: &Fault) -> Option<String> {
-    let is_refusal = matches!(fault, Fault::Version(_) | Fault::SameId(_) | Fault::Forgotten(_));
-    is_refusal.then(|| fault.to_string())
 }
 
 #[cfg(test)]

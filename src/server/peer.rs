@@ -27,7 +27,7 @@ use super::time::now;
 use crate::engine::Engine;
 use crate::engine::replication::Received;
 use crate::link::frame::{self, VERSION};
-use crate::link::mesh::{Address, Fault, LinkId, Moved};
+use crate::link::mesh::{Address, Event, Fault, LinkId, Moved};
 use crate::resp::reply::{Protocol, Reply};
 
 /// How often timers are looked at.
@@ -42,6 +42,8 @@ const READ_AHEAD_BYTES: usize = READ_BYTES;
 const OUTPUT_BYTES_KEPT: usize = 4 * 1024 * 1024;
 /// Most ranges named in a line of the log.
 const LISTED_RANGES: usize = 16;
+/// Said behind why a link is refused.
+const TOLD_ONCE: &str = "Further attempts are not logged unless the reason changes";
 /// Rounds before other tasks of the thread get their turn.
 const ROUNDS_MAX: usize = 4;
 /// Work at a stretch on ranges that move over a link. It then rests as long as it worked, so that clients get at least
@@ -74,11 +76,16 @@ fn ticking(period: Duration) -> Interval {
 
 /// Logs what happened on the links.
 fn report(engine: &Engine) {
-    use crate::link::mesh::Event;
     for event in engine.take_link_events() {
         match event {
             Event::Up(node) => tracing::info!("Link to node {node} is up"),
             Event::Down(node, fault) => tracing::warn!("Link to node {node} is down: {fault}"),
+            Event::Refused((host, port), reason) => {
+                tracing::warn!("No link to {host}:{port}: {reason}. {TOLD_ONCE}");
+            }
+            Event::CallerRefused(host, fault) => {
+                tracing::warn!("A peer at {host} gets no link: {fault}. {TOLD_ONCE}");
+            }
             Event::Leaving(node) => tracing::info!("Node {node} is about to stop"),
             Event::PullStarted(node, ranges) => {
                 tracing::info!("Resync from node {node} started: {ranges} ranges differ");
@@ -179,7 +186,6 @@ async fn connect(engine: &Engine, (host, port): &Address) -> io::Result<TcpStrea
         stream.write_all(&bytes).await?;
         let answer = timeout(DIAL_TIMEOUT, read_line(&mut stream)).await.map_err(late)??;
         if answer != "+OK" {
-            tracing::warn!("{host}:{port} refused the link: {answer}");
             return Err(io::Error::other(answer));
         }
     }
@@ -285,19 +291,7 @@ pub async fn run(
     engine.link_open(id, dialed, seen_host, now());
     let socket = Arc::new(LinkSocket { id, stream, output: Mutex::default() });
     shell.link_sockets.0.write().push(socket.clone());
-    let mut wire = Wire {
-        engine,
-        socket,
-        id,
-        thread,
-        input,
-        seen: 0,
-        late: false,
-        held: None,
-        gone: false,
-        tick: ticking(TICK),
-        rest: None,
-    };
+    let mut wire = Wire::new(engine, socket, id, thread, input);
     let fault = poll_fn(|cx| wire.poll(cx)).await;
     shell.link_sockets.0.write().retain(|socket| socket.id != id);
     engine.link_closed(id, fault, now());
@@ -316,13 +310,32 @@ struct Wire<'e> {
     /// The next frame is from the future: nothing is taken until its time has come. Its length. Little more is read, for the
     /// heartbeats.
     held: Option<usize>,
+    /// The Hello was given to the socket. Whom this node refuses reads there why: so it leaves before theirs is read.
+    greeted: bool,
     /// The peer takes nothing more. What it had sent before is still read: a node that was killed has acknowledged it.
     gone: bool,
     tick: Interval,
     rest: Option<Pin<Box<Sleep>>>,
 }
 
-impl Wire<'_> {
+impl<'e> Wire<'e> {
+    fn new(engine: &'e Engine, socket: Arc<LinkSocket>, id: LinkId, thread: usize, input: BytesMut) -> Self {
+        Wire {
+            engine,
+            socket,
+            id,
+            thread,
+            input,
+            seen: 0,
+            late: false,
+            held: None,
+            greeted: false,
+            gone: false,
+            tick: ticking(TICK),
+            rest: None,
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         if self.rest.as_mut().is_some_and(|rest| rest.as_mut().poll(cx).is_pending()) {
             return Poll::Pending;
@@ -357,7 +370,10 @@ impl Wire<'_> {
 
     /// One round of reading, merging and writing. Returns whether anything moved.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
-        let moved = self.read(cx)?;
+        let greets = !std::mem::replace(&mut self.greeted, true);
+        // Whether the socket is broken is found below.
+        let greeted = greets && self.write(cx).unwrap_or(false);
+        let moved = self.read(cx)? || greeted;
         if self.gone {
             // Until its time has come nothing more is read, and a link that nobody is behind does not wait.
             return if self.held.is_some() { Err(Fault::Closed) } else { Ok(moved) };
@@ -532,21 +548,38 @@ mod tests {
         drop(there);
         node.check("SET own v", "+OK");
         let socket = Arc::new(LinkSocket { id: 1, stream, output: Mutex::default() });
-        let (engine, input, tick) = (&node.engine, BytesMut::new(), ticking(TICK));
-        let mut wire = Wire {
-            engine,
-            socket,
-            id: 1,
-            thread: 0,
-            input,
-            seen: 0,
-            late: false,
-            held: None,
-            gone: false,
-            tick,
-            rest: None,
-        };
+        let mut wire = Wire::new(&node.engine, socket, 1, 0, BytesMut::new());
         assert_eq!(poll_fn(|cx| wire.poll(cx)).await, Fault::Closed);
         node.check("DBSIZE", ":1001");
+    }
+
+    #[tokio::test]
+    async fn whom_a_node_refuses_is_told_why_though_its_hello_is_here_first() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut there, _) = listener.accept().unwrap();
+        let (mut node, back) = (Fixture::numbered(1), Fixture::numbered(2));
+        let own = back.engine.clock.origin().node();
+        node.engine.link_open(2, None, "127.0.0.1".into(), now());
+        back.engine.link_open(1, None, "127.0.0.1".into(), now());
+        let hello = said(&back);
+        node.engine.link_receive(2, &hello, now(), 0).unwrap();
+        node.check(&format!("MELD FORGET {own}"), "+OK");
+        node.engine.link_tick(now());
+        node.engine.link_open(1, None, "127.0.0.1".into(), now());
+        stream.writable().await.unwrap();
+        let socket = Arc::new(LinkSocket { id: 1, stream, output: Mutex::default() });
+        let mut wire = Wire::new(&node.engine, socket, 1, 0, BytesMut::from(&hello[..]));
+        assert_eq!(poll_fn(|cx| wire.poll(cx)).await, Fault::Forgotten(own));
+        drop(wire);
+        let mut told = Vec::new();
+        io::Read::read_to_end(&mut there, &mut told).unwrap();
+        let length = frame::length(&told, frame::HELLO_BYTES_MAX).unwrap().unwrap();
+        let fault = back.engine.link_receive(1, &told[..length], now(), 0).unwrap_err();
+        assert_eq!(fault, Fault::Forgotten(own));
+        back.engine.link_closed(1, fault, now());
+        assert!(back.engine.roster(now()).forgotten.iter().any(|(node, _)| *node == own), "it keeps that");
+        let told = Event::CallerRefused("127.0.0.1".into(), Fault::Forgotten(own));
+        assert_eq!(back.engine.take_link_events(), [told], "and says nothing of a link that came and went");
     }
 }

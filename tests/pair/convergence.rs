@@ -183,6 +183,15 @@ fn a_forgotten_node_is_refused_by_all_until_it_joins_as_new() {
         });
     }
     until("C knows", || partners(&mut c).iter().all(|partner| partner["state"] == "refused"));
+    // Each says once for every way by which they dialed what to do, and nothing of links that came and went.
+    let opened = cluster.proxy(2).opened() + cluster.proxy(0).opened();
+    until("they go on dialing", || cluster.proxy(2).opened() + cluster.proxy(0).opened() > opened + 4);
+    let [of_a, of_b, of_c] =
+        [0, 1, 2].map(|index| logged(cluster.node(index), "remove its meldis.node file"));
+    assert!(
+        (1..=3).contains(&of_a) && (1..=3).contains(&of_b) && (1..=3).contains(&of_c),
+        "{of_a} {of_b} {of_c}"
+    );
     c.ok(&["SET", "late", "1"]);
     a.ok(&["SET", "k", "1"]);
     until("B has it", || b.run("GET k") == "1");

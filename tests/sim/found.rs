@@ -800,3 +800,10 @@ fn what_a_node_published_before_it_followed_is_not_heard_twice() {
 fn who_knows_nobody_collects_what_it_deletes() {
     play_drawn(&[196721]);
 }
+
+/// Of three nodes two had been told to do without each other, while the third was linked with both: its tombstones waited for
+/// floors that never counted.
+#[test]
+fn who_is_linked_with_two_has_them_wait_for_each_other() {
+    play_drawn(&[201210]);
+}

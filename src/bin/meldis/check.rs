@@ -17,7 +17,7 @@ use meldis::clock::{NTP64, unix_ms_from_ntp};
 use meldis::link::mesh::GLOBALS;
 use meldis::link::vector::Vector;
 use meldis::server::log::date;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::client::{Answer, Client, Login, bytes, field, int, items, quoted, text, unexpected};
 
@@ -40,7 +40,7 @@ pub(crate) struct Check {
     /// How many differing keys are shown.
     #[arg(long, default_value_t = 100)]
     show: usize,
-    /// Prints the result as JSON.
+    /// Prints the result as JSON. Keys, elements and values are texts; those that are no UTF-8 are {"hex": "..."}.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -57,24 +57,36 @@ type Digests = BTreeMap<Key, i64>;
 struct Report {
     equal: bool,
     nodes: Vec<String>,
+    /// How many were compared, settings not counted: see `settings_differ`.
     ranges: usize,
     seconds: f64,
     /// How many keys differ; `differing` shows the first.
     differing_keys: usize,
     differing: Vec<Difference>,
     /// Keys that changed whenever they were looked at.
-    busy: Vec<String>,
+    busy: Vec<Busy>,
     /// Swapped databases or cluster-wide registers differ.
     settings_differ: bool,
     /// Nodes that did not merge in time what the others had.
     behind: Vec<String>,
 }
 
+/// What clients wrote. In JSON a text if it is UTF-8, otherwise `{"hex": "..."}`, so that no two look alike.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Written(Vec<u8>);
+
+/// A key that could not be judged.
+#[derive(Serialize)]
+struct Busy {
+    db: i64,
+    key: Written,
+}
+
 /// A key that is not the same on all nodes.
 #[derive(Serialize)]
 struct Difference {
     db: i64,
-    key: String,
+    key: Written,
     /// By node.
     held: BTreeMap<String, Held>,
 }
@@ -90,9 +102,9 @@ struct Held {
 
 #[derive(Serialize, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Register {
-    element: Option<String>,
+    element: Option<Written>,
     kind: String,
-    value: Option<String>,
+    value: Option<Written>,
     stamp: String,
     origin: String,
     time: String,
@@ -159,7 +171,7 @@ impl Run {
             seconds: began.elapsed().as_secs_f64(),
             differing_keys: differing.len(),
             differing: differences,
-            busy: busy.iter().map(shown_key).collect(),
+            busy: busy.into_iter().map(|(db, key)| Busy { db, key: Written(key) }).collect(),
             settings_differ,
             behind: self.behind.iter().map(|node| self.clients[*node].address.clone()).collect(),
         })
@@ -183,11 +195,7 @@ impl Run {
             }
             let at = |node: usize, range: &u16| digests[node][usize::from(*range)];
             left.retain(|range| (1..digests.len()).any(|node| at(node, range) != at(0, range)));
-            let equal = usize::from(GLOBALS) + 1 - left.len();
-            self.progress(&format!(
-                "round {round}: {equal} of {} ranges are equal",
-                usize::from(GLOBALS) + 1
-            ));
+            self.progress(&format!("round {round}: {}", standing(&left)));
             if left.is_empty() {
                 break;
             }
@@ -267,7 +275,7 @@ impl Run {
             .cloned()
             .collect();
         held.values_mut().for_each(|of| of.registers.retain(|register| !common.contains(register)));
-        Ok(Difference { db: key.0, key: quoted(&key.1), held })
+        Ok(Difference { db: key.0, key: Written(key.1.clone()), held })
     }
 
     fn progress(&self, line: &str) {
@@ -275,6 +283,14 @@ impl Run {
             let _ = write!(io::stderr(), "\r\x1b[K{line}");
         }
     }
+}
+
+/// How far the comparison is. What is not kept by ranges is named as [`Report::print`] names it.
+fn standing(left: &BTreeSet<u16>) -> String {
+    let settings_differ = left.contains(&GLOBALS);
+    let equal = usize::from(GLOBALS) + usize::from(settings_differ) - left.len();
+    let settings = if settings_differ { "not yet" } else { "too" };
+    format!("{equal} of {GLOBALS} ranges are equal, settings {settings}")
 }
 
 /// Keys that are not the same on all nodes, sorted by whether that is for good.
@@ -340,17 +356,35 @@ fn register_of(answer: &Answer) -> io::Result<Register> {
     let (time, origin) = stamp.split_once('/').ok_or_else(unexpected)?;
     let time = NTP64(time.parse().map_err(io::Error::other)?);
     Ok(Register {
-        element: bytes(element).map(quoted),
+        element: bytes(element).map(Written::from),
         kind: text(kind)?,
-        value: bytes(value).map(quoted),
+        value: bytes(value).map(Written::from),
         origin: origin.to_owned(),
         time: date(unix_ms_from_ntp(time)),
         stamp,
     })
 }
 
-fn shown_key((db, key): &Key) -> String {
-    format!("db{db} {}", quoted(key))
+impl From<&[u8]> for Written {
+    fn from(bytes: &[u8]) -> Self {
+        Written(bytes.to_vec())
+    }
+}
+
+impl std::fmt::Display for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&quoted(&self.0))
+    }
+}
+
+impl Serialize for Written {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Ok(text) = std::str::from_utf8(&self.0) {
+            return serializer.serialize_str(text);
+        }
+        let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        serializer.collect_map([("hex", hex)])
+    }
 }
 
 impl Report {
@@ -374,12 +408,12 @@ impl Report {
         if hidden > 0 {
             println!("... and {hidden} more keys differ (--show)");
         }
-        for key in &self.busy {
-            println!("{key} changed whenever it was looked at: neither equal nor different is proven");
+        for Busy { db, key } in &self.busy {
+            println!("db{db} {key} changed whenever it was looked at: neither equal nor different is proven");
         }
         if self.settings_differ {
             println!(
-                "Swapped databases or cluster-wide registers (allowlist, owner, forgotten nodes) differ"
+                "Settings differ: swapped databases or cluster-wide registers (allowlist, owner, forgotten nodes)"
             );
         }
         for node in &self.behind {
@@ -387,7 +421,7 @@ impl Report {
         }
         let nodes = self.nodes.join(", ");
         if self.equal {
-            println!("Equal: {} ranges on {nodes}, in {:.2} s", self.ranges, self.seconds);
+            println!("Equal: {} ranges and settings on {nodes}, in {:.2} s", self.ranges, self.seconds);
         } else {
             let (differ, busy) = (self.differing_keys, self.busy.len());
             println!(
@@ -404,5 +438,18 @@ impl std::fmt::Display for Register {
         self.element.iter().try_for_each(|element| write!(f, " {element}"))?;
         self.value.iter().try_for_each(|value| write!(f, " = {value}"))?;
         write!(f, "  by {} at {} ({})", self.origin, self.time, self.stamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_counts_the_ranges_that_the_result_counts() {
+        let told = |left: &[u16]| standing(&left.iter().copied().collect());
+        assert_eq!(told(&[]), "1024 of 1024 ranges are equal, settings too");
+        assert_eq!(told(&[7]), "1023 of 1024 ranges are equal, settings too");
+        assert_eq!(told(&[7, GLOBALS]), "1023 of 1024 ranges are equal, settings not yet");
     }
 }

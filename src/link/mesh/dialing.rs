@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Address, Fault, LinkId, Mesh};
+use super::{Address, Event, Fault, LinkId, Mesh};
 use crate::clock::NodeId;
 
 /// First and last pause between two attempts to dial an address.
 pub(super) const BACKOFF_MS: (u64, u64) = (50, 1000);
+/// Most refusals of callers remembered. Beyond, all are forgotten, and told anew when they come again.
+const CALLERS_REFUSED_MAX: usize = 64;
 
 #[derive(Clone, Debug)]
 pub(super) struct Dial {
@@ -20,6 +22,8 @@ pub(super) struct Dial {
     pub(super) configured: bool,
     /// Why the peer did not take the link, if somebody has to see to it.
     pub(super) refusal: Option<String>,
+    /// The refusal that was told of. It stays while nobody answers, until a link is taken.
+    told: Option<String>,
 }
 
 impl Mesh {
@@ -96,10 +100,37 @@ impl Mesh {
     /// An attempt failed, by a refusal or because nobody answers: the next one comes after a longer pause.
     pub fn dial_failed(&mut self, address: &Address, refusal: Option<String>, now_ms: u64) {
         if let Some(dial) = self.dials.get_mut(address) {
+            if let Some(reason) = refusal.as_ref().filter(|reason| dial.told.as_ref() != Some(reason)) {
+                dial.told = Some(reason.clone());
+                self.events.push(Event::Refused(address.clone(), reason.clone()));
+            }
             dial.refusal = refusal;
             dial.busy = false;
             dial.next_at_ms = now_ms + dial.pause_ms;
             dial.pause_ms = (dial.pause_ms * 2).min(BACKOFF_MS.1);
+        }
+    }
+
+    /// A link that a peer dialed ended before it came to be.
+    pub(super) fn caller_refused(&mut self, host: String, fault: &Fault) {
+        let Some(reason) = refusal(fault) else { return };
+        if self.callers_refused.len() >= CALLERS_REFUSED_MAX {
+            self.callers_refused.clear();
+        }
+        if self.callers_refused.insert((host.clone(), reason)) {
+            self.events.push(Event::CallerRefused(host, fault.clone()));
+        }
+    }
+
+    /// A link came to be: a refusal from now on is news.
+    pub(super) fn accepted(&mut self, dialed: Option<Address>, seen_host: &str, node: NodeId) {
+        match dialed {
+            Some(address) => {
+                let dial = self.dial(address);
+                (dial.node, dial.pause_ms) = (Some(node), BACKOFF_MS.0);
+                (dial.refusal, dial.told) = (None, None);
+            }
+            None => self.callers_refused.retain(|(host, _)| host != seen_host),
         }
     }
 
@@ -112,6 +143,13 @@ impl Mesh {
             own: false,
             configured: false,
             refusal: None,
+            told: None,
         })
     }
+}
+
+/// What is told of a link that never came to be, if somebody has to see to it.
+pub(super) fn refusal(fault: &Fault) -> Option<String> {
+    let is_refusal = matches!(fault, Fault::Version(_) | Fault::SameId(_) | Fault::Forgotten(_));
+    is_refusal.then(|| fault.to_string())
 }

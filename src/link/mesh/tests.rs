@@ -1,5 +1,6 @@
 //! The mesh told what happens, by hand: what it answers, whom it dials, and what it waits for.
 
+use super::link::CONTROL_FRAMES_MAX;
 use super::*;
 use crate::clock::ntp_from_unix_ms;
 use crate::link::backlog::Segment;
@@ -476,6 +477,38 @@ fn who_was_dialed_before_it_was_taken_out_gets_no_link() {
 }
 
 #[test]
+fn a_refusal_is_told_once_until_its_reason_changes_or_a_link_came_to_be() {
+    let mut mesh = Mesh::new(member(1), TIMING, 1 << 20);
+    let (at, here) = (("n2".to_owned(), 7000), member(1).origin.node());
+    mesh.add_address(at.clone());
+    let mut told = |says: Option<&str>| {
+        mesh.dial_failed(&at, says.map(str::to_owned), 0);
+        mesh.take_events()
+    };
+    let refused = |reason: &str| vec![Event::Refused(at.clone(), reason.into())];
+    assert_eq!([told(Some("-A")), told(Some("-A")), told(None)], [refused("-A"), vec![], vec![]]);
+    assert_eq!([told(Some("-A")), told(Some("-B"))], [vec![], refused("-B")]);
+    let mut calls = |dialed: Option<&Address>, hello: Hello| {
+        mesh.open(1, dialed.cloned(), "n2".into(), Vec::new(), 0);
+        let taken = mesh.hello(1, hello, 0);
+        mesh.closed(1, taken.err().unwrap_or(Fault::Closed), 0);
+        let events = mesh.take_events().into_iter();
+        events
+            .filter(|event| matches!(event, Event::Refused(..) | Event::CallerRefused(..)))
+            .collect::<Vec<_>>()
+    };
+    let old = || Hello { version: VERSION + 1, ..hello(2) };
+    let caller = || vec![Event::CallerRefused("n2".into(), Fault::Version(VERSION + 1))];
+    assert_eq!([calls(None, old()), calls(None, old())], [caller(), vec![]]);
+    let copied = Hello { sender: Member { origin: Origin::new(here, 2), ..member(2) }, ..hello(2) };
+    assert_eq!(calls(None, copied), [Event::CallerRefused("n2".into(), Fault::SameId(here))]);
+    assert_eq!([calls(None, hello(2)), calls(None, old()), calls(None, old())], [vec![], caller(), vec![]]);
+    let version = refused(&Fault::Version(VERSION + 1).to_string());
+    assert_eq!([calls(Some(&at), old()), calls(Some(&at), old())], [version.clone(), vec![]]);
+    assert_eq!([calls(Some(&at), hello(2)), calls(Some(&at), old())], [vec![], version]);
+}
+
+#[test]
 fn peers_are_told_of_a_repair_though_the_node_serves_meanwhile() {
     let mut mesh = linked();
     let mut said = |want: Want| {
@@ -569,7 +602,9 @@ fn messages_of_a_former_life_that_come_back_are_not_delivered_again() {
     mesh.begin_life(after);
     assert!(!mesh.delivers(before, 2));
     assert!(mesh.delivers(member(2).origin, 2));
+}
 
+#[test]
 fn a_skew_is_told_once_and_over_only_when_the_peers_stamps_are_right() {
     let mut mesh = linked();
     mesh.take_events();
@@ -617,4 +652,20 @@ fn a_skew_is_told_once_and_over_only_when_the_peers_stamps_are_right() {
     mesh.heartbeat(2, right, limit(now_us), now_us).unwrap();
     assert_eq!(skew_events(&mut mesh), [Event::Unskewed(node)]);
     assert_ne!(state(&mesh, now_us), State::ClockSkew);
+}
+
+#[test]
+fn who_does_not_wait_for_a_member_is_told_of_it_again() {
+    let mut mesh = linked();
+    let mut out = Vec::new();
+    mesh.poll(2, 0, &mut out);
+    let mut told = |of: &[u64], now_ms: u64| {
+        let of = of.iter().map(|node| member(*node).origin).collect();
+        let floor = Floor { origin: member(2).origin, floor: NTP64(1), at: NTP64(1), of };
+        let said = Heartbeat { floors: vec![floor], ..heartbeat(Vector::default()) };
+        mesh.heartbeat(2, said, NTP64(100), now_ms * 1000).unwrap();
+        mesh.link(2).unwrap().control.len()
+    };
+    assert_eq!([told(&[1, 3], 5000), told(&[1], 5000)], [0, 1]);
+    assert_eq!([told(&[1], 5100), told(&[1], 6000)], [1, 2], "once a second");
 }
