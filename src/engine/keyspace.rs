@@ -460,21 +460,19 @@ impl<'e> Keyspace<'e> {
         let Some(entry) = shard.get(self.space, key, hash) else { return };
         let Some(expiry) = entry.expiry() else { return };
         let kind = entry.value().map(|value| value.kind());
-        let exists = kind.is_some();
-        match (entry.expires_at_ms(), expiry.dead_as_of()) {
-            (Some(at_ms), dead_as_of) if at_ms <= self.now.unix_ms && exists => {
+        match (kind, entry.expires_at_ms(), expiry.dead_as_of()) {
+            (Some(_), Some(at_ms), dead_as_of) if at_ms <= self.now.unix_ms => {
                 self.merge(key, hash, self.engine.death(dead_as_of), &Change::Clear);
             }
             // The stamp has run ahead of the clock: without this the write would make the expiry void.
-            (Some(at_ms), Some(dead_as_of)) if exists && dead_as_of <= self.stamp() => {
+            (Some(_), Some(at_ms), Some(dead_as_of)) if dead_as_of <= self.stamp() => {
                 self.merge(key, hash, None, &Change::Expire(Some(at_ms), expiry.kind));
             }
             // So it would one that was set by a node which had not seen the change of type.
-            (Some(at_ms), _) if kind != Some(expiry.kind) && claims(change) => {
-                let kind = kind.unwrap_or(expiry.kind);
+            (Some(kind), Some(at_ms), _) if kind != expiry.kind && claims(change) => {
                 self.merge(key, hash, None, &Change::Expire(Some(at_ms), kind));
             }
-            _ if !exists && expiry.at_ms.is_some() && !is_removal(change) => {
+            (None, ..) if expiry.at_ms.is_some() && !is_removal(change) => {
                 self.merge(key, hash, None, &Change::Expire(None, expiry.kind));
             }
             _ => {}
