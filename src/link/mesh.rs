@@ -71,9 +71,9 @@ const STEP_MS_MIN: u64 = 1000;
 const GAP_REPEAT_MS: u64 = 500;
 /// Most frames that wait to be sent on a link, batches and pieces aside. An honest peer reads the answers to its questions.
 const CONTROL_FRAMES_MAX: usize = 256;
-/// A peer's clock is right again when it is ahead by less than this share, in percent, of what is held: one that is off by
-/// just that much is not told of again and again.
-const SKEW_OVER_PERCENT: u64 = 90;
+/// A skew is over when the peer's stamps are ahead by a part of so many less than what is held: a clock that is off by just that
+/// is not told of again and again.
+const SKEW_MARGIN: u64 = 10;
 /// Most bytes put on a link before the other links and the pulls get their turn.
 const BURST_BYTES: usize = 256 * 1024;
 
@@ -685,7 +685,7 @@ impl Mesh {
         if let Some(state) = self.members.get_mut(&node) {
             let limit_ms = unix_ms_from_ntp(limit).saturating_sub(now_us / 1000);
             let is_right =
-                link.stamps_ahead_ms(&heartbeat).is_some_and(|ms| ms <= limit_ms / 100 * SKEW_OVER_PERCENT);
+                link.stamps_ahead_ms(&heartbeat).is_some_and(|ms| ms <= limit_ms - limit_ms / SKEW_MARGIN);
             if state.skewed && is_right {
                 state.skewed = false;
                 self.events.push(Event::Unskewed(node));
