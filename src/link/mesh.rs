@@ -70,9 +70,9 @@ pub struct Timing {
 const STEP_MS_MIN: u64 = 1000;
 /// How often a peer is told again that it must pull.
 const GAP_REPEAT_MS: u64 = 500;
-/// A peer's clock is right again when it is ahead by less than this share, in percent, of what is held: one that is off by
-/// just that much is not told of again and again.
-const SKEW_OVER_PERCENT: u64 = 90;
+/// A skew is over when the peer's stamps are ahead by a part of so many less than what is held: a clock that is off by just that
+/// is not told of again and again.
+const SKEW_MARGIN: u64 = 10;
 /// How often a peer is told again of members that it does not take into account.
 const RETELL_MS: u64 = 1000;
 /// Most bytes put on a link before the other links and the pulls get their turn.
@@ -611,7 +611,7 @@ impl Mesh {
         if let Some(state) = self.members.get_mut(&node) {
             let limit_ms = unix_ms_from_ntp(limit).saturating_sub(now_us / 1000);
             let is_right =
-                link.stamps_ahead_ms(&heartbeat).is_some_and(|ms| ms <= limit_ms / 100 * SKEW_OVER_PERCENT);
+                link.stamps_ahead_ms(&heartbeat).is_some_and(|ms| ms <= limit_ms - limit_ms / SKEW_MARGIN);
             if state.skewed && is_right {
                 state.skewed = false;
                 self.events.push(Event::Unskewed(node));
