@@ -2,7 +2,8 @@
 //!
 //! A link lives on one thread. Its task writes what [`Engine::link_poll`] gives it, hands whole frames to
 //! [`Engine::link_receive`], and sleeps until the socket, the outbox or the next heartbeat wakes it. It holds at most
-//! one burst of output and one incoming frame, and `READ_AHEAD_BYTES` behind one that is held. While ranges move it rests as long as it worked, for the clients' sake.
+//! one burst of output and one incoming frame, and `READ_AHEAD_BYTES` behind one that is held. While ranges move it rests
+//! as long as it worked, for the clients' sake.
 //!
 //! A reply never overtakes its write: before a connection acknowledges, [`LinkSockets::send`] gives what was written to
 //! the kernel, on the thread that wrote; a client that waited for a key, on the client's own. So a node that is killed
@@ -581,5 +582,42 @@ mod tests {
         assert!(back.engine.roster(now()).forgotten.iter().any(|(node, _)| *node == own), "it keeps that");
         let told = Event::CallerRefused("127.0.0.1".into(), Fault::Forgotten(own));
         assert_eq!(back.engine.take_link_events(), [told], "and says nothing of a link that came and went");
+    }
+
+    /// Its heartbeats are timed, but a peer that goes on sending does not fill the memory, and nothing is lost.
+    #[tokio::test]
+    async fn behind_a_frame_that_is_held_little_is_read() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut there, _) = listener.accept().await.unwrap();
+        let (mut node, mut ahead) = (Fixture::numbered(1), Fixture::numbered(2));
+        node.engine.link_open(1, None, "127.0.0.1".into(), now());
+        ahead.engine.link_open(1, None, "127.0.0.1".into(), now());
+        for _ in 0..3 {
+            carry(&node, &ahead);
+            carry(&ahead, &node);
+        }
+        ahead.now_ms = now().unix_ms + 60_000;
+        let mut sent = Vec::new();
+        for n in 0..10_000 {
+            ahead.check(&format!("SET k{n} {}", "v".repeat(100)), "+OK");
+            if n % 100 == 0 {
+                sent.append(&mut said(&ahead));
+            }
+        }
+        sent.append(&mut said(&ahead));
+        let first = frame::length(&sent, frame::FRAME_BYTES_MAX).unwrap().unwrap();
+        assert!(sent.len() > first + 8 * READ_AHEAD_BYTES);
+        let sender = tokio::spawn(async move { there.write_all(&sent).await.map(|()| there) });
+        let socket = Arc::new(LinkSocket { id: 1, stream, output: Mutex::default() });
+        let mut wire = Wire::new(&node.engine, socket, 1, 0, BytesMut::new());
+        let ended = timeout(Duration::from_millis(500), poll_fn(|cx| wire.poll(cx))).await;
+        assert!(ended.is_err() && wire.held.is_some() && wire.late);
+        assert!(wire.input.len() < first + 4 * READ_AHEAD_BYTES, "{} are read", wire.input.len());
+        node.engine.config.write().max_clock_drift_ms = 120_000;
+        let ended = timeout(Duration::from_millis(2000), poll_fn(|cx| wire.poll(cx))).await;
+        assert!(ended.is_err() && wire.held.is_none() && !wire.late);
+        let _there = sender.await.unwrap().unwrap();
+        node.check("DBSIZE", ":10000");
     }
 }

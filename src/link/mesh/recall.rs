@@ -4,7 +4,8 @@
 //! It ends all its links, and on the new ones tells nothing of its own data. Peers refuse what is left of an
 //! old link from the new Hello on, so the first heartbeat of a new link is the whole truth: its `taken` is the newest time
 //! the peer ever merged from others or was promised by them. If all members are linked and none has taken anything
-//! beyond the limit, nor may anybody who was a member before, the stamps may be given back; else the node goes on as before, and asks again later.
+//! beyond the limit, nor may anybody who was a member before, the stamps may be given back; else the node goes on as
+//! before, and asks again later.
 
 use super::{Fault, Mesh};
 use crate::clock::NTP64;
