@@ -196,7 +196,7 @@ pub enum Frame {
         vector: Vector,
         /// Ranges to be pulled whole.
         ranges: Vec<u16>,
-        /// Ranges of which tombstones are to be pulled.
+        /// Ranges that are equal, of which what is collectable is to be pulled.
         graves: Vec<u16>,
         /// What is not in ranges.
         globals: Globals,
@@ -207,7 +207,7 @@ pub enum Frame {
         range: u16,
         /// From which place on.
         from: Cursor,
-        /// Only what carries tombstones.
+        /// Only keys that carry something collectable, unless the range has changed since it was found equal.
         graves: bool,
     },
     /// A piece of a range: all keys from a place up to another. Records follow the frame.
@@ -218,7 +218,7 @@ pub enum Frame {
         from: Cursor,
         /// Up to which place; `None`: the end of the range.
         to: Option<Cursor>,
-        /// Only what carries tombstones.
+        /// It holds only keys that carry something collectable.
         graves: bool,
     },
     /// The sender is about to stop.

@@ -520,6 +520,19 @@ mod tests {
         }
     }
 
+    /// Two nodes that have said all they have to say on a link of number 1.
+    fn linked() -> (Fixture, Fixture) {
+        let (here, there) = (Fixture::numbered(1), Fixture::numbered(2));
+        for node in [&here, &there] {
+            node.engine.link_open(1, None, "127.0.0.1".into(), now());
+        }
+        for _ in 0..3 {
+            carry(&here, &there);
+            carry(&there, &here);
+        }
+        (here, there)
+    }
+
     /// It has acknowledged all of that, and a partner that wrote to it meanwhile finds the link broken first.
     #[tokio::test]
     async fn what_a_node_had_sent_when_it_was_killed_is_read_to_its_end() {
@@ -528,13 +541,7 @@ mod tests {
         socket.set_recv_buffer_size(1 << 20).unwrap();
         let stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut there, _) = listener.accept().unwrap();
-        let (mut node, mut killed) = (Fixture::numbered(1), Fixture::numbered(2));
-        node.engine.link_open(1, None, "127.0.0.1".into(), now());
-        killed.engine.link_open(1, None, "127.0.0.1".into(), now());
-        for _ in 0..3 {
-            carry(&node, &killed);
-            carry(&killed, &node);
-        }
+        let (mut node, mut killed) = linked();
         // More than is read at once.
         for n in 0..1000 {
             killed.check(&format!("SET k{n} {}", "v".repeat(100)), "+OK");
@@ -590,13 +597,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut there, _) = listener.accept().await.unwrap();
-        let (mut node, mut ahead) = (Fixture::numbered(1), Fixture::numbered(2));
-        node.engine.link_open(1, None, "127.0.0.1".into(), now());
-        ahead.engine.link_open(1, None, "127.0.0.1".into(), now());
-        for _ in 0..3 {
-            carry(&node, &ahead);
-            carry(&ahead, &node);
-        }
+        let (mut node, mut ahead) = linked();
         ahead.now_ms = now().unix_ms + 60_000;
         let mut sent = Vec::new();
         for n in 0..10_000 {

@@ -7,6 +7,9 @@
 //!
 //! Between the digests and the answer others may send the taker what the giver has long had, and has lost again: ranges
 //! that were equal differ then. So the taker asks for whatever has changed meanwhile as well.
+//!
+//! Of a range that is equal only keys that carry something collectable are given: digests do not tell of those. That is
+//! enough as long as the range stays as it was; the giver remembers its digest, and gives it whole once it has changed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
