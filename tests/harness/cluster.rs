@@ -266,6 +266,17 @@ impl Cluster {
             };
             until("all links are up", up);
         }
+        self.left_alone();
+    }
+
+    /// Waits until of two links that both ends have dialed at once one is gone: a fault that falls between would keep the end
+    /// of the other from being told.
+    #[track_caller]
+    fn left_alone(&self) {
+        let running = self.nodes.iter().filter(|node| node.running().is_some()).count();
+        let wanted = running * running.saturating_sub(1) / 2;
+        let links = || self.proxies.iter().map(|proxy| proxy.connections().len()).sum::<usize>();
+        until("there is one link between any two nodes", || links() <= wanted);
     }
 
     /// Waits until the links of all running nodes are up and their digests equal, twice in a row.
@@ -281,6 +292,7 @@ impl Cluster {
     pub fn settle_within(&self, patience: Duration) {
         let nodes: Vec<&Server> = self.nodes.iter().filter(|node| node.running().is_some()).collect();
         settle_servers(&nodes, patience);
+        self.left_alone();
     }
 }
 
