@@ -51,6 +51,7 @@
 pub mod server;
 pub mod command;
 pub mod engine;
+pub mod journal;
 pub mod link;
 pub mod store;
 pub mod clock;

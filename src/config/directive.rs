@@ -156,9 +156,10 @@ const POLICIES: Kind = Enum(&[
     "noeviction",
 ]);
 
-const NO_DISK: &str = "data on disk comes later: nothing is saved yet";
+const NO_SAVE: &str = "there are no save points; appendonly yes keeps all on disk";
 const NO_RDB: &str = "no RDB file is written yet";
-const NO_AOF: &str = "no append-only file is written yet";
+const OWN_NAMES: &str = "the files are meldis.snapshot.N and meldis.journal.N in dir";
+const OWN_FORM: &str = "the journal has a form of its own";
 const NO_FORK: &str = "this server does not fork";
 const NO_EVICTION: &str = "memory is not limited and nothing is evicted yet";
 const NO_TLS: &str = "TLS is not available yet; tls-port other than 0 is refused";
@@ -261,7 +262,7 @@ pub static DIRECTIVES: &[Directive] = &[
     off("io-threads-do-reads", Flag, "no", THREADS).startup(),
 
     // Saving.
-    off("save", Kind::SavePoints, "3600 1 300 100 60 10000", NO_DISK),
+    off("save", Kind::SavePoints, "3600 1 300 100 60 10000", NO_SAVE),
     off("stop-writes-on-bgsave-error", Flag, "yes", NO_RDB),
     off("rdbcompression", Flag, "yes", NO_RDB),
     off("rdbchecksum", Flag, "yes", NO_RDB).startup(),
@@ -269,18 +270,18 @@ pub static DIRECTIVES: &[Directive] = &[
     off("dbfilename", FileName("dbfilename"), "dump.rdb", NO_RDB).protected(),
     off("rdb-del-sync-files", Flag, "no", RESYNC),
     off("rdb-save-incremental-fsync", Flag, "yes", NO_RDB),
-    off("appendonly", Flag, "no", NO_DISK),
-    off("appendfilename", FileName("appendfilename"), "appendonly.aof", NO_AOF).startup(),
-    off("appenddirname", FileName("appenddirname"), "appendonlydir", NO_AOF).startup(),
-    off("appendfsync", Enum(&["everysec", "always", "no"]), "everysec", NO_AOF),
-    off("no-appendfsync-on-rewrite", Flag, "no", NO_AOF),
-    off("auto-aof-rewrite-percentage", int(0, INT), "100", NO_AOF),
-    off("auto-aof-rewrite-min-size", memory(0), "67108864", NO_AOF),
-    off("aof-load-truncated", Flag, "yes", NO_AOF),
-    off("aof-use-rdb-preamble", Flag, "yes", NO_AOF),
-    off("aof-timestamp-enabled", Flag, "no", NO_AOF),
-    off("aof-rewrite-incremental-fsync", Flag, "yes", NO_AOF),
-    off("aof-disable-auto-gc", Flag, "no", NO_AOF),
+    on("appendonly", Flag, "no"),
+    off("appendfilename", FileName("appendfilename"), "appendonly.aof", OWN_NAMES).startup(),
+    off("appenddirname", FileName("appenddirname"), "appendonlydir", OWN_NAMES).startup(),
+    on("appendfsync", Enum(&["everysec", "always", "no"]), "everysec"),
+    off("no-appendfsync-on-rewrite", Flag, "no", NO_FORK),
+    on("auto-aof-rewrite-percentage", int(0, INT), "100"),
+    on("auto-aof-rewrite-min-size", memory(0), "67108864"),
+    on("aof-load-truncated", Flag, "yes"),
+    off("aof-use-rdb-preamble", Flag, "yes", OWN_FORM),
+    off("aof-timestamp-enabled", Flag, "no", "every batch has its time"),
+    off("aof-rewrite-incremental-fsync", Flag, "yes", OWN_FORM),
+    off("aof-disable-auto-gc", Flag, "no", "what a snapshot makes superfluous is removed"),
 
     // Partners and replicas. `active-replica` and `multi-master` stand before `replicaof`.
     on("active-replica", Flag, "no").startup(),
@@ -315,7 +316,7 @@ pub static DIRECTIVES: &[Directive] = &[
     off("repl-disable-tcp-nodelay", Flag, "no", "links always send without delay"),
     off("replica-lazy-flush", Flag, "no", "a resync merges and never empties the data").alias(&["slave-lazy-flush"]),
     off("replica-ignore-maxmemory", Flag, "yes", NO_EVICTION).alias(&["slave-ignore-maxmemory"]),
-    off("replica-ignore-disk-write-errors", Flag, "no", NO_DISK),
+    off("replica-ignore-disk-write-errors", Flag, "no", "a replica goes on taking what its primary sends"),
     off("propagation-error-behavior", Enum(&["ignore", "panic", "panic-on-replicas"]), "ignore",
         "links carry results, not commands that could fail"),
 
@@ -355,8 +356,8 @@ pub static DIRECTIVES: &[Directive] = &[
     // Stopping.
     on("shutdown-timeout", seconds(0, INT), "10"),
     on("soft-shutdown", Flag, "no"),
-    off("shutdown-on-sigint", STOP, "default", NO_DISK),
-    off("shutdown-on-sigterm", STOP, "default", NO_DISK),
+    off("shutdown-on-sigint", STOP, "default", NO_SAVE),
+    off("shutdown-on-sigterm", STOP, "default", NO_SAVE),
 
     // Scripts, slow log, latency, events.
     off("busy-reply-threshold", millis(0, LONG), "5000", "there are no scripts yet").alias(&["lua-time-limit"]),

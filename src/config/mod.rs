@@ -71,6 +71,16 @@ pub struct Config {
     pub dir: PathBuf,
     /// Threads, 1-16.
     pub server_threads: usize,
+    /// What is written is kept on disk.
+    pub appendonly: bool,
+    /// When it has to be there.
+    pub appendfsync: Fsync,
+    /// The journals grow by so many percent of the last snapshot before there is another one; 0: no more of them.
+    pub auto_aof_rewrite_percentage: u32,
+    /// Nor before they have so many bytes.
+    pub auto_aof_rewrite_min_size: u64,
+    /// Start from a journal whose end a crash has torn.
+    pub aof_load_truncated: bool,
     /// KeyDB's active mode: partners of `replicaof` are equals.
     pub active_replica: bool,
     /// Several partners; implies `active_replica`.
@@ -217,6 +227,17 @@ pub enum Caller {
     Local,
     /// Anywhere else.
     Remote,
+}
+
+/// When what is written has to be safe from a machine that stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before it is acknowledged.
+    Always,
+    /// A second later at most.
+    EverySecond,
+    /// When the system sees fit.
+    No,
 }
 
 /// Which node cluster clients write to.
@@ -484,6 +505,11 @@ impl Config {
             databases: v.number("databases") as usize,
             dir: PathBuf::from(v.text("dir")),
             server_threads: v.number("server-threads") as usize,
+            appendonly: v.flag("appendonly"),
+            appendfsync: Fsync::of(v.text("appendfsync")),
+            auto_aof_rewrite_percentage: v.number("auto-aof-rewrite-percentage") as u32,
+            auto_aof_rewrite_min_size: v.number("auto-aof-rewrite-min-size") as u64,
+            aof_load_truncated: v.flag("aof-load-truncated"),
             active_replica: v.flag("active-replica"),
             multi_master: v.flag("multi-master"),
             replicaof: v.partners("replicaof"),
@@ -601,6 +627,16 @@ impl Access {
             "yes" => Access::Yes,
             "local" => Access::Local,
             _ => Access::No,
+        }
+    }
+}
+
+impl Fsync {
+    fn of(text: &str) -> Fsync {
+        match text {
+            "always" => Fsync::Always,
+            "no" => Fsync::No,
+            _ => Fsync::EverySecond,
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod merging;
 pub mod conflicts;
 pub mod notify;
 mod ownership;
+pub mod persistence;
 pub mod pubsub;
 mod planted;
 pub mod ranges;
@@ -192,6 +193,8 @@ pub struct Engine {
     pub registers: registers::Registers,
     /// Draws for RANDOMKEY, SPOP and the like: a counter mixed with the seed.
     draws: AtomicU64,
+    /// What goes to disk.
+    notes: persistence::Notes,
     /// Bugs planted by tests.
     faults: Faults,
     /// Keys past their expiry are removed without being asked for; DEBUG SET-ACTIVE-EXPIRE.
@@ -216,14 +219,16 @@ impl Engine {
         let hasher = ahash::RandomState::with_seeds(a, b, c, d);
         let registry = Registry::new(tables, &config.rename_command, hasher.clone());
         let mesh = replication::mesh_for(origin, &config);
+        // For partners, and for the journal.
+        let writes_batches = replication::is_wanted(&config) || config.appendonly;
         Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
             hasher,
             clock: Clock::new(origin, floor),
             databases: Databases::new(config.databases),
-            stable: AtomicU64::new(if replication::is_wanted(&config) { 0 } else { u64::MAX }),
-            replicating: AtomicBool::new(replication::is_wanted(&config)),
-            active: AtomicBool::new(replication::is_wanted(&config)),
+            stable: AtomicU64::new(if writes_batches { 0 } else { u64::MAX }),
+            replicating: AtomicBool::new(writes_batches),
+            active: AtomicBool::new(writes_batches),
             follower: AtomicBool::new(replication::is_follower(&config)),
             next_life: Mutex::default(),
             lacks_replicas: AtomicBool::new(config.wants_replicas()),
@@ -258,6 +263,7 @@ impl Engine {
             registers: registers::Registers::default(),
             config: RwLock::new(config),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
+            notes: persistence::Notes::default(),
             faults: Faults::empty(),
             active_expire: AtomicBool::new(true),
             upkeep_range: AtomicUsize::new(0),

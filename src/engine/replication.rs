@@ -171,7 +171,10 @@ impl Engine {
         {
             let mut mesh = self.mesh.lock();
             *self.next_life.lock() = next_life;
-            self.follower.store(follows, Ordering::SeqCst);
+            if self.follower.swap(follows, Ordering::SeqCst) && !follows {
+                self.set_follows(None);
+                self.begin_epoch();
+            }
             mesh.announce(announced.host, announced.port, follows);
             mesh.set_addresses(partners);
             if follows {
@@ -217,6 +220,8 @@ impl Engine {
         self.clock.begin_life(origin);
         mesh.begin_life(origin);
         self.set_stable(NTP64(0));
+        self.set_follows(self.config.read().replicaof.first().map(mesh_address));
+        self.begin_epoch();
         drop((cells, slots));
         drop(dropped);
     }
@@ -272,6 +277,7 @@ impl Engine {
         let (timing, backlog_bytes_max) = limits(&self.config.read());
         mesh.configure(timing, backlog_bytes_max);
         if self.step_back(&mut mesh, now) {
+            self.begin_epoch();
             tracing::warn!("This node's clock was set back: stamps that no partner had taken are given back");
         }
         // A promise for the present: whatever this node writes from here on is stamped later.
@@ -371,6 +377,7 @@ impl Engine {
                     let author = Author::Gives(mesh.peer_of(id), &vector);
                     let known = self.known(mesh, vector.of(self.clock.origin()).watermark);
                     self.merge_globals(&globals, author, known, now, thread);
+                    self.note_given(mesh, mesh.peer_of(id), vector, globals);
                 }
             }
             Frame::Pull { range, from, graves } => {
@@ -389,7 +396,9 @@ impl Engine {
                 let vectors = Vectors { known, theirs: &theirs, giver: mesh.peer_of(id) };
                 let merged = self.merge_range(&chunk, vectors, now, thread);
                 let changed_keys = merged.map_err(frame::FrameError::from)?;
+                self.note_chunk(mesh, &chunk);
                 mesh.pulled(id, range, to, graves, Brought { bytes: tail.len(), changed_keys });
+                self.note_pulled(mesh);
             }
             Frame::Compare { vector, digests } => self.compare(mesh, id, &vector, &digests),
             Frame::Compared { differ, unsure } => mesh.compared(id, &differ, &unsure),
@@ -474,7 +483,7 @@ impl Engine {
                         let taken = batches.len() - rest.len();
                         // Whatever follows is stamped no earlier than this one.
                         let watermark = newest.min(NTP64(batch.time.0.saturating_sub(1)));
-                        mesh.merged(origin, part(number, &batches[skipped..taken], watermark));
+                        self.merged(mesh, origin, part(number, &batches[skipped..taken], watermark));
                     }
                     return Ok(Received::Held);
                 }
@@ -501,7 +510,7 @@ impl Engine {
         }
         // A promise from the future may be given back, but for what was taken under it.
         let watermark = if watermark <= limit { watermark } else { newest };
-        mesh.merged(origin, part(number, &batches[skipped..], watermark));
+        self.merged(mesh, origin, part(number, &batches[skipped..], watermark));
         Ok(Received::Taken)
     }
 
@@ -534,7 +543,11 @@ impl Engine {
     pub(super) fn sequence(&self, mesh: &mut Mesh) {
         let mut drained = Drained::default();
         let watermark = self.promise(self.outbox.drain(&self.clock, &mut drained));
-        mesh.sequence(drained.count, drained.bytes, watermark);
+        let count = drained.count;
+        mesh.sequence(count, drained.bytes, watermark);
+        if count > 0 {
+            self.note_own(mesh);
+        }
     }
 
     /// Moves what was written into the backlog, whose limit then bounds it. For when no link takes any of it.

@@ -184,6 +184,11 @@ impl Backlog {
         held.flat_map(move |held| held.segments.range(held.from(after)..)).map(|(_, segment)| segment)
     }
 
+    /// The newest segment of an origin.
+    pub fn last(&self, origin: Origin) -> Option<&Segment> {
+        self.segments.get(&origin)?.last()
+    }
+
     /// Bytes of the segments that [`Self::after`] tells of.
     pub fn bytes_after(&self, origin: Origin, after: u64) -> u64 {
         let Some(held) = self.segments.get(&origin) else { return 0 };

@@ -262,8 +262,8 @@ pub enum FrameError {
     Malformed(#[from] Malformed),
 }
 
-/// Appends a frame with what follows it.
-pub fn write(frame: &Frame, tail: &[u8], out: &mut Vec<u8>) {
+/// Appends a frame, or an entry of a file, with what follows it.
+pub fn write(frame: &impl Serialize, tail: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
     codec::encode(frame, out);
@@ -296,6 +296,14 @@ pub fn length(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, Fram
 /// # Errors
 /// If it is damaged or no frame.
 pub fn read(bytes: &[u8]) -> Result<(Frame, &[u8]), FrameError> {
+    open(bytes)
+}
+
+/// Reads what [`write`] wrote of any kind.
+///
+/// # Errors
+/// If it is damaged or of another kind.
+pub fn open<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), FrameError> {
     let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(FrameError::Checksum)?;
     if crc32fast::hash(body) != u32::from_le_bytes(header[8..].try_into().expect("four bytes")) {
         return Err(FrameError::Checksum);

@@ -147,6 +147,21 @@ impl Mesh {
         }
     }
 
+    /// Nodes a pull from which has broken off, or has brought what the vector does not tell yet.
+    pub fn torn(&self) -> Vec<NodeId> {
+        self.torn.keys().copied().collect()
+    }
+
+    /// A node that was read back from disk may hold what its vector does not tell, because a pull had broken off.
+    pub fn tear(&mut self, giver: NodeId, now_ms: u64) {
+        self.torn.insert(giver, now_ms);
+    }
+
+    /// What was pulled before a restart is here.
+    pub fn adopt(&mut self, vector: &Vector) {
+        self.vector.join(vector);
+    }
+
     /// Notes that a segment was taken which this node's vector may not tell of.
     pub fn taken(&mut self, id: LinkId, origin: Origin, last: u64) {
         if origin != self.own.origin
