@@ -48,8 +48,16 @@ pub struct Notes {
     /// The primary whose data this is.
     follows: Mutex<Option<Address>>,
     /// Why nothing can be written to disk, if so: clients may not write then.
-    failure: Mutex<Option<String>>,
+    failures: Mutex<Failures>,
     fails: AtomicBool,
+}
+
+/// What cannot be written, and why.
+#[derive(Debug, Default)]
+struct Failures {
+    journal: Option<String>,
+    /// The ceiling of the node's stamps.
+    clock: Option<String>,
 }
 
 /// A snapshot that is being read.
@@ -132,8 +140,18 @@ impl Engine {
 
     /// Has clients be told that nothing can be written to disk, or that it can again.
     pub fn set_disk_failure(&self, failure: Option<String>) {
-        self.notes.fails.store(failure.is_some(), Ordering::SeqCst);
-        *self.notes.failure.lock() = failure;
+        self.change_failures(|failures| failures.journal = failure);
+    }
+
+    /// Likewise for the clock, without which nothing may be stamped.
+    pub fn set_clock_failure(&self, failure: Option<String>) {
+        self.change_failures(|failures| failures.clock = failure);
+    }
+
+    fn change_failures(&self, change: impl FnOnce(&mut Failures)) {
+        let mut failures = self.notes.failures.lock();
+        change(&mut failures);
+        self.notes.fails.store(failures.journal.is_some() || failures.clock.is_some(), Ordering::SeqCst);
     }
 
     /// What a client gets that may not write because nothing can be written to disk, if so.
@@ -142,8 +160,10 @@ impl Engine {
         if !self.notes.fails.load(Ordering::Relaxed) {
             return None;
         }
-        let failure = self.notes.failure.lock();
-        failure.as_ref().map(|reason| format!("MISCONF Errors writing to the AOF file: {reason}").into())
+        let failures = self.notes.failures.lock();
+        let reason = failures.journal.as_ref().or(failures.clock.as_ref())?;
+        let file = if self.keeps_journal() { "the AOF file" } else { "the data directory" };
+        Some(format!("MISCONF Errors writing to {file}: {reason}").into())
     }
 
     /// Notes an own segment that was just sequenced.

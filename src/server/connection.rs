@@ -351,13 +351,7 @@ impl Connection<'_> {
             return None;
         }
         let now = now();
-        if let Err(error) = self.shell.identity.cover(&self.engine.clock, now.ntp) {
-            tracing::warn!("The node's clock cannot be written: {error}");
-            let text =
-                "MISCONF The data directory cannot be written, so no command runs. Please check the logs.";
-            Reply::new(&mut self.output, session.protocol).error(text);
-            return Some(Flow::Close);
-        }
+        self.shell.note_clock(self.shell.identity.cover(&self.engine.clock, now.ntp));
         let received = self.input.len();
         session.client.input_bytes.store(received as u64, Relaxed);
         let mut limits = self.limits(session);

@@ -12,6 +12,9 @@
 //! *Snapshots* are made by a thread of their own, one at a time: when the journals have grown as
 //! `auto-aof-rewrite-percentage` says, when BGREWRITEAOF asks, and when data has changed otherwise than the journal tells. It
 //! rests as long as it works.
+//!
+//! *Locks* are taken in the order `syncing`, `snapshot`, `state`, the mesh's; `synced` is a leaf. Whoever writes holds `state`
+//! for as long as the system takes to copy the bytes; nobody waits with it for the disk but [`Journal::roll`].
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -47,6 +50,8 @@ const SYNC_PERIOD: Duration = Duration::from_secs(1);
 /// After a snapshot that failed the next is begun so much later, each time twice as much up to `RETRY_MAX`.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Likewise while nothing is acknowledged before there is one.
+const RETRY_MAX_IN_NEED: Duration = Duration::from_secs(5);
 
 /// The operator's error: the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +109,8 @@ pub struct Journal {
     state: Mutex<State>,
     synced: watch::Sender<Synced>,
     sync: Sync,
+    /// Held while a file is synced: the system tells of a failure once, and not whoever comes second.
+    syncing: Mutex<()>,
     /// A snapshot is being made, or asked for.
     snapshot: Mutex<Snapshots>,
 }
@@ -180,6 +187,7 @@ impl Journal {
             state: Mutex::default(),
             synced: watch::Sender::default(),
             sync: Sync::default(),
+            syncing: Mutex::default(),
             snapshot: Mutex::default(),
         });
         let files = Files::among(journal.names()?);
@@ -223,23 +231,29 @@ impl Journal {
         state.snapshot_bytes = files.snapshot.map_or(0, |number| size(journal::snapshot_name(number)));
         state.journal_bytes =
             length + files.journals.iter().map(|number| size(journal::journal_name(*number))).sum::<u64>();
-        let pending = Vec::new();
-        let file = Arc::new(file);
+        // There may have been another one, before CONFIG SET appendonly no.
+        let position = self.synced.borrow().position;
+        let (file, pending) = (Arc::new(file), Vec::new());
         state.open =
-            Some(Open { number, file, length, pending, position: 0, broken: false, lacks: false, epoch });
+            Some(Open { number, file, length, pending, position, broken: false, lacks: false, epoch });
         self.on.store(true, Ordering::SeqCst);
         Ok(())
     }
 
-    /// A new journal that holds its head, safely on disk, and how long that is.
+    /// A new journal that holds its head, safely on disk, and how long that is. If that fails there is none: the one before
+    /// goes on, and its end is where a crash may tear.
     fn create(&self, engine: &Engine, number: u64) -> io::Result<(File, u64)> {
-        let file = File::create(self.dir.join(journal::journal_name(number)))?;
+        let path = self.dir.join(journal::journal_name(number));
         let mut head = Vec::new();
         frame::write(&Entry::Journal(engine.head(number)), &[], &mut head);
-        file.write_all_at(&head, 0)?;
-        file.sync_all()?;
-        self.sync_dir()?;
-        Ok((file, head.len() as u64))
+        let create = || {
+            let file = File::create(&path)?;
+            file.write_all_at(&head, 0)?;
+            file.sync_all()?;
+            self.sync_dir()?;
+            Ok((file, head.len() as u64))
+        };
+        create().inspect_err(|_: &io::Error| drop(fs::remove_file(&path)))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -269,10 +283,11 @@ impl Journal {
         for name in &names {
             let path = self.dir.join(name);
             let failed = |error| JournalError::Io { file: path.clone(), error };
-            let mut reader = Reader::new(File::open(&path).map_err(failed)?);
+            let file = File::open(&path).map_err(failed)?;
+            let mut reader = Reader::new(&file);
             loop {
                 let offset = reader.offset();
-                let (file, reason) = match reader.read().map_err(failed)? {
+                let (held, reason) = match reader.read().map_err(failed)? {
                     Next::Entry(entry, tail) => match recovery.take(entry, tail, now()) {
                         Ok(()) => {
                             loading.tell(offset);
@@ -293,9 +308,11 @@ impl Journal {
                     }
                     Next::Damaged(_, error) => (name.clone(), error.to_string()),
                 };
-                return Err(JournalError::Damaged { file, offset, reason });
+                return Err(JournalError::Damaged { file: held, offset, reason });
             }
             loading.done += reader.offset();
+            // A process that was killed may have left it to the system: behind the next journal it may no longer be torn.
+            file.sync_all().map_err(failed)?;
         }
         let read = recovery.finish(now());
         if !names.is_empty() {
@@ -329,33 +346,25 @@ impl Journal {
             open.pending.clear();
             return Err(Unkept);
         }
-        if open.pending.is_empty() {
-            return Ok(open.position);
+        if !open.pending.is_empty() {
+            if let Err(error) = open.append() {
+                let is_too_much = open.pending.len() > PENDING_BYTES_MAX;
+                (open.broken, open.lacks) = (is_too_much, open.lacks || is_too_much);
+                self.fail(engine, &error);
+                return Err(Unkept);
+            }
+            *journal_bytes += open.appended();
+            if self.always.load(Ordering::Relaxed) {
+                self.sync.ask();
+            }
         }
-        if let Err(error) = open.file.write_all_at(&open.pending, open.length) {
-            let is_too_much = open.pending.len() > PENDING_BYTES_MAX;
-            (open.broken, open.lacks) = (is_too_much, open.lacks || is_too_much);
-            self.fail(engine, &error);
-            return Err(Unkept);
-        }
-        let written = open.pending.len() as u64;
-        open.length += written;
-        open.position += written;
-        *journal_bytes += written;
-        open.pending.clear();
-        open.pending.shrink_to(BUFFER_BYTES_KEPT);
-        let (position, lacks) = (open.position, open.lacks);
-        drop(state);
-        if lacks {
+        if open.lacks {
             return Err(Unkept);
         }
         if self.synced.borrow().fails {
             self.recover(engine);
         }
-        if self.always.load(Ordering::Relaxed) {
-            self.sync.ask();
-        }
-        Ok(position)
+        Ok(open.position)
     }
 
     /// Waits until the journal is safe up to a position, as far as `appendfsync` demands it before an acknowledgement.
@@ -373,13 +382,12 @@ impl Journal {
         }
     }
 
+    /// To be called with the state locked, as [`Self::recover`]: neither is to undo what the other has just found out.
     fn fail(&self, engine: &Engine, error: &io::Error) {
-        let text = error.to_string();
-        let reason = text.split(" (os error").next().unwrap_or_default().to_owned();
         if !self.synced.borrow().fails {
             tracing::warn!("The journal cannot be written: {error}. Writes are refused until it can");
         }
-        engine.set_disk_failure(Some(reason));
+        engine.set_disk_failure(Some(reason(error)));
         self.synced.send_modify(|synced| synced.fails = true);
     }
 
@@ -389,37 +397,50 @@ impl Journal {
         self.synced.send_modify(|synced| synced.fails = false);
     }
 
+    /// Follows `appendfsync`.
+    pub fn set_policy(&self, policy: Fsync) {
+        self.always.store(policy == Fsync::Always, Ordering::Relaxed);
+    }
+
     /// Syncs for as long as the server runs. To be called on a thread of its own.
     pub fn sync_on(&self, engine: &Engine) {
         while !self.sync.ended.load(Ordering::SeqCst) {
-            self.sync.wait();
-            let policy = engine.config.read().appendfsync;
-            self.always.store(policy == Fsync::Always, Ordering::Relaxed);
-            if policy != Fsync::No {
+            let is_asked = self.sync.wait();
+            // Who has asked waits for it, whatever was configured since.
+            if is_asked || engine.config.read().appendfsync != Fsync::No {
                 let _ = self.sync_now(engine);
             }
         }
     }
 
-    fn sync_now(&self, engine: &Engine) -> io::Result<()> {
-        let (file, position) = match &self.state.lock().open {
-            Some(open) if !open.broken => (open.file.clone(), open.position),
-            _ => return Ok(()),
+    /// Syncs what is written. Returns up to where.
+    fn sync_now(&self, engine: &Engine) -> io::Result<u64> {
+        let _syncing = self.syncing.lock();
+        let (file, position, lacks) = match &self.state.lock().open {
+            Some(open) if open.broken => return Err(io::Error::other("what was written before is lost")),
+            Some(open) => (open.file.clone(), open.position, open.lacks),
+            None => return Ok(0),
         };
         if self.synced.borrow().position >= position {
-            return Ok(());
+            return Ok(position);
         }
-        let result = file.sync_data();
-        match &result {
-            Ok(()) => self.synced.send_modify(|synced| synced.position = synced.position.max(position)),
-            Err(error) => {
-                if let Some(open) = &mut self.state.lock().open {
-                    (open.broken, open.lacks) = (true, true);
-                }
-                self.fail(engine, error);
+        if let Err(error) = file.sync_data() {
+            let mut state = self.state.lock();
+            if let Some(open) = &mut state.open {
+                (open.broken, open.lacks) = (true, true);
+                self.fail(engine, &error);
             }
+            return Err(error);
         }
-        result
+        // What this file goes on from is not all there before a snapshot says so.
+        if !lacks {
+            self.is_safe(position);
+        }
+        Ok(position)
+    }
+
+    fn is_safe(&self, position: u64) {
+        self.synced.send_modify(|synced| synced.position = synced.position.max(position));
     }
 
     /// The last word: all that was executed is written and synced.
@@ -435,14 +456,16 @@ impl Journal {
     /// Has a snapshot made. False if one is being made.
     pub fn ask_for_snapshot(&self) -> bool {
         let mut snapshots = self.snapshot.lock();
-        snapshots.wanted |= !snapshots.running;
+        if !snapshots.running {
+            (snapshots.wanted, snapshots.failed) = (true, None);
+        }
         !snapshots.running
     }
 
     /// What is to be done from time to time: follows the configuration, writes what waits, begins a snapshot that is due.
     pub fn tick(self: &Arc<Self>, engine: &Arc<Engine>) {
         let wanted = engine.config.read().appendonly;
-        if wanted != self.is_on() {
+        if wanted != self.is_on() && self.snapshot.lock().is_time(RETRY_MAX) {
             self.turn(engine, wanted);
         }
         if self.is_on() {
@@ -451,43 +474,60 @@ impl Journal {
                 self.begin_snapshot(engine);
             }
         }
-        *engine.disk.write() = self.facts();
+        *engine.disk.write() = self.facts(engine);
     }
 
-    /// CONFIG SET appendonly.
+    /// CONFIG SET appendonly. Not while a snapshot is made, which would be one of a journal that has ended.
     fn turn(&self, engine: &Engine, on: bool) {
         if !on {
-            engine.stop_journal();
             self.on.store(false, Ordering::SeqCst);
             let _ = self.sync_now(engine);
-            self.state.lock().open = None;
+            engine.stop_journal();
+            self.snapshot.lock().wanted = false;
+            let mut state = self.state.lock();
+            // Nobody is kept waiting for what is not going to be done.
+            if let Some(open) = state.open.take() {
+                self.is_safe(open.position);
+            }
+            if self.synced.borrow().fails {
+                self.recover(engine);
+            }
             return tracing::warn!("What is written no longer goes to disk: appendonly is no");
         }
         engine.start_journal();
         let files = self.names().and_then(|names| Ok(Files::among(names)?));
-        match files.and_then(|files| self.begin(engine, &files, None)) {
-            Ok(()) => tracing::info!("What is written goes to disk once the first snapshot is whole"),
-            Err(error) => tracing::warn!("No journal can be begun: {error}"),
+        let begun = files.and_then(|files| self.begin(engine, &files, None));
+        let mut snapshots = self.snapshot.lock();
+        match begun {
+            Ok(()) => {
+                snapshots.failed = None;
+                tracing::info!("What is written goes to disk once the first snapshot is whole");
+            }
+            Err(error) => {
+                engine.stop_journal();
+                snapshots.failed = Some(Instant::now());
+                snapshots.failures_in_a_row += 1;
+                tracing::warn!("No journal can be begun: {error}");
+            }
         }
     }
 
     fn is_snapshot_due(&self, engine: &Engine) -> bool {
         let snapshots = self.snapshot.lock();
-        let doubled = snapshots.failures_in_a_row.saturating_sub(1).min(6) as u32;
-        let retry = (RETRY * 2u32.pow(doubled)).min(RETRY_MAX);
-        if snapshots.running || snapshots.failed.is_some_and(|at| at.elapsed() < retry) {
-            return false;
-        }
         let (percentage, size_min) = {
             let config = engine.config.read();
             (u64::from(config.auto_aof_rewrite_percentage), config.auto_aof_rewrite_min_size)
         };
         let state = self.state.lock();
         let Some(open) = &state.open else { return false };
+        let is_in_need = open.broken || open.lacks;
+        if !snapshots.is_time(if is_in_need { RETRY_MAX_IN_NEED } else { RETRY_MAX }) {
+            return false;
+        }
         let has_grown = percentage > 0
             && state.journal_bytes > size_min
             && state.journal_bytes.saturating_mul(100) >= state.snapshot_bytes.saturating_mul(percentage);
-        snapshots.wanted || has_grown || open.broken || open.epoch != Some(engine.epoch())
+        snapshots.wanted || has_grown || is_in_need || open.epoch != Some(engine.epoch())
     }
 
     fn begin_snapshot(self: &Arc<Self>, engine: &Arc<Engine>) {
@@ -564,13 +604,16 @@ impl Journal {
             if began.elapsed() > STRETCH {
                 std::thread::sleep(began.elapsed());
                 began = Instant::now();
+                if !engine.config.read().appendonly {
+                    return Ok(None);
+                }
             }
         }
         // All that the pieces may hold has to be safely in the journal before they count.
         if self.write(engine).is_err() && self.is_stuck() {
             return Err(io::Error::other("the journal cannot be written"));
         }
-        self.sync_now(engine)?;
+        let position = self.sync_now(engine)?;
         if !engine.end_snapshot(&snapshot, &mut bytes) {
             return Ok(None);
         }
@@ -583,13 +626,15 @@ impl Journal {
             let mut state = self.state.lock();
             state.snapshot_bytes = length;
             if let Some(open) = &mut state.open {
-                (open.epoch, open.lacks) = (Some(snapshot.epoch()), false);
+                open.epoch = Some(snapshot.epoch());
+                // Unless another sync has failed by now.
+                open.lacks = open.broken;
                 state.journal_bytes = open.length;
             }
+            self.is_safe(position);
         }
-        if self.synced.borrow().fails {
-            self.recover(engine);
-        }
+        // Writes are taken again if they can be.
+        let _ = self.write(engine);
         if let Ok(files) = self.names().map(Files::among)
             && let Ok(files) = files
         {
@@ -602,24 +647,28 @@ impl Journal {
     /// the last journal torn.
     fn roll(&self, engine: &Engine, number: u64, bytes: &mut Vec<u8>) -> io::Result<Option<Snapshot>> {
         // Most of what is left to be synced is synced before everybody has to wait for it.
-        self.sync_now(engine)?;
+        let _ = self.sync_now(engine);
+        let _syncing = self.syncing.lock();
         let mut state = self.state.lock();
         let State { open: Some(open), journal_bytes, .. } = &mut *state else { return Ok(None) };
         let Some(snapshot) = engine.begin_snapshot(number, &mut open.pending, bytes) else { return Ok(None) };
-        if !open.broken {
-            open.file.write_all_at(&open.pending, open.length)?;
-            open.file.sync_data()?;
-            open.length += open.pending.len() as u64;
+        if open.broken {
+            open.pending.clear();
+        } else {
+            open.append()?;
+            *journal_bytes += open.appended();
+            if let Err(error) = open.file.sync_data() {
+                (open.broken, open.lacks) = (true, true);
+                self.fail(engine, &error);
+                return Err(error);
+            }
+            if !open.lacks {
+                self.is_safe(open.position);
+            }
         }
-        open.position += open.pending.len() as u64;
-        *journal_bytes += open.pending.len() as u64;
-        open.pending.clear();
-        let position = open.position;
         let (file, length) = self.create(engine, number)?;
         *journal_bytes += length;
         (open.number, open.file, open.length, open.broken) = (number, Arc::new(file), length, false);
-        drop(state);
-        self.synced.send_modify(|synced| synced.position = synced.position.max(position));
         Ok(Some(snapshot))
     }
 
@@ -628,12 +677,12 @@ impl Journal {
         self.state.lock().open.as_ref().is_none_or(|open| open.broken || !open.pending.is_empty())
     }
 
-    fn facts(&self) -> DiskFacts {
+    fn facts(&self, engine: &Engine) -> DiskFacts {
         let (snapshots, state) = (self.snapshot.lock(), self.state.lock());
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
         DiskFacts {
             enabled: state.open.is_some(),
-            fails: self.synced.borrow().fails,
+            fails: engine.disk_failure().is_some(),
             snapshot_running: snapshots.running,
             snapshot_wanted: snapshots.wanted,
             snapshot_percent: snapshots.percent as u64,
@@ -652,6 +701,38 @@ impl Journal {
     }
 }
 
+impl Open {
+    /// Writes what is pending.
+    fn append(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.pending, self.length)
+    }
+
+    /// It is written: how much it was.
+    fn appended(&mut self) -> u64 {
+        let bytes = self.pending.len() as u64;
+        self.length += bytes;
+        self.position += bytes;
+        self.pending.clear();
+        self.pending.shrink_to(BUFFER_BYTES_KEPT);
+        bytes
+    }
+}
+
+impl Snapshots {
+    /// Whether it is not too early for another try, with so much between two of them in the end.
+    fn is_time(&self, retry_max: Duration) -> bool {
+        let doubled = self.failures_in_a_row.saturating_sub(1).min(6) as u32;
+        let retry = (RETRY * 2u32.pow(doubled)).min(retry_max);
+        !self.running && self.failed.is_none_or(|at| at.elapsed() >= retry)
+    }
+}
+
+/// Why something failed, as Redis's clients read it.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
 impl Sync {
     fn ask(&self) {
         *self.wanted.lock() = true;
@@ -663,13 +744,13 @@ impl Sync {
         self.ask();
     }
 
-    /// Until somebody asks, or for a second.
-    fn wait(&self) {
+    /// Until somebody asks, or for a second. Whether somebody has.
+    fn wait(&self) -> bool {
         let mut wanted = self.wanted.lock();
         if !*wanted {
             self.wake.wait_for(&mut wanted, SYNC_PERIOD);
         }
-        *wanted = false;
+        std::mem::take(&mut *wanted)
     }
 }
 

@@ -16,13 +16,13 @@ use tokio::sync::watch;
 
 use super::disk::replace;
 use super::identity::Identity;
-use super::journal::Journal;
+use super::journal::{Journal, reason};
 use super::listener::{Incoming, Listening};
 use super::log::Severity;
 use super::members::Members;
 use super::peer::LinkSockets;
 use super::process;
-use crate::clock::Origin;
+use crate::clock::{NTP64, Origin};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::client::ClientFlags;
@@ -58,6 +58,8 @@ pub struct Shell {
     pub handed_over: watch::Sender<bool>,
     /// Some connection was told to close already.
     closing: AtomicBool,
+    /// The clock's ceiling could not be written when it was last tried.
+    clock_fails: AtomicBool,
 }
 
 impl Shell {
@@ -83,12 +85,46 @@ impl Shell {
             stopping: watch::Sender::new(false),
             handed_over: watch::Sender::new(false),
             closing: AtomicBool::new(false),
+            clock_fails: AtomicBool::new(false),
         }
     }
 
     /// Connections that are no links.
     pub fn clients(&self) -> usize {
         self.connected.load(Ordering::SeqCst).saturating_sub(self.links.load(Ordering::SeqCst))
+    }
+
+    /// Takes down how the clock's ceiling was written: while it cannot be, clients may read, but not write.
+    #[inline]
+    pub fn note_clock(&self, covered: io::Result<()>) {
+        if covered.is_err() || self.clock_fails.load(Ordering::Relaxed) {
+            self.change_clock_failure(covered.err());
+        }
+    }
+
+    /// Renews the clock's ceiling ahead of time, and tries again what has failed.
+    pub fn renew_clock(&self, now: NTP64) {
+        let clock = &self.engine.clock;
+        let failed = self.clock_fails.load(Ordering::Relaxed);
+        self.note_clock(if failed {
+            self.identity.cover(clock, now)
+        } else {
+            self.identity.renew(clock, now)
+        });
+    }
+
+    fn change_clock_failure(&self, failure: Option<io::Error>) {
+        let failed = self.clock_fails.swap(failure.is_some(), Ordering::SeqCst);
+        match &failure {
+            Some(error) if !failed => {
+                tracing::warn!(
+                    "The node's clock cannot be written: {error}. Writes are refused until it can"
+                );
+            }
+            None if failed => tracing::warn!("The node's clock can be written again"),
+            _ => {}
+        }
+        self.engine.set_clock_failure(failure.as_ref().map(reason));
     }
 
     /// Has the server stop.
@@ -165,6 +201,11 @@ impl Host for ShellHost {
         }
         if changes("dir") {
             std::env::set_current_dir(&config.dir).map_err(|error| error.to_string())?;
+        }
+        if changes("appendfsync")
+            && let Some(shell) = self.shell.upgrade()
+        {
+            shell.journal.set_policy(config.appendfsync);
         }
         if changes("jemalloc-bg-thread") {
             process::purge_in_background(config.jemalloc_bg_thread).map_err(|error| error.to_string())?;

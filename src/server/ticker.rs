@@ -48,9 +48,7 @@ pub async fn run(shell: Arc<Shell>) {
     for count in 1.. {
         tick.tick().await;
         let now = now();
-        if let Err(error) = shell.identity.renew(&shell.engine.clock, now.ntp) {
-            tracing::warn!("The node's clock cannot be written: {error}");
-        }
+        shell.renew_clock(now.ntp);
         shell.engine.refresh_standing(now);
         shell.journal.tick(&shell.engine);
         // Keys past their expiry, and what may be forgotten; more at once as connections leave time for it.
