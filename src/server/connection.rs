@@ -100,6 +100,8 @@ pub async fn serve(shell: Arc<Shell>, incoming: Incoming, thread: usize) {
         input: BytesMut::with_capacity(READ_BYTES),
         output: Vec::new(),
         parser: Parser::new(),
+        filled: false,
+        wrote: false,
     };
     // A connection that breaks is closed like one that ends.
     let end = connection.run(&mut stream, &mut session).await;
@@ -147,6 +149,10 @@ struct Connection<'e> {
     input: BytesMut,
     output: Vec<u8>,
     parser: Parser,
+    /// Something was written that is to leave: by this connection, or by the ticker or another one of this thread.
+    filled: bool,
+    /// By this one, since it last sent what was written.
+    wrote: bool,
 }
 
 impl Connection<'_> {
@@ -213,19 +219,30 @@ impl Connection<'_> {
 
     /// Has what was written leave, and go to disk, before it is acknowledged. Connections of this thread that are ready run
     /// first, so that the writes of all go out together.
-    async fn send_writes(&self) -> Result<(), Unkept> {
-        if self.engine.outbox.take_filled(self.thread) {
-            tokio::task::yield_now().await;
+    async fn send_writes(&mut self) -> Result<(), Unkept> {
+        if !std::mem::take(&mut self.filled) {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+        if std::mem::take(&mut self.wrote) {
             return self.keep_writes().await;
         }
+        // Who has only read is not to be told of somebody else's failure.
+        let _ = self.put_out();
         Ok(())
     }
 
     async fn keep_writes(&self) -> Result<(), Unkept> {
+        let written = self.put_out();
+        self.shell.journal.safe(written?).await
+    }
+
+    /// To the system and to the partners. Returns up to where the journal then reaches.
+    fn put_out(&self) -> Result<u64, Unkept> {
         let journal = &self.shell.journal;
         let written = if journal.is_on() { journal.write(self.engine) } else { Ok(0) };
         self.shell.link_sockets.send(self.engine);
-        journal.safe(written?).await
+        written
     }
 
     /// What was written is not safe: the client gets an error in place of the replies, and no more.
@@ -358,6 +375,8 @@ impl Connection<'_> {
         let authenticated = session.authenticated;
         let mut started = Instant::now();
         let mut start = 0;
+        let outbox = &self.engine.outbox;
+        self.filled |= outbox.take_filled(self.thread);
         let flow = loop {
             let buffer = &self.input[start..];
             match self.parser.parse(buffer, &limits) {
@@ -391,6 +410,8 @@ impl Connection<'_> {
                 }
             }
         };
+        self.wrote |= outbox.take_filled(self.thread);
+        self.filled |= self.wrote;
         self.input.advance(start);
         if self.input.is_empty() && self.input.capacity() > KEPT_BYTES_MAX {
             self.input = BytesMut::with_capacity(READ_BYTES);

@@ -105,12 +105,10 @@ impl Shell {
     /// Renews the clock's ceiling ahead of time, and tries again what has failed.
     pub fn renew_clock(&self, now: NTP64) {
         let clock = &self.engine.clock;
-        let failed = self.clock_fails.load(Ordering::Relaxed);
-        self.note_clock(if failed {
-            self.identity.cover(clock, now)
-        } else {
-            self.identity.renew(clock, now)
-        });
+        let renewed = self.identity.renew(clock, now);
+        if renewed.is_err() || self.clock_fails.load(Ordering::Relaxed) {
+            self.note_clock(self.identity.cover(clock, now));
+        }
     }
 
     fn change_clock_failure(&self, failure: Option<io::Error>) {

@@ -168,10 +168,16 @@ impl Writer {
         });
     }
 
-    /// Its end, by itself or because its node is gone.
+    /// Has it come to its end, if it has not because its node is gone.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Record {
+    pub(crate) fn end(self) -> Record {
         self.stop.store(1, Ordering::Relaxed);
+        self.end_by_itself()
+    }
+
+    /// Waits for its end: its node is gone, or refuses what it writes.
+    #[track_caller]
+    pub(crate) fn end_by_itself(mut self) -> Record {
         let rounds = self.thread.take().unwrap().join().expect("the writer ran to its end");
         let acknowledged = self.acknowledged.load(Ordering::Relaxed);
         Record { name: self.name.clone(), acknowledged, sent: rounds * KINDS.len() as u64 }
