@@ -96,9 +96,10 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     let now = time::now();
     let threads = config.server_threads.max(1);
     let [a, b, c, d, node, run_id @ ..] = random::<8>()?;
-    // `dir` is the working directory by now.
-    let identity = Identity::open(Path::new("."), node, now.ntp)?;
-    let members = Members::open(Path::new("."))?;
+    // `dir` is the working directory by now; CONFIG SET dir does not move what is there.
+    let dir = std::env::current_dir()?;
+    let identity = Identity::open(&dir, node, now.ntp)?;
+    let members = Members::open(&dir)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
     let (listeners, listening_changes) = unbounded_channel();
@@ -120,7 +121,7 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     let seeds = Seeds([a, b, c, d]);
     let held = config.clone();
     let engine = Arc::new(Engine::new(identity.origin(), identity.floor(), threads, seeds, config, TABLES));
-    let (journal, read) = Journal::open(Path::new("."), &engine, &held)?;
+    let (journal, read) = Journal::open(&dir, &engine, &held)?;
     if read.is_some_and(|read| engine.is_follower() && read.follows != replication::primary(&held)) {
         engine.follow_anew(identity.reserve_life()?);
     }

@@ -196,6 +196,11 @@ impl Server {
         Ok(client)
     }
 
+    /// Sets the directives of the next start.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|&arg| arg.to_owned()).collect();
+    }
+
     /// Sets the environment of the next start, besides what the test itself runs in.
     pub fn set_envs(&mut self, envs: &[(&str, &str)]) {
         self.envs = envs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
