@@ -781,3 +781,6 @@ impl Loading {
         format!("{mb:.1} MB in {seconds:.1} s, {:.1} MB/s", mb / seconds)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use meldis::server::journal::{Journal, JournalError};
 use crate::harness::{Port, Program, Random, Server, Suite, TempDir, Value, until};
 use crate::place::{ALWAYS, EVERYSEC, SmallDisk, copy, digests, journals, last_journal, names};
 use crate::record::{Record, Writer, check_all};
-use crate::seen::full;
+use crate::seen::{full, lasting};
 
 /// Scenario 19 is of so many bytes.
 const CUT_BYTES: u64 = 4096;
@@ -167,6 +167,8 @@ fn a_directory_copied_from_a_running_node_is_a_prefix() {
     let (folder, mut copies) = (TempDir::new(), Vec::new());
     let disk = SmallDisk::at(folder.path(), "256m");
     for n in 0..if full() { 200 } else { 20 } {
+        // Snapshots come in between, but no more often than the node looks at its journal.
+        lasting(25);
         let to = disk.path().join(n.to_string());
         // A snapshot that takes the place of a journal while it is copied is no power loss.
         until("a copy is made", || {
@@ -227,7 +229,7 @@ fn what_is_damaged_or_missing_is_refused_and_taken_when_put_right() {
     for (name, at) in places {
         flip(&dir.join(name), at);
         let problem = refused(&mut server);
-        let line = problem.lines().find(|line| line.contains("is damaged at offset")).expect(&problem);
+        let line = problem.lines().rfind(|line| line.contains("is damaged at offset")).expect(&problem);
         assert!(line.contains(&format!("{name} is damaged at offset ")), "{line}");
         let offset = line.split("is damaged at offset ").nth(1).unwrap().split(':').next().unwrap();
         let offset: u64 = offset.parse().unwrap();
