@@ -263,7 +263,14 @@ impl Engine {
     /// Begins to read this node's data back. To be called before anything else is done, behind [`Self::start_journal`].
     pub fn recover(&self) -> Recovery<'_> {
         self.notes.on.store(false, Ordering::SeqCst);
-        Recovery { engine: self, snapshot: None, pull: None, torn: BTreeSet::new(), read: Read::default() }
+        Recovery {
+            engine: self,
+            begun: false,
+            snapshot: None,
+            pull: None,
+            torn: BTreeSet::new(),
+            read: Read::default(),
+        }
     }
 }
 
@@ -285,13 +292,15 @@ pub struct Read {
     pub batches: u64,
     /// Pieces of ranges.
     pub pieces: u64,
-    /// The primary whose data it is.
+    /// The primary whose data it is; `None` if any of it is not.
     pub follows: Option<Address>,
 }
 
 /// A node that is being read back.
 pub struct Recovery<'e> {
     engine: &'e Engine,
+    /// The first file has told whose data it is.
+    begun: bool,
     /// What the snapshot told, while its pieces are read.
     snapshot: Option<Vector>,
     /// The giver of the pull whose pieces are read, and what it had.
@@ -358,7 +367,10 @@ impl Recovery<'_> {
         if head.version != VERSION {
             return Err(codec::malformed("it was written by another version of Meldis"));
         }
-        self.read.follows.clone_from(&head.follows);
+        // A journal begun under another primary, whose snapshot was never whole: what is before it is in the data still.
+        let is_mixed = self.begun && self.read.follows != head.follows;
+        self.read.follows = head.follows.clone().filter(|_| !is_mixed);
+        self.begun = true;
         Ok(())
     }
 
@@ -539,6 +551,37 @@ mod tests {
         // The journal from before tells the same.
         let mut whole = read_back(&[&before, &written, &last]);
         assert_same(&mut first, &mut whole);
+    }
+
+    #[test]
+    fn data_of_two_primaries_is_nobodys() {
+        let head = |number, follows: Option<&str>| {
+            let mut bytes = Vec::new();
+            let follows = follows.map(|host| (host.to_owned(), 6379));
+            let origin = Origin::new(NodeId::new(1 << 24), 1);
+            frame::write(
+                &Entry::Journal(Head { version: VERSION, number, origin, follows }),
+                &[],
+                &mut bytes,
+            );
+            bytes
+        };
+        let whose = |heads: &[Option<&str>]| {
+            let node = node(2);
+            let mut recovery = node.engine.recover();
+            for (number, follows) in (1..).zip(heads) {
+                let bytes = head(number, *follows);
+                let (entry, tail) = frame::open::<Entry>(&bytes).unwrap();
+                recovery.take(entry, tail, now()).unwrap();
+            }
+            recovery.finish(now()).follows.map(|(host, _)| host)
+        };
+        assert_eq!(whose(&[Some("a"), Some("a")]).as_deref(), Some("a"));
+        for mixed in
+            [&[None, Some("a")][..], &[Some("a"), Some("b"), Some("b")], &[Some("a"), None, Some("a")]]
+        {
+            assert_eq!(whose(mixed), None, "{mixed:?}");
+        }
     }
 
     #[test]

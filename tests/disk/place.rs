@@ -38,7 +38,13 @@ pub(crate) fn last_journal(server: &Server) -> PathBuf {
 pub(crate) fn copy(from: &Path, to: &Path) -> bool {
     fs::create_dir_all(to).unwrap();
     let names = names(from).into_iter().filter(|name| !name.ends_with(".new"));
-    names.into_iter().all(|name| fs::copy(from.join(&name), to.join(&name)).is_ok())
+    names.into_iter().all(|name| match fs::copy(from.join(&name), to.join(&name)) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{name}: {error}");
+            false
+        }
+    })
 }
 
 /// A small disk at a directory, for as long as this lives.

@@ -165,11 +165,10 @@ fn a_directory_copied_from_a_running_node_is_a_prefix() {
     let writers = Writer::several(&server, "w");
     writers.iter().for_each(|writer| writer.has_written(10));
     let (folder, mut copies) = (TempDir::new(), Vec::new());
-    let disk = SmallDisk::at(folder.path(), "256m");
     for n in 0..if full() { 200 } else { 20 } {
         // Snapshots come in between, but no more often than the node looks at its journal.
         lasting(25);
-        let to = disk.path().join(n.to_string());
+        let to = folder.path().join(n.to_string());
         // A snapshot that takes the place of a journal while it is copied is no power loss.
         until("a copy is made", || {
             let _ = fs::remove_dir_all(&to);

@@ -1,7 +1,7 @@
 //! Replicas that keep what they follow on disk.
 
 use crate::harness::{PATIENCE, Port, Program, Server, Suite, settle_servers, until};
-use crate::place::{EVERYSEC, digests};
+use crate::place::{EVERYSEC, digests, last_journal};
 use crate::record::{Writer, check_all};
 use crate::seen::{each_of, lasting, resyncs, words};
 
@@ -16,6 +16,15 @@ fn following(primary: u16) -> Vec<&'static str> {
     [EVERYSEC, &["--replicaof", "127.0.0.1", port]].concat()
 }
 
+/// Waits until the file has it: what others wrote goes there ten times a second.
+#[track_caller]
+fn is_on_disk(server: &Server, key: &str) {
+    until(&format!("{key} is on disk"), || {
+        let bytes = std::fs::read(last_journal(server)).unwrap();
+        bytes.windows(key.len()).any(|bytes| bytes == key.as_bytes())
+    });
+}
+
 #[test]
 fn a_replica_goes_on_from_its_disk_without_a_resync() {
     let mut suite = Suite::new("disk replica: goes on");
@@ -25,6 +34,7 @@ fn a_replica_goes_on_from_its_disk_without_a_resync() {
     let mut replica = replica_of(primary.port());
     settle_servers(&[&primary, &replica], PATIENCE);
     // The first time all was pulled.
+    is_on_disk(&replica, "k1999");
     let before = resyncs(&replica);
     for round in 0..4 {
         let writer = Writer::on(&primary, &round.to_string(), 2);
@@ -65,6 +75,7 @@ fn a_replica_pointed_elsewhere_while_down_drops_its_data_once_it_is_accepted() {
     b.ok(&["SET", "of-second", "2"]);
     let mut replica = replica_of(first.port());
     settle_servers(&[&first, &replica], PATIENCE);
+    is_on_disk(&replica, "of-first");
     replica.kill();
     replica.set_args(&following(second.port()));
     replica.launch().unwrap();

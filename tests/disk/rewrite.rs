@@ -42,7 +42,7 @@ fn a_node_killed_at_any_moment_of_a_snapshot_loses_nothing() {
     let mut random = Random::new(Random::seed(631));
     // So much that a snapshot takes longer than a kill needs.
     each_of(&mut pair.client(0), 0..20_000, |n| vec!["SET".into(), format!("k{n}"), format!("{n:0200}")]);
-    let load = Load::on(pair.node(1), 632);
+    let load = Load::without_expiry(pair.node(1), 632);
     let (mut records, mut whole) = (Vec::<Record>::new(), 0);
     for kill in 0..kills {
         let writer = Writer::on(pair.node(0), &kill.to_string(), 2);
