@@ -28,13 +28,14 @@ use super::merging::Known;
 use super::ranges::{Chunk, Vectors};
 use super::{Engine, Now};
 use crate::clock::{NTP64, NodeId, Origin};
+use crate::faults::Faults;
 use crate::journal::{Entry, Head, VERSION};
 use crate::link::backlog::Segment;
 use crate::link::batch::Batch;
 use crate::link::codec::{self, Malformed};
 use crate::link::frame::{self, Cursor, Globals};
 use crate::link::mesh::{Address, Mesh};
-use crate::link::vector::Vector;
+use crate::link::vector::{Progress, Vector};
 use crate::store::shard::RANGES;
 
 /// What is to be written to the journal. A leaf among the locks.
@@ -143,7 +144,8 @@ impl Engine {
 
     /// A segment of a peer was merged.
     pub(super) fn merged(&self, mesh: &mut Mesh, origin: Origin, segment: Segment) {
-        let noted = self.keeps_journal().then(|| segment.clone());
+        let is_left_out = self.is_planted(Faults::SHORT_JOURNAL) && mesh.pull().is_some();
+        let noted = (self.keeps_journal() && !is_left_out).then(|| segment.clone());
         mesh.merged(origin, segment);
         if let Some(segment) = noted {
             self.note(mesh, &Entry::segment(origin, &segment), &segment.batches);
@@ -173,7 +175,7 @@ impl Engine {
         if !self.keeps_journal() {
             return;
         }
-        if self.outbox.is_filled() {
+        if self.outbox.is_filled() && !self.is_planted(Faults::LATE_RETELLING) {
             self.sequence(mesh);
         }
         self.notes.push(entry, tail);
@@ -224,6 +226,15 @@ impl Engine {
     pub fn recover(&self) -> Recovery<'_> {
         self.notes.on.store(false, Ordering::SeqCst);
         Recovery { engine: self, snapshot: None, pull: None, torn: BTreeSet::new(), read: Read::default() }
+    }
+}
+
+impl Engine {
+    /// What was read back is not the data of the primary that this node is to follow: it goes, and this life begins, once the
+    /// primary has accepted the node. Behind [`Recovery::finish`].
+    pub fn follow_anew(&self, life: Origin) {
+        let _mesh = self.mesh.lock();
+        *self.next_life.lock() = Some(life);
     }
 }
 
@@ -345,6 +356,11 @@ impl Recovery<'_> {
             return Err(codec::malformed("a segment of another length than it says"));
         }
         if segment.last() > have {
+            if self.engine.is_planted(Faults::REUSED_LIFE) && origin == mesh.own().origin {
+                let mut own = Vector::default();
+                own.advance(origin, Progress { sequence: segment.last(), watermark: segment.watermark });
+                mesh.adopt(&own);
+            }
             mesh.merged(origin, segment);
         }
         Ok(())

@@ -11,6 +11,7 @@
 mod check;
 mod clients;
 mod conflicts;
+mod disk;
 mod effects;
 mod finale;
 mod found;
