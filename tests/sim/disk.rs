@@ -22,8 +22,10 @@ use meldis::clock::Origin;
 use meldis::engine::persistence::Snapshot;
 use meldis::faults::Faults;
 use meldis::journal::{self, Entry, Files, Next, Reader};
-use meldis::link::frame;
+use meldis::link::frame::{self, FRAME_BYTES_MAX};
 use meldis::link::vector::Vector;
+use meldis::store::delta::Change;
+use meldis::store::shard::RANGES;
 
 use crate::net::{PORT, host};
 use crate::random::Random;
@@ -183,7 +185,13 @@ impl Disk {
             if unsafe_bytes == 0 {
                 continue;
             }
-            file.bytes.truncate(file.synced + self.random.below(unsafe_bytes + 1));
+            // Often in one of the last entries.
+            let ends = ends(&file.bytes);
+            let last = ends.len().saturating_sub(1 + self.random.below(4));
+            let from = ends[..last].last().filter(|_| self.random.chance(60)).copied().unwrap_or(0);
+            let from = from.max(file.synced);
+            let until = ends.get(last).filter(|until| **until > from).copied().unwrap_or(file.bytes.len());
+            file.bytes.truncate(from + self.random.below(until - from + 1));
             if self.random.chance(20) {
                 let zeros = 1 + self.random.below(ZEROS);
                 file.bytes.resize(file.bytes.len() + zeros, 0);
@@ -191,6 +199,18 @@ impl Disk {
             file.sync();
         }
     }
+}
+
+/// Where each entry of a file ends, if it is whole.
+fn ends(bytes: &[u8]) -> Vec<usize> {
+    let (mut ends, mut at) = (Vec::new(), 0);
+    while let Ok(Some(length)) = frame::length(&bytes[at..], FRAME_BYTES_MAX)
+        && at + length <= bytes.len()
+    {
+        at += length;
+        ends.push(at);
+    }
+    ends
 }
 
 impl World {
@@ -285,7 +305,36 @@ impl World {
                 return Err("reads back another digest, or other databases, than it held".into());
             }
         }
+        ended.map_or(Ok(()), |life| self.check_sums(node, life))?;
         self.history.read_back.extend(ended.map(|life| (life, vector)));
+        Ok(())
+    }
+
+    /// A node splits its sum where a value comes that was set in the middle of it. Its disk has both, or neither.
+    fn check_sums(&self, node: usize, life: Origin) -> Result<(), String> {
+        let engine = self.engine(node);
+        for range in 0..RANGES {
+            let cell = engine.cell(range).lock();
+            let spaces = 0..cell.shard.spaces();
+            for entry in spaces.flat_map(|space| cell.shard.entries(space)) {
+                let (mut bases, mut sums) = (BTreeMap::new(), Vec::new());
+                entry.registers(|stamp, change| match change {
+                    Change::Assign(_) | Change::Value(_) => drop(bases.insert(Vec::new(), stamp)),
+                    Change::Field(name, _) | Change::Score(name, _) => drop(bases.insert(name.to_vec(), stamp)),
+                    Change::Sum(added) => sums.push((Vec::new(), added)),
+                    Change::FieldSum(name, added) | Change::ScoreSum(name, added) => {
+                        sums.push((name.to_vec(), added));
+                    }
+                    _ => {}
+                });
+                for (name, added) in sums.iter().filter(|(_, added)| added.origin == life) {
+                    if let Some(base) = bases.get(name).filter(|base| **base > added.since) {
+                        let key = String::from_utf8_lossy(entry.key());
+                        return Err(format!("reads {key} back with {added:?} not split by {base}"));
+                    }
+                }
+            }
+        }
         Ok(())
     }
 

@@ -100,7 +100,7 @@ pub struct World {
 fn drop_apart(at: &mut Node, history: &mut History) {
     let lives = std::mem::take(&mut at.apart_lives).into_iter().chain([at.life]);
     if let Some(since) = at.apart_since.take() {
-        lives.for_each(|life| drop(history.dropped.insert(life, since)));
+        history.dropped.extend(lives.map(|life| (life, since)));
     }
 }
 
