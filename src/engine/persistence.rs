@@ -9,8 +9,13 @@
 //!
 //! *Snapshots.* [`Engine::begin_snapshot`] fixes the vector and the place in the journal, at one moment. Then ranges are read
 //! while writes go on; at the end all that the pieces may hold has to be in the journal, before the snapshot is said to be
-//! whole. What is changed otherwise than by notes (stamps that are given back, data that is dropped for a primary) begins a
-//! new *epoch*: only a snapshot begun in it tells of the node.
+//! whole. A piece may be read after a batch of the journal was merged: what a tombstone has kept from coming back then is kept
+//! from it again only if the piece has that tombstone. So none is collected meanwhile that was not to go at the beginning.
+//! What is changed otherwise than by notes (stamps that are given back) begins a new *epoch*: only a snapshot begun in it
+//! tells of the node.
+//!
+//! *Replicas.* That data is dropped for a primary is noted, and whether what there is from there on is a primary's. A node
+//! that is to follow another than its data is of drops it once that one has accepted it ([`Engine::follow_anew`]).
 //!
 //! *Reading back* replays the notes: a segment or a piece of a range is merged as it was then, against the vector as it was
 //! then. So what was ignored then, because it had been deleted, is ignored again. The node begins a new life in any case:
@@ -19,6 +24,7 @@
 //! Cost per batch: one more copy, one checksum.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -45,6 +51,8 @@ pub struct Notes {
     on: AtomicBool,
     bytes: Mutex<Vec<u8>>,
     epoch: AtomicU64,
+    /// A snapshot is being read: no tombstones go but those that were to go when it began.
+    held: Arc<Held>,
     /// The primary whose data this is.
     follows: Mutex<Option<Address>>,
     /// Why nothing can be written to disk, if so: clients may not write then.
@@ -52,12 +60,29 @@ pub struct Notes {
     fails: AtomicBool,
 }
 
-/// A snapshot that is being read.
+/// Up to when tombstones may go as far as snapshots are concerned.
+#[derive(Debug)]
+struct Held(AtomicU64);
+
+impl Default for Held {
+    fn default() -> Self {
+        Held(AtomicU64::new(u64::MAX))
+    }
+}
+
+/// A snapshot that is being read. At most one at a time.
 #[derive(Debug)]
 pub struct Snapshot {
     epoch: u64,
     range: usize,
     from: Cursor,
+    held: Arc<Held>,
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.held.0.store(u64::MAX, Ordering::SeqCst);
+    }
 }
 
 impl Snapshot {
@@ -109,9 +134,23 @@ impl Engine {
         self.notes.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The data is that of a primary, or the node's own.
-    pub(super) fn set_follows(&self, primary: Option<Address>) {
+    /// Up to when tombstones may go, as far as the snapshot is concerned that is being read.
+    pub(super) fn held(&self) -> NTP64 {
+        NTP64(self.notes.held.0.load(Ordering::SeqCst))
+    }
+
+    /// What there is was dropped; what comes is that of a primary. The outbox is empty, and whoever could fill it waits.
+    pub(super) fn note_dropped(&self, primary: Option<Address>) {
+        if self.keeps_journal() {
+            self.notes.push(&Entry::Dropped { follows: primary.clone() }, &[]);
+        }
         *self.notes.follows.lock() = primary;
+    }
+
+    /// From here on the data is the node's own, whosever it was.
+    pub(super) fn note_alone(&self, mesh: &mut Mesh) {
+        self.note(mesh, &Entry::Alone, &[]);
+        *self.notes.follows.lock() = None;
     }
 
     /// What a file says of where it comes from.
@@ -192,7 +231,9 @@ impl Engine {
         journal.append(&mut self.notes.bytes.lock());
         let (head, torn, vector) = (self.head(number), mesh.torn(), mesh.vector().clone());
         frame::write(&Entry::Snapshot { head, vector, torn, globals: self.globals() }, &[], out);
-        Some(Snapshot { epoch: self.epoch(), range: 0, from: Cursor::default() })
+        let held = self.notes.held.clone();
+        held.0.store(self.stable().0, Ordering::SeqCst);
+        Some(Snapshot { epoch: self.epoch(), range: 0, from: Cursor::default(), held })
     }
 
     /// Appends the next piece. False behind the last one.
@@ -251,7 +292,7 @@ pub struct Read {
     pub batches: u64,
     /// Pieces of ranges.
     pub pieces: u64,
-    /// The primary whose data it is.
+    /// The primary whose data it is. Should the node be to follow another, see [`Engine::follow_anew`].
     pub follows: Option<Address>,
 }
 
@@ -287,6 +328,8 @@ impl Recovery<'_> {
             }
             Entry::Given { giver, vector, globals } => {
                 self.merge_globals(&globals, now)?;
+                // Also once the pull is over, what it has brought may be ahead of the vector.
+                self.torn.insert(giver.node());
                 self.pull = Some((giver, vector));
                 Ok(())
             }
@@ -302,6 +345,16 @@ impl Recovery<'_> {
                 self.engine.mesh.lock().adopt(&vector);
                 Ok(())
             }
+            Entry::Dropped { follows } => {
+                self.engine.drop_data();
+                (self.snapshot, self.pull, self.read.follows) = (None, None, follows);
+                self.torn.clear();
+                Ok(())
+            }
+            Entry::Alone => {
+                self.read.follows = None;
+                Ok(())
+            }
             Entry::End => {
                 let vector = self.snapshot.take().ok_or(codec::malformed("the end of no snapshot"))?;
                 self.engine.mesh.lock().adopt(&vector);
@@ -311,11 +364,16 @@ impl Recovery<'_> {
     }
 
     /// All is read. The node may hold what its vector does not tell, where the last pull had not come to its end.
-    pub fn finish(self, now: Now) -> Read {
+    pub fn finish(mut self, now: Now) -> Read {
         let mut mesh = self.engine.mesh.lock();
-        let giver = self.pull.as_ref().map(|(giver, _)| giver.node());
-        self.torn.iter().copied().chain(giver).for_each(|node| mesh.tear(node, now.unix_ms));
-        self.engine.set_follows(self.read.follows.clone());
+        self.torn.iter().for_each(|node| mesh.tear(*node, now.unix_ms));
+        let primary = self.engine.primary();
+        let is_blank = mesh.vector().iter().next().is_none();
+        if primary.is_none() || is_blank {
+            // It is a master now, or has nothing yet that was another's.
+            self.read.follows = primary;
+        }
+        self.engine.notes.follows.lock().clone_from(&self.read.follows);
         self.engine.notes.on.store(true, Ordering::SeqCst);
         self.read
     }

@@ -75,6 +75,27 @@ impl History {
         lines.iter().map(|(stamp, line)| format!("    {stamp} by {line}\n")).collect()
     }
 
+    /// Whether there is such a change.
+    pub fn any(&self, is_such: impl Fn(&(u32, Vec<u8>), Stamp, &Change<'_>) -> bool) -> bool {
+        let mut found = false;
+        for (origin, bytes) in self.batches.iter().flat_map(|(origin, batches)| {
+            batches.values().map(move |bytes| (*origin, bytes))
+        }) {
+            let (batch, _) = Batch::split(bytes).expect("captured whole").expect("captured whole");
+            let (mut at, mut stamp) = ((0, Vec::new()), Stamp::NEVER);
+            batch
+                .each(|record| match record {
+                    Record::Time(time) => stamp = Stamp::new(time, origin),
+                    Record::Stamp(other) => stamp = other,
+                    Record::Key(space, key) => at = (space, key.to_vec()),
+                    Record::Change(change) => found = found || is_such(&at, change.stamp(stamp), &change),
+                    _ => {}
+                })
+                .expect("captured whole");
+        }
+        found
+    }
+
     /// A client has added to a number.
     pub fn added(&mut self, origin: Origin, key: &[u8], element: Option<&[u8]>, amount: Amount) {
         let register = (origin, key.to_vec(), element.map(<[u8]>::to_vec));

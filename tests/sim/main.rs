@@ -80,6 +80,16 @@ fn every_planted_bug_is_found() {
 }
 
 #[test]
+fn zz_temp_played() {
+    if let Ok(path) = std::env::var("MELDIS_PLAY") {
+        let schedule = Schedule::parse(&std::fs::read_to_string(path).unwrap());
+        if let Err(report) = play::play(&schedule, Faults::empty()) {
+            panic!("{report}");
+        }
+    }
+}
+
+#[test]
 fn nodes_are_equal_after_every_storm() {
     let seeds = seeds();
     let outcome = play::play_all(&seeds, Faults::empty(), usize::MAX);

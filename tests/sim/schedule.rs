@@ -167,6 +167,20 @@ impl Schedule {
         self.has_turns() || self.actions.iter().any(is_life)
     }
 
+    /// Nodes crash, but none comes, goes, or loses its disk.
+    pub fn only_restarts(&self) -> bool {
+        let is_other = |action: &Action| {
+            matches!(
+                action,
+                Action::Crash { wiped: true, .. }
+                    | Action::Leave { .. }
+                    | Action::Join { .. }
+                    | Action::Follow { .. }
+            )
+        };
+        !self.has_turns() && !self.actions.iter().any(is_other)
+    }
+
     /// Somebody is told of others than before.
     pub fn has_turns(&self) -> bool {
         let is_turn = |action: &Action| {
@@ -277,6 +291,16 @@ fn turn(actions: &mut Vec<Action>, random: &mut Random, plan: &Plan, members: Me
 /// Nodes that have disks crash more often, at times all of them at once.
 fn power_down(actions: &mut Vec<Action>, random: &mut Random, plan: &Plan) {
     let slots = plan.nodes + plan.spare;
+    // Not least where what a node holds has just become another's, or its own.
+    for at in (0..actions.len()).rev() {
+        if let Action::Follow { node, .. } | Action::Promote { node } = actions[at]
+            && random.chance(40)
+        {
+            let behind = (at + 1 + random.below(60)).min(actions.len() - 1);
+            let us = *random.pick(&[1000, 50_000, 500_000]);
+            actions.insert(behind, Action::Crash { node, us, wiped: false, silent: random.chance(50) });
+        }
+    }
     for _ in 0..random.below(6) {
         let at = random.below(actions.len());
         let (nodes, silent) = (random.below(slots)..slots, random.chance(50));
