@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use meldis::clock::Origin;
+use meldis::clock::{NTP64, Origin};
 use meldis::engine::persistence::Snapshot;
 use meldis::faults::Faults;
 use meldis::journal::{self, Entry, Files, Next, Reader};
@@ -109,6 +109,8 @@ struct Writer {
     journal: u64,
     /// That of the last whole snapshot, or of what was read back.
     epoch: u64,
+    /// Whose notes were written last.
+    life: Origin,
     synced_us: u64,
     running: Option<Running>,
     /// What the journal tells.
@@ -282,6 +284,7 @@ impl World {
         disk.writer = Some(Writer {
             journal: number,
             epoch: engine.epoch(),
+            life: engine.clock.origin(),
             synced_us: self.now_us,
             running: None,
             written: engine.progress(),
@@ -296,6 +299,7 @@ impl World {
             return Ok(());
         }
         let vector = self.engine(node).progress();
+        self.find_undropped(node, &vector);
         for (origin, safe) in disk.safe.iter() {
             let back = vector.of(origin).sequence;
             if back < safe.sequence {
@@ -320,6 +324,23 @@ impl World {
         ended.map_or(Ok(()), |life| self.check_sums(node, life))?;
         self.history.read_back.extend(ended.map(|life| (life, vector)));
         Ok(())
+    }
+
+    /// What was dropped for a primary is there again if the disk did not come to hear of it.
+    fn find_undropped(&mut self, node: usize, vector: &Vector) {
+        let at = &mut self.nodes[node];
+        let dropped = self.history.dropped.iter().filter(|(life, _)| life.node() == at.id);
+        let is_back = |(life, since): &(&Origin, &NTP64)| {
+            let first = self.history.first_after(**life, **since);
+            first.is_some_and(|first| vector.of(**life).sequence >= first)
+        };
+        let back: Vec<(Origin, NTP64)> =
+            dropped.filter(is_back).map(|(life, since)| (*life, *since)).collect();
+        for (life, since) in back {
+            self.history.dropped.remove(&life);
+            at.apart_since = Some(since);
+            at.apart_lives.push(life);
+        }
     }
 
     fn may_anything_be_back(&self) -> bool {
@@ -421,6 +442,10 @@ impl World {
             let mut bytes = Vec::new();
             engine.take_notes(&mut bytes);
             writer.written = engine.progress();
+            if std::mem::replace(&mut writer.life, engine.clock.origin()) != engine.clock.origin() {
+                // That the data was dropped may be read back, or not.
+                disk.safe = Vector::default();
+            }
             let name = journal::journal_name(writer.journal);
             disk.append(name, &bytes);
             if sync {

@@ -50,6 +50,16 @@ impl History {
         self.dropped.get(&origin).is_some_and(|since| time > *since)
     }
 
+    /// The number of the first batch that an origin wrote later.
+    pub fn first_after(&self, origin: Origin, time: NTP64) -> Option<u64> {
+        let is_later = |bytes: &Vec<u8>| {
+            let (batch, _) = Batch::split(bytes).expect("captured whole").expect("captured whole");
+            batch.time > time
+        };
+        let mut batches = self.batches.get(&origin)?.iter();
+        batches.find(|(_, bytes)| is_later(bytes)).map(|(number, _)| *number)
+    }
+
     /// All that was written to a key, for reports.
     pub fn of(&self, (space, key): &(u32, Vec<u8>)) -> String {
         let mut lines: Vec<(Stamp, String)> = Vec::new();

@@ -145,6 +145,10 @@ impl World {
         engine.execute(&mut session, args.args(), &mut out, now, 0);
         engine.disconnect(&mut session);
         self.write_before_reply(node);
+        if self.nodes[node].disk.is_some() {
+            // Who is alone with its data must not meet the others when it restarts.
+            self.nodes[node].roster = self.engine(node).roster(now);
+        }
         let reply = String::from_utf8_lossy(&out).into_owned();
         if !reply.starts_with("+OK") {
             self.watch.breach(format!("n{node} was told {words:?}, and said {reply}"));

@@ -44,7 +44,7 @@ pub enum Life {
     First,
     /// A node's that is known: it has lost its data, but not its identity.
     Next,
-    /// Likewise, but it was read back from disk.
+    /// Likewise, but what it had on disk is there, or may be read back.
     Kept,
     /// A new node's, at an address that the others have configured or not.
     New { is_configured: bool },

@@ -57,7 +57,7 @@ pub struct Node {
     /// Since this time it was a master alone: nobody has what it wrote later.
     pub apart_since: Option<NTP64>,
     /// Lives before this one that wrote so.
-    apart_lives: Vec<Origin>,
+    pub apart_lives: Vec<Origin>,
     /// Distance of its clock from true time, in microseconds.
     pub skew_us: i64,
     /// No stamp may fall to it: what a data directory keeps.
@@ -352,7 +352,8 @@ impl World {
             // Its primary has accepted it: what it held is gone.
             drop_apart(at, &mut self.history);
             (at.life, at.incarnation, at.captured) = (origin, origin.incarnation(), 0);
-            self.watch.began(node, origin, Life::Next);
+            let life = if at.disk.is_some() { Life::Kept } else { Life::Next };
+            self.watch.began(node, origin, life);
             if self.trace {
                 println!("{:>9} n{node} begins anew as {origin}", self.now_us);
             }
