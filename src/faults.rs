@@ -48,5 +48,13 @@ bitflags! {
         const KEPT_DATA = 1 << 19;
         /// What tells of an expiry is stamped in the past, and collected at once.
         const EARLY_RELEASE = 1 << 20;
+        /// What peers write while ranges are pulled is not noted for the journal: the pull's vector is to tell of it.
+        const SHORT_JOURNAL = 1 << 21;
+        /// A snapshot is said to be whole before the journal has all that its pieces hold.
+        const EARLY_SNAPSHOT = 1 << 22;
+        /// A peer's write is noted for the journal before what it makes this node say.
+        const LATE_RETELLING = 1 << 23;
+        /// A node that is read back from disk goes on in its last life, counting on from what its disk has kept.
+        const REUSED_LIFE = 1 << 24;
     }
 }

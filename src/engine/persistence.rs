@@ -9,8 +9,13 @@
 //!
 //! *Snapshots.* [`Engine::begin_snapshot`] fixes the vector and the place in the journal, at one moment. Then ranges are read
 //! while writes go on; at the end all that the pieces may hold has to be in the journal, before the snapshot is said to be
-//! whole. What is changed otherwise than by notes (stamps that are given back, data that is dropped for a primary) begins a
-//! new *epoch*: only a snapshot begun in it tells of the node.
+//! whole. A piece may be read after a batch of the journal was merged: what a tombstone has kept from coming back then is kept
+//! from it again only if the piece has that tombstone. So none is collected meanwhile that was not to go at the beginning.
+//! What is changed otherwise than by notes (stamps that are given back) begins a new *epoch*: only a snapshot begun in it
+//! tells of the node.
+//!
+//! *Replicas.* That data is dropped for a primary is noted, and whether what there is from there on is a primary's. A node
+//! that is to follow another than its data is of drops it once that one has accepted it ([`Engine::follow_anew`]).
 //!
 //! *Reading back* replays the notes: a segment or a piece of a range is merged as it was then, against the vector as it was
 //! then. So what was ignored then, because it had been deleted, is ignored again. The node begins a new life in any case:
@@ -19,6 +24,7 @@
 //! Cost per batch: one more copy, one checksum.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -29,13 +35,14 @@ use super::merging::Known;
 use super::ranges::{Chunk, Vectors};
 use super::{Engine, Now};
 use crate::clock::{NTP64, NodeId, Origin};
+use crate::faults::Faults;
 use crate::journal::{Entry, Head, VERSION};
 use crate::link::backlog::Segment;
 use crate::link::batch::Batch;
 use crate::link::codec::{self, Malformed};
 use crate::link::frame::{self, Cursor, Globals};
 use crate::link::mesh::{Address, Mesh};
-use crate::link::vector::Vector;
+use crate::link::vector::{Progress, Vector};
 use crate::store::shard::RANGES;
 
 /// What is to be written to the journal. A leaf among the locks.
@@ -45,6 +52,8 @@ pub struct Notes {
     on: AtomicBool,
     bytes: Mutex<Vec<u8>>,
     epoch: AtomicU64,
+    /// A snapshot is being read: no tombstones go but those that were to go when it began.
+    held: Arc<Held>,
     /// The primary whose data this is.
     follows: Mutex<Option<Address>>,
     /// Why nothing can be written to disk, if so: clients may not write then.
@@ -60,12 +69,29 @@ struct Failures {
     clock: Option<String>,
 }
 
-/// A snapshot that is being read.
+/// Up to when tombstones may go as far as snapshots are concerned.
+#[derive(Debug)]
+struct Held(AtomicU64);
+
+impl Default for Held {
+    fn default() -> Self {
+        Held(AtomicU64::new(u64::MAX))
+    }
+}
+
+/// A snapshot that is being read. At most one at a time.
 #[derive(Debug)]
 pub struct Snapshot {
     epoch: u64,
     range: usize,
     from: Cursor,
+    held: Arc<Held>,
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.held.0.store(u64::MAX, Ordering::SeqCst);
+    }
 }
 
 impl Snapshot {
@@ -127,9 +153,23 @@ impl Engine {
         self.notes.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The data is that of a primary, or the node's own.
-    pub(super) fn set_follows(&self, primary: Option<Address>) {
+    /// Up to when tombstones may go, as far as the snapshot is concerned that is being read.
+    pub(super) fn held(&self) -> NTP64 {
+        NTP64(self.notes.held.0.load(Ordering::SeqCst))
+    }
+
+    /// What there is was dropped; what comes is that of a primary. The outbox is empty, and whoever could fill it waits.
+    pub(super) fn note_dropped(&self, primary: Option<Address>) {
+        if self.keeps_journal() {
+            self.notes.push(&Entry::Dropped { follows: primary.clone() }, &[]);
+        }
         *self.notes.follows.lock() = primary;
+    }
+
+    /// From here on the data is the node's own, whosever it was.
+    pub(super) fn note_alone(&self, mesh: &mut Mesh) {
+        self.note(mesh, &Entry::Alone, &[]);
+        *self.notes.follows.lock() = None;
     }
 
     /// What a file says of where it comes from.
@@ -178,7 +218,8 @@ impl Engine {
 
     /// A segment of a peer was merged.
     pub(super) fn merged(&self, mesh: &mut Mesh, origin: Origin, segment: Segment) {
-        let noted = self.keeps_journal().then(|| segment.clone());
+        let is_left_out = self.is_planted(Faults::SHORT_JOURNAL) && mesh.pull().is_some();
+        let noted = (self.keeps_journal() && !is_left_out).then(|| segment.clone());
         mesh.merged(origin, segment);
         if let Some(segment) = noted {
             self.note(mesh, &Entry::segment(origin, &segment), &segment.batches);
@@ -208,7 +249,7 @@ impl Engine {
         if !self.keeps_journal() {
             return;
         }
-        if self.outbox.is_filled() {
+        if self.outbox.is_filled() && !self.is_planted(Faults::LATE_RETELLING) {
             self.sequence(mesh);
         }
         self.notes.push(entry, tail);
@@ -225,7 +266,9 @@ impl Engine {
         journal.append(&mut self.notes.bytes.lock());
         let (head, torn, vector) = (self.head(number), mesh.torn(), mesh.vector().clone());
         frame::write(&Entry::Snapshot { head, vector, torn, globals: self.globals() }, &[], out);
-        Some(Snapshot { epoch: self.epoch(), range: 0, from: Cursor::default() })
+        let held = self.notes.held.clone();
+        held.0.store(self.stable().0, Ordering::SeqCst);
+        Some(Snapshot { epoch: self.epoch(), range: 0, from: Cursor::default(), held })
     }
 
     /// Appends the next piece. False behind the last one.
@@ -255,22 +298,19 @@ impl Engine {
         is_whole
     }
 
-    /// This node holds what is not its primary's: once the primary has accepted it, it drops that and begins this life.
-    pub fn follow_anew(&self, life: Origin) {
-        *self.next_life.lock() = Some(life);
-    }
-
     /// Begins to read this node's data back. To be called before anything else is done, behind [`Self::start_journal`].
     pub fn recover(&self) -> Recovery<'_> {
         self.notes.on.store(false, Ordering::SeqCst);
-        Recovery {
-            engine: self,
-            begun: false,
-            snapshot: None,
-            pull: None,
-            torn: BTreeSet::new(),
-            read: Read::default(),
-        }
+        Recovery { engine: self, snapshot: None, pull: None, torn: BTreeSet::new(), read: Read::default() }
+    }
+}
+
+impl Engine {
+    /// What was read back is not the data of the primary that this node is to follow: it goes, and this life begins, once the
+    /// primary has accepted the node. Behind [`Recovery::finish`].
+    pub fn follow_anew(&self, life: Origin) {
+        let _mesh = self.mesh.lock();
+        *self.next_life.lock() = Some(life);
     }
 }
 
@@ -292,15 +332,13 @@ pub struct Read {
     pub batches: u64,
     /// Pieces of ranges.
     pub pieces: u64,
-    /// The primary whose data it is; `None` if any of it is not.
+    /// The primary whose data it is. Should the node be to follow another, see [`Engine::follow_anew`].
     pub follows: Option<Address>,
 }
 
 /// A node that is being read back.
 pub struct Recovery<'e> {
     engine: &'e Engine,
-    /// The first file has told whose data it is.
-    begun: bool,
     /// What the snapshot told, while its pieces are read.
     snapshot: Option<Vector>,
     /// The giver of the pull whose pieces are read, and what it had.
@@ -330,6 +368,8 @@ impl Recovery<'_> {
             }
             Entry::Given { giver, vector, globals } => {
                 self.merge_globals(&globals, now)?;
+                // Also once the pull is over, what it has brought may be ahead of the vector.
+                self.torn.insert(giver.node());
                 self.pull = Some((giver, vector));
                 Ok(())
             }
@@ -345,6 +385,16 @@ impl Recovery<'_> {
                 self.engine.mesh.lock().adopt(&vector);
                 Ok(())
             }
+            Entry::Dropped { follows } => {
+                self.engine.drop_data();
+                (self.snapshot, self.pull, self.read.follows) = (None, None, follows);
+                self.torn.clear();
+                Ok(())
+            }
+            Entry::Alone => {
+                self.read.follows = None;
+                Ok(())
+            }
             Entry::End => {
                 let vector = self.snapshot.take().ok_or(codec::malformed("the end of no snapshot"))?;
                 self.engine.mesh.lock().adopt(&vector);
@@ -354,11 +404,16 @@ impl Recovery<'_> {
     }
 
     /// All is read. The node may hold what its vector does not tell, where the last pull had not come to its end.
-    pub fn finish(self, now: Now) -> Read {
+    pub fn finish(mut self, now: Now) -> Read {
         let mut mesh = self.engine.mesh.lock();
-        let giver = self.pull.as_ref().map(|(giver, _)| giver.node());
-        self.torn.iter().copied().chain(giver).for_each(|node| mesh.tear(node, now.unix_ms));
-        self.engine.set_follows(self.read.follows.clone());
+        self.torn.iter().for_each(|node| mesh.tear(*node, now.unix_ms));
+        let primary = self.engine.primary();
+        let is_blank = mesh.vector().iter().next().is_none();
+        if primary.is_none() || is_blank {
+            // It is a master now, or has nothing yet that was another's.
+            self.read.follows = primary;
+        }
+        self.engine.notes.follows.lock().clone_from(&self.read.follows);
         self.engine.notes.on.store(true, Ordering::SeqCst);
         self.read
     }
@@ -367,10 +422,7 @@ impl Recovery<'_> {
         if head.version != VERSION {
             return Err(codec::malformed("it was written by another version of Meldis"));
         }
-        // A journal begun under another primary, whose snapshot was never whole: what is before it is in the data still.
-        let is_mixed = self.begun && self.read.follows != head.follows;
-        self.read.follows = head.follows.clone().filter(|_| !is_mixed);
-        self.begun = true;
+        self.read.follows.clone_from(&head.follows);
         Ok(())
     }
 
@@ -402,6 +454,11 @@ impl Recovery<'_> {
             return Err(codec::malformed("a segment of another length than it says"));
         }
         if segment.last() > have {
+            if self.engine.is_planted(Faults::REUSED_LIFE) && origin == mesh.own().origin {
+                let mut own = Vector::default();
+                own.advance(origin, Progress { sequence: segment.last(), watermark: segment.watermark });
+                mesh.adopt(&own);
+            }
             mesh.merged(origin, segment);
         }
         Ok(())
@@ -551,37 +608,6 @@ mod tests {
         // The journal from before tells the same.
         let mut whole = read_back(&[&before, &written, &last]);
         assert_same(&mut first, &mut whole);
-    }
-
-    #[test]
-    fn data_of_two_primaries_is_nobodys() {
-        let head = |number, follows: Option<&str>| {
-            let mut bytes = Vec::new();
-            let follows = follows.map(|host| (host.to_owned(), 6379));
-            let origin = Origin::new(NodeId::new(1 << 24), 1);
-            frame::write(
-                &Entry::Journal(Head { version: VERSION, number, origin, follows }),
-                &[],
-                &mut bytes,
-            );
-            bytes
-        };
-        let whose = |heads: &[Option<&str>]| {
-            let node = node(2);
-            let mut recovery = node.engine.recover();
-            for (number, follows) in (1..).zip(heads) {
-                let bytes = head(number, *follows);
-                let (entry, tail) = frame::open::<Entry>(&bytes).unwrap();
-                recovery.take(entry, tail, now()).unwrap();
-            }
-            recovery.finish(now()).follows.map(|(host, _)| host)
-        };
-        assert_eq!(whose(&[Some("a"), Some("a")]).as_deref(), Some("a"));
-        for mixed in
-            [&[None, Some("a")][..], &[Some("a"), Some("b"), Some("b")], &[Some("a"), None, Some("a")]]
-        {
-            assert_eq!(whose(mixed), None, "{mixed:?}");
-        }
     }
 
     #[test]

@@ -18,7 +18,10 @@ impl Engine {
 
     /// The time up to which tombstones go.
     pub(super) fn collectable(&self) -> NTP64 {
-        if self.faults.contains(Faults::EARLY_COLLECTION) { NTP64(u64::MAX) } else { self.stable() }
+        if self.faults.contains(Faults::EARLY_COLLECTION) {
+            return NTP64(u64::MAX);
+        }
+        self.stable().min(self.held())
     }
 
     /// Whether a bug is planted.

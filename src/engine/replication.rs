@@ -177,8 +177,7 @@ impl Engine {
             let mut mesh = self.mesh.lock();
             *self.next_life.lock() = next_life;
             if self.follower.swap(follows, Ordering::SeqCst) && !follows {
-                self.set_follows(None);
-                self.begin_epoch();
+                self.note_alone(&mut mesh);
             }
             mesh.announce(announced.host, announced.port, follows);
             mesh.set_addresses(partners);
@@ -192,6 +191,21 @@ impl Engine {
             });
         }
         Ok(())
+    }
+
+    /// Whom this node follows, or is to follow.
+    pub(super) fn primary(&self) -> Option<Address> {
+        self.config.read().replicaof.first().map(mesh_address).filter(|_| self.is_follower())
+    }
+
+    /// Drops what is read back so far: it was dropped when it was there.
+    pub(super) fn drop_data(&self) {
+        let mut mesh = self.mesh.lock();
+        if let Locks::All(mut cells) = Locks::all(self) {
+            cells.iter_mut().for_each(|cell| drop(std::mem::take(&mut cell.shard)));
+        }
+        self.databases.forget();
+        mesh.begin_life(self.clock.origin());
     }
 
     fn reserve_life(&self) -> Result<Origin, Error> {
@@ -225,8 +239,7 @@ impl Engine {
         self.clock.begin_life(origin);
         mesh.begin_life(origin);
         self.set_stable(NTP64(0));
-        self.set_follows(primary(&self.config.read()));
-        self.begin_epoch();
+        self.note_dropped(self.primary());
         drop((cells, slots));
         drop(dropped);
     }

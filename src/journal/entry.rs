@@ -79,6 +79,13 @@ pub enum Entry {
     },
     /// Last in a snapshot.
     End,
+    /// All that was read so far was dropped.
+    Dropped {
+        /// For this primary, whose data follows.
+        follows: Option<(String, u16)>,
+    },
+    /// From here on the data is the node's own, whosever it was.
+    Alone,
 }
 
 impl Entry {
@@ -144,6 +151,8 @@ mod tests {
             Entry::Chunk { range: 7, from, to, graves: true },
             Entry::Pulled { vector },
             Entry::End,
+            Entry::Dropped { follows: Some(("primary".into(), 6379)) },
+            Entry::Alone,
         ];
         let mut bytes = Vec::new();
         for entry in &entries {
@@ -154,7 +163,7 @@ mod tests {
         }
         assert_eq!(
             (VERSION, crc32fast::hash(&bytes)),
-            (1, 1_505_407_725),
+            (1, 663_542_146),
             "a file of this version would be misread"
         );
     }

@@ -162,7 +162,7 @@ fn a_directory_copied_from_a_running_node_is_a_prefix() {
     let mut suite = Suite::new("disk power: copied while it runs");
     let args = [EVERYSEC, &["--auto-aof-rewrite-percentage", "50", "--auto-aof-rewrite-min-size", "100kb"]];
     let server = Server::start(&args.concat());
-    let writers = Writer::several(&server, "w");
+    let writers = [1, 3].map(|pipeline| Writer::on(&server, &format!("w{pipeline}"), pipeline));
     writers.iter().for_each(|writer| writer.has_written(10));
     let (folder, mut copies) = (TempDir::new(), Vec::new());
     for n in 0..if full() { 200 } else { 20 } {

@@ -60,8 +60,7 @@ fn a_replica_goes_on_from_its_disk_without_a_resync() {
     let mut primary = primary;
     let before = digests(&replica);
     primary.kill();
-    replica.kill();
-    replica.launch().unwrap();
+    replica.restart();
     assert_eq!(digests(&replica)[1..], before[1..]);
 }
 

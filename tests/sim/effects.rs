@@ -23,6 +23,8 @@ pub struct History {
     pub restated: bool,
     /// What these wrote later than that is nowhere: they were alone, and then began anew as replicas.
     pub dropped: BTreeMap<Origin, NTP64>,
+    /// Of lives that ended in a crash: what their nodes had of all origins when they were read back from disk.
+    pub read_back: BTreeMap<Origin, Vector>,
     /// What clients added, in order, whatever the keyspace. Sums say totals only.
     amounts: BTreeMap<Counted, VecDeque<Amount>>,
 }
@@ -48,6 +50,16 @@ impl History {
         self.dropped.get(&origin).is_some_and(|since| time > *since)
     }
 
+    /// The number of the first batch that an origin wrote later.
+    pub fn first_after(&self, origin: Origin, time: NTP64) -> Option<u64> {
+        let is_later = |bytes: &Vec<u8>| {
+            let (batch, _) = Batch::split(bytes).expect("captured whole").expect("captured whole");
+            batch.time > time
+        };
+        let mut batches = self.batches.get(&origin)?.iter();
+        batches.find(|(_, bytes)| is_later(bytes)).map(|(number, _)| *number)
+    }
+
     /// All that was written to a key, for reports.
     pub fn of(&self, (space, key): &(u32, Vec<u8>)) -> String {
         let mut lines: Vec<(Stamp, String)> = Vec::new();
@@ -71,6 +83,29 @@ impl History {
         }
         lines.sort();
         lines.iter().map(|(stamp, line)| format!("    {stamp} by {line}\n")).collect()
+    }
+
+    /// Whether there is such a change.
+    pub fn any(&self, is_such: impl Fn(&(u32, Vec<u8>), Stamp, &Change<'_>) -> bool) -> bool {
+        let mut found = false;
+        for (origin, bytes) in self
+            .batches
+            .iter()
+            .flat_map(|(origin, batches)| batches.values().map(move |bytes| (*origin, bytes)))
+        {
+            let (batch, _) = Batch::split(bytes).expect("captured whole").expect("captured whole");
+            let (mut at, mut stamp) = ((0, Vec::new()), Stamp::NEVER);
+            batch
+                .each(|record| match record {
+                    Record::Time(time) => stamp = Stamp::new(time, origin),
+                    Record::Stamp(other) => stamp = other,
+                    Record::Key(space, key) => at = (space, key.to_vec()),
+                    Record::Change(change) => found = found || is_such(&at, change.stamp(stamp), &change),
+                    _ => {}
+                })
+                .expect("captured whole");
+        }
+        found
     }
 
     /// A client has added to a number.
@@ -105,7 +140,7 @@ impl History {
     ) -> Replay {
         let mut amounts = self.amounts.clone();
         let mut last: BTreeMap<Register, Added> = BTreeMap::new();
-        let mut effects: Vec<(Stamp, Step<'_>)> = Vec::new();
+        let mut effects: Vec<(Stamp, Step<'_>, (Origin, u64))> = Vec::new();
         let mut replay =
             Replay { model: Model::default(), doubtful: BTreeSet::new(), all_doubtful: false, effects: 0 };
         for (origin, batches) in &self.batches {
@@ -114,6 +149,7 @@ impl History {
                 if self.is_dropped(*origin, batch.time) {
                     continue;
                 }
+                let written = (*origin, *number);
                 let lost = *number > vector.of(*origin).sequence;
                 let (mut at, mut stamp) = ((0, &[][..]), Stamp::NEVER);
                 batch
@@ -137,7 +173,7 @@ impl History {
                                 _ => None,
                             };
                             let Some((element, added)) = summed else {
-                                effects.push((stamp, Step::Change(at.0, at.1, change)));
+                                effects.push((stamp, Step::Change(at.0, at.1, change), written));
                                 return;
                             };
                             let register = (*origin, at.0, at.1.to_vec(), element);
@@ -148,33 +184,39 @@ impl History {
                             let number = (*origin, at.1.to_vec(), register.3.clone());
                             let amount = amounts.get_mut(&number).and_then(VecDeque::pop_front);
                             let amount = amount.unwrap_or_else(|| panic!("nobody added to {register:?}"));
-                            effects.push((added.stamp(), Step::Add(at.0, at.1, change, amount)));
+                            let step = Step::Add(at.0, at.1, change, amount);
+                            effects.push((added.stamp(), step, written));
                         }
                         Record::Flush(_) | Record::Swap(..) if lost => replay.all_doubtful = true,
-                        Record::Flush(space) => effects.push((stamp, Step::Flush(space))),
+                        Record::Flush(space) => effects.push((stamp, Step::Flush(space), written)),
                         Record::Swap(..) | Record::Register(..) => {}
                         Record::Publish(..) | Record::ShardPublish(..) | Record::Amount(_) => {}
                     })
                     .expect("captured whole");
             }
         }
-        effects.sort_by_key(|(stamp, _)| *stamp);
-        // A sum that its origin did not live to split counts whole, whatever came in between.
-        for ((_, space, key, _), added) in last.iter().filter(|((origin, ..), _)| !alive.contains(origin)) {
-            let splits = |(stamp, step): &(Stamp, Step<'_>)| {
+        effects.sort_by_key(|(stamp, ..)| *stamp);
+        // A sum that its origin did not live to split counts whole, whatever came in between; but what has come to its disk has
+        // split it there.
+        let has_split = |life: &Origin, (origin, number): &(Origin, u64)| {
+            self.read_back.get(life).is_some_and(|vector| vector.of(*origin).sequence >= *number)
+        };
+        for ((life, space, key, _), added) in last.iter().filter(|((origin, ..), _)| !alive.contains(origin))
+        {
+            let splits = |(stamp, step, batch): &(Stamp, Step<'_>, (Origin, u64))| {
                 let here = match step {
                     Step::Change(at, name, _) => at == space && *name == key.as_slice(),
                     Step::Flush(at) => at == space,
                     Step::Add(..) => false,
                 };
-                here && *stamp > added.since && *stamp < added.stamp()
+                here && *stamp > added.since && *stamp < added.stamp() && !has_split(life, batch)
             };
             if effects.iter().any(splits) {
                 replay.doubtful.insert((*space, key.clone()));
             }
         }
         replay.effects = effects.len();
-        for (stamp, step) in effects {
+        for (stamp, step, _) in effects {
             replay.model.apply(stamp, &step);
         }
         replay

@@ -11,6 +11,7 @@
 mod check;
 mod clients;
 mod conflicts;
+mod disk;
 mod effects;
 mod finale;
 mod found;
@@ -75,6 +76,16 @@ fn every_planted_bug_is_found() {
             failed.first().unwrap_or_else(|| panic!("{name} was not found by {} seeds", seeds.len()));
         println!("planted bug {name}: found by seed {seed}: {}", report.lines().nth(1).unwrap_or(report));
         show_shortened(*seed, bug);
+    }
+}
+
+#[test]
+fn zz_temp_played() {
+    if let Ok(path) = std::env::var("MELDIS_PLAY") {
+        let schedule = Schedule::parse(&std::fs::read_to_string(path).unwrap());
+        if let Err(report) = play::play(&schedule, Faults::empty()) {
+            panic!("{report}");
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use meldis::config::{self, Config};
 use meldis::engine::Engine;
 use meldis::resp::args::OwnedArgs;
 
+use crate::disk::Disk;
 use crate::net::{PORT, host};
 use crate::world::{Node, World};
 
@@ -37,6 +38,7 @@ impl World {
         if !is_plain {
             text += "active-replica yes\nmulti-master yes\n";
         }
+        text += self.nodes[node].disk.as_ref().map_or("", Disk::directives);
         for other in partners.iter().chain(follows) {
             text += &format!("replicaof {} {PORT}\n", host(*other));
         }
@@ -142,6 +144,11 @@ impl World {
         let mut out = Vec::new();
         engine.execute(&mut session, args.args(), &mut out, now, 0);
         engine.disconnect(&mut session);
+        self.write_before_reply(node);
+        if self.nodes[node].disk.is_some() {
+            // Who is alone with its data must not meet the others when it restarts.
+            self.nodes[node].roster = self.engine(node).roster(now);
+        }
         let reply = String::from_utf8_lossy(&out).into_owned();
         if !reply.starts_with("+OK") {
             self.watch.breach(format!("n{node} was told {words:?}, and said {reply}"));

@@ -351,6 +351,7 @@ impl World {
                 Received::Held => held = true,
             }
             self.capture(node);
+            self.write_behind_frame(node);
             self.watch_pull(node);
             if is_piece && !held && self.net.breaks_behind_piece(node) {
                 self.net.connections[connection].lose(self.now_us);

@@ -4,6 +4,7 @@ use meldis::faults::Faults;
 use meldis::store::delta::Change;
 
 use crate::check;
+use crate::disk::Sync;
 use crate::schedule::Plan;
 use crate::world::World;
 
@@ -37,6 +38,7 @@ fn a_range_that_differs_under_equal_vectors_is_told_and_exchanged() {
         delay_us: 200,
         piece_bytes: 65_536,
         cuts: false,
+        disk: Sync::Never,
     };
     let mut world = World::new(1, plan, Faults::empty());
     pass(&mut world, 1_000_000);

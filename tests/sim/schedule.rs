@@ -6,13 +6,13 @@
 //!
 //! ```text
 //! seed 17                           of ids and of the network
-//! nodes 3 spare 1 backlog 200 absence 86400 full_mesh true delay 5000 piece 7 cuts true
+//! nodes 3 spare 1 backlog 200 absence 86400 full_mesh true delay 5000 piece 7 cuts true disk everysec
 //! 0.2 SET s0 v1                     a client of a node; several commands, apart by "; ", are a transaction
 //! step 1000                         microseconds pass
 //! cut 0 1 50000                     no connection between the two for so long
 //! stall 0 1 50000                   nothing arrives from the first at the second
 //! drop 0 1                          their connections break
-//! crash 0 50000 wiped silent        loses everything but its identity; `kept` instead of `wiped`, `loud` of `silent`
+//! crash 0 50000 wiped silent        loses its disk too; `kept` instead of `wiped`, `loud` of `silent`
 //! skew 0 -300                       a clock is off by so many milliseconds
 //! join 3 0                          a new node comes that knows one other
 //! follow 3 0                        a replica comes that follows a node; one that is there, promoted or not, is told to
@@ -25,6 +25,7 @@
 
 use std::fmt::{self, Write};
 
+use crate::disk::Sync;
 use crate::load::{Line, Load};
 use crate::random::Random;
 use crate::world::SESSIONS;
@@ -46,6 +47,8 @@ pub struct Plan {
     pub piece_bytes: usize,
     /// A pull's connection breaks behind its first piece, the next time behind the second, and so on.
     pub cuts: bool,
+    /// Whether nodes have disks.
+    pub disk: Sync,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -123,6 +126,13 @@ impl Schedule {
             delay_us: *random.pick(&[200, 5000, 50_000]),
             piece_bytes: *random.pick(&[7, 300, 65_536]),
             cuts: random.chance(15),
+            disk: *Random::new(seed.rotate_left(48)).pick(&[
+                Sync::Never,
+                Sync::Never,
+                Sync::Always,
+                Sync::EverySecond,
+                Sync::EverySecond,
+            ]),
         };
         let weather = Weather {
             faults: *random.pick(&[0, 2, 10]),
@@ -140,6 +150,9 @@ impl Schedule {
             actions.push(Action::Calm);
         }
         turn(&mut actions, &mut Random::new(seed.rotate_left(16)), &plan, members);
+        if plan.disk != Sync::Never {
+            power_down(&mut actions, &mut Random::new(seed.rotate_left(8)), &plan);
+        }
         Schedule { seed, plan, actions }
     }
 
@@ -152,6 +165,20 @@ impl Schedule {
             )
         };
         self.has_turns() || self.actions.iter().any(is_life)
+    }
+
+    /// Nodes crash, but none comes, goes, or loses its disk.
+    pub fn only_restarts(&self) -> bool {
+        let is_other = |action: &Action| {
+            matches!(
+                action,
+                Action::Crash { wiped: true, .. }
+                    | Action::Leave { .. }
+                    | Action::Join { .. }
+                    | Action::Follow { .. }
+            )
+        };
+        !self.has_turns() && !self.actions.iter().any(is_other)
     }
 
     /// Somebody is told of others than before.
@@ -187,6 +214,7 @@ impl Schedule {
             delay_us: number("delay"),
             piece_bytes: number("piece") as usize,
             cuts: of("cuts") == "true",
+            disk: Sync::parse(words.iter().skip_while(|word| **word != "disk").nth(1)),
         };
         let actions = lines.map(Action::parse).collect();
         Schedule { seed: seed.parse().expect("a number"), plan, actions }
@@ -257,6 +285,29 @@ fn turn(actions: &mut Vec<Action>, random: &mut Random, plan: &Plan, members: Me
     places.sort_unstable();
     for (at, action) in places.into_iter().zip(turns).rev() {
         actions.insert(at, action);
+    }
+}
+
+/// Nodes that have disks crash more often, at times all of them at once.
+fn power_down(actions: &mut Vec<Action>, random: &mut Random, plan: &Plan) {
+    let slots = plan.nodes + plan.spare;
+    // Not least where what a node holds has just become another's, or its own.
+    for at in (0..actions.len()).rev() {
+        if let Action::Follow { node, .. } | Action::Promote { node } = actions[at]
+            && random.chance(40)
+        {
+            let behind = (at + 1 + random.below(60)).min(actions.len() - 1);
+            let us = *random.pick(&[1000, 50_000, 500_000]);
+            actions.insert(behind, Action::Crash { node, us, wiped: false, silent: random.chance(50) });
+        }
+    }
+    for _ in 0..random.below(6) {
+        let at = random.below(actions.len());
+        let (nodes, silent) = (random.below(slots)..slots, random.chance(50));
+        let nodes = if random.chance(25) { 0..slots } else { nodes.start..nodes.start + 1 };
+        let us = *random.pick(&[1000, 50_000, 500_000, 3_000_000]);
+        let crashes = nodes.map(|node| Action::Crash { node, us, wiped: false, silent });
+        actions.splice(at..at, crashes);
     }
 }
 
@@ -366,12 +417,13 @@ impl fmt::Display for Action {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { nodes, spare, backlog_bytes, absence_s, full_mesh, delay_us, piece_bytes, cuts } = self;
+        let Plan { nodes, spare, backlog_bytes, absence_s, full_mesh, delay_us, piece_bytes, cuts, disk } =
+            self;
         write!(
             f,
             "nodes {nodes} spare {spare} backlog {backlog_bytes} absence {absence_s} full_mesh {full_mesh} "
         )?;
-        write!(f, "delay {delay_us} piece {piece_bytes} cuts {cuts}")
+        write!(f, "delay {delay_us} piece {piece_bytes} cuts {cuts} disk {disk}")
     }
 }
 

@@ -42,8 +42,10 @@ const SAMPLE: usize = 3;
 pub enum Life {
     /// A node's that is there from the beginning.
     First,
-    /// A node's that is known: it has lost its data, but not its disk.
+    /// A node's that is known: it has lost its data, but not its identity.
     Next,
+    /// Likewise, but what it had on disk is there, or may be read back.
+    Kept,
     /// A new node's, at an address that the others have configured or not.
     New { is_configured: bool },
 }
@@ -116,7 +118,7 @@ impl Watch {
         let known = match life {
             // Those there from the beginning await each other.
             Life::First => NTP64(0),
-            Life::Next => self.introduced_until(origin.node()),
+            Life::Next | Life::Kept => self.introduced_until(origin.node()),
             Life::New { is_configured } => {
                 // This one knows of no other that joined.
                 let joined =
@@ -129,7 +131,11 @@ impl Watch {
             }
         };
         self.introduced.insert(origin, known);
-        self.nodes[node] = Seen::default();
+        let before = std::mem::take(&mut self.nodes[node]);
+        if matches!(life, Life::Kept) {
+            // What pulls have brought is there again.
+            self.nodes[node].torn = before.torn;
+        }
     }
 
     /// A node that nobody waits for may hold any write.

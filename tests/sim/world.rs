@@ -21,6 +21,7 @@ use meldis::link::mesh::{Event, Roster};
 use meldis::resp::args::OwnedArgs;
 
 use crate::check;
+use crate::disk::Disk;
 use crate::effects::History;
 use crate::net::Network;
 use crate::random::Random;
@@ -55,12 +56,16 @@ pub struct Node {
     pub follows: Option<usize>,
     /// Since this time it was a master alone: nobody has what it wrote later.
     pub apart_since: Option<NTP64>,
+    /// Lives before this one that wrote so.
+    pub apart_lives: Vec<Origin>,
     /// Distance of its clock from true time, in microseconds.
     pub skew_us: i64,
     /// No stamp may fall to it: what a data directory keeps.
     floor: NTP64,
     /// The others, as a data directory keeps them.
     pub roster: Roster,
+    /// Its data, if it keeps any.
+    pub disk: Option<Disk>,
     sessions: Vec<Session>,
     pub blocked: Vec<Option<Wait>>,
     /// The life whose batches were captured, up to which number.
@@ -91,6 +96,14 @@ pub struct World {
     pub has_turned: bool,
 }
 
+/// What a node has written as a master alone is nowhere any more.
+fn drop_apart(at: &mut Node, history: &mut History) {
+    let lives = std::mem::take(&mut at.apart_lives).into_iter().chain([at.life]);
+    if let Some(since) = at.apart_since.take() {
+        history.dropped.extend(lives.map(|life| (life, since)));
+    }
+}
+
 /// A stream of choices for what `words` name.
 pub fn stream(seed: u64, words: &[u64]) -> Random {
     let mixed = words.iter().fold(seed, |mixed, word| Random::new(mixed ^ word.rotate_left(32)).next());
@@ -114,9 +127,11 @@ impl World {
             partners: BTreeSet::new(),
             follows: None,
             apart_since: None,
+            apart_lives: Vec::new(),
             skew_us: 0,
             floor: NTP64(0),
             roster: Roster::default(),
+            disk: Disk::draw(seed, index, plan.disk),
             sessions: Vec::new(),
             blocked: Vec::new(),
             life: Origin::NONE,
@@ -164,22 +179,29 @@ impl World {
         let config = self.config(node);
         let now = self.now(node);
         let at = &mut self.nodes[node];
-        at.incarnation += 1;
+        let goes_on = self.faults.contains(Faults::REUSED_LIFE) && at.disk.is_some() && at.incarnation > 0;
+        at.incarnation += u32::from(!goes_on);
         let origin = Origin::new(at.id, at.incarnation);
         let mut random = stream(self.seed, &[SEEDS, node as u64, at.lives, at.incarnation.into()]);
         let seeds = Seeds(std::array::from_fn(|_| random.next()));
         let mut engine = Engine::new(origin, at.floor, 1, seeds, config, TABLES);
         engine.plant(self.faults);
+        at.engine = Some(engine);
+        (at.life, at.captured, at.ticked_us, at.back_at_us) = (origin, 0, self.now_us, None);
+        if let Err(text) = self.read_back(node) {
+            self.watch.breach(text);
+        }
+        let at = &mut self.nodes[node];
+        let Some(engine) = &at.engine else { return };
         engine.restore(at.roster.clone(), now);
         at.sessions =
             (0..=SESSIONS).map(|n| engine.connect(format!("c{n}:1"), "s:1".into(), now, 0)).collect();
         at.blocked = (0..=SESSIONS).map(|_| None).collect();
-        at.engine = Some(engine);
-        (at.life, at.captured, at.ticked_us, at.back_at_us) = (origin, 0, self.now_us, None);
         self.command(node, SESSIONS, &[b"SUBSCRIBE".to_vec(), b"ch".to_vec()]);
         let life = match self.nodes[node].incarnation {
             1 if self.now_us == 0 && !self.nodes[node].joined => Life::First,
             1 => Life::New { is_configured: !self.nodes[node].joined },
+            _ if self.nodes[node].disk.is_some() => Life::Kept,
             _ => Life::Next,
         };
         self.watch.began(node, origin, life);
@@ -191,8 +213,11 @@ impl World {
         }
     }
 
-    /// Loses everything but the identity, the floor and the roster; `wiped` loses those too.
+    /// Loses everything but the identity, the floor, the roster, and what its disk keeps, if it has one; `wiped` loses those too.
     pub fn crash(&mut self, node: usize, down_us: u64, wiped: bool, silent: bool) {
+        if self.nodes[node].engine.is_some() {
+            self.lose_files(node);
+        }
         let at = &mut self.nodes[node];
         let Some(engine) = at.engine.take() else { return };
         if self.trace {
@@ -203,10 +228,14 @@ impl World {
         at.floor = engine.clock.last();
         self.newest = self.newest.max(at.floor);
         at.back_at_us = Some(self.now_us + down_us);
-        if let Some(since) = at.apart_since.take() {
-            self.history.dropped.insert(at.life, since);
+        let keeps = at.disk.is_some() && !wiped;
+        if keeps {
+            at.apart_lives.extend(at.apart_since.map(|_| at.life));
+        } else {
+            drop_apart(at, &mut self.history);
         }
         if wiped {
+            at.disk.iter_mut().for_each(Disk::wipe);
             at.lives += 1;
             at.id = NodeId::new(stream(self.seed, &[IDS, node as u64, at.lives]).next());
             (at.floor, at.incarnation, at.roster) = (NTP64(0), 0, Roster::default());
@@ -232,6 +261,7 @@ impl World {
             Flow::Blocked(waiter, deadline_ms) => at.blocked[session] = Some((waiter, deadline_ms)),
             flow => panic!("{flow:?}"),
         }
+        self.write_before_reply(node);
         out
     }
 
@@ -269,6 +299,7 @@ impl World {
         }
         self.finish_dialing();
         self.run_links();
+        self.run_disks();
         self.hear_messages();
     }
 
@@ -298,6 +329,7 @@ impl World {
             self.diverged.push(format!("at {} us n{node} from {from} in {ranges:?}\n{held}", self.now_us));
         }
         self.capture(node);
+        self.write_in_time(node);
         due.into_iter().for_each(|address| self.dial(node, address));
     }
 
@@ -315,19 +347,18 @@ impl World {
     /// Notes what a node has put into sequence since it was last asked.
     pub fn capture(&mut self, node: usize) {
         let at = &mut self.nodes[node];
-        let Some(engine) = &at.engine else { return };
-        let origin = engine.clock.origin();
+        let Some(origin) = at.engine.as_ref().map(|engine| engine.clock.origin()) else { return };
         if origin != at.life {
             // Its primary has accepted it: what it held is gone.
-            if let Some(since) = at.apart_since.take() {
-                self.history.dropped.insert(at.life, since);
-            }
+            drop_apart(at, &mut self.history);
             (at.life, at.incarnation, at.captured) = (origin, origin.incarnation(), 0);
-            self.watch.began(node, origin, Life::Next);
+            let life = if at.disk.is_some() { Life::Kept } else { Life::Next };
+            self.watch.began(node, origin, life);
             if self.trace {
                 println!("{:>9} n{node} begins anew as {origin}", self.now_us);
             }
         }
+        let Some(engine) = &at.engine else { return };
         let mesh = engine.mesh.lock();
         let progress = mesh.vector().of(origin);
         if progress.sequence > at.captured {
