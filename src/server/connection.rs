@@ -212,20 +212,26 @@ impl Connection<'_> {
     }
 
     /// Has what was written leave, and go to disk, before it is acknowledged. Connections of this thread that are ready run
-    /// first, so that the writes of all go out together.
+    /// first, so that the writes of all go out together: the first one whose turn comes again sees to it for all of them.
     async fn send_writes(&self) -> Result<(), Unkept> {
-        if self.engine.outbox.take_filled(self.thread) {
-            tokio::task::yield_now().await;
-            return self.keep_writes().await;
+        if !self.engine.outbox.take_filled(self.thread) {
+            return Ok(());
         }
-        Ok(())
+        let before = self.shell.departures.of(self.thread).number;
+        tokio::task::yield_now().await;
+        let last = self.shell.departures.of(self.thread);
+        if last.number != before {
+            return self.shell.journal.safe(last.kept?).await;
+        }
+        self.keep_writes().await
     }
 
     async fn keep_writes(&self) -> Result<(), Unkept> {
         let journal = &self.shell.journal;
-        let written = if journal.is_on() { journal.write(self.engine) } else { Ok(0) };
+        let kept = if journal.is_on() { journal.write(self.engine) } else { Ok(0) };
         self.shell.link_sockets.send(self.engine);
-        journal.safe(written?).await
+        self.shell.departures.note(self.thread, kept);
+        journal.safe(kept?).await
     }
 
     /// What was written is not safe: the client gets an error in place of the replies, and no more.
