@@ -10,6 +10,7 @@
 //! swaps could be settled.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -61,6 +62,16 @@ struct Source {
     name: String,
     is_snapshot: bool,
     file: File,
+}
+
+impl Source {
+    /// Whether a file of this name may begin so.
+    fn begins(&self, entry: &Entry) -> bool {
+        match self.is_snapshot {
+            true => matches!(entry, Entry::Snapshot { .. }),
+            false => matches!(entry, Entry::Journal(_)),
+        }
+    }
 }
 
 /// The files that make up the data, in order.
@@ -149,45 +160,32 @@ struct Telling<'a, W> {
 impl<W: Write> Telling<'_, W> {
     fn read(&mut self, dir: &Path, source: &Source, is_last: bool) -> io::Result<()> {
         let path = dir.join(&source.name);
-        let trouble = |problem: String| io::Error::other(format!("{}: {problem}", path.display()));
-        let damaged = |at: u64, error: &dyn std::fmt::Display| {
-            trouble(format!(
-                "damaged at byte {at}: {error}. What is before it was told; what follows may be had from another node, \
-                 or from its directory"
-            ))
-        };
+        let damaged = |at, error: &dyn fmt::Display| damaged(&path, at, error);
         let mut reader = Reader::new(&source.file);
         loop {
             let at = reader.offset();
             match reader.next().map_err(|error| named(&path, &error))? {
+                Next::Entry(entry, _) if at == 0 && !source.begins(&entry) => {
+                    return Err(damaged(0, &"it begins as no file of this name"));
+                }
                 Next::Entry(entry, tail) => {
-                    let is_head = match source.is_snapshot {
-                        true => matches!(entry, Entry::Snapshot { .. }),
-                        false => matches!(entry, Entry::Journal(_)),
-                    };
-                    if at == 0 && !is_head {
-                        return Err(damaged(0, &"it begins as no file of this name"));
-                    }
                     self.take(source, entry, tail).map_err(|stop| match stop {
                         Stop::Output(error) => error,
                         Stop::Nonsense(error) => damaged(at, &error),
-                        Stop::Version(version) => trouble(foreign(version)),
+                        Stop::Version(version) => foreign(&path, version),
                         Stop::Untold(problem) => io::Error::other(format!("{}: {problem}", dir.display())),
                     })?;
                 }
                 // It gets its name when it is whole.
-                Next::End | Next::Torn(_) if self.snapshot.is_some() => {
+                Next::End | Next::Torn(_) if source.is_snapshot && (at == 0 || self.snapshot.is_some()) => {
                     return Err(damaged(at, &"the snapshot's end is missing"));
                 }
                 Next::End => return Ok(()),
                 Next::Torn(at) if is_last => {
                     let why = "the node was writing, or stopped, in the middle of what follows";
-                    self.remark(&format!("{} ends at byte {at}: {why}", source.name))?;
-                    return Ok(());
+                    return self.remark(&format!("{} ends at byte {at}: {why}", source.name));
                 }
-                Next::Torn(at) => {
-                    return Err(damaged(at, &"it is cut off, and other journals go on behind it"));
-                }
+                Next::Torn(at) => return Err(damaged(at, &"it is cut off, and others go on behind it")),
                 Next::Damaged(0, error @ FrameError::Malformed(_)) => {
                     return Err(damaged(0, &format!("{error}, or another version of Meldis wrote it")));
                 }
@@ -379,11 +377,19 @@ fn check_version(head: &Head) -> Result<(), Stop> {
     if head.version == VERSION { Ok(()) } else { Err(Stop::Version(head.version)) }
 }
 
-fn foreign(version: u16) -> String {
-    format!(
-        "it was written by another version of Meldis: its form is {version}, this tool reads {VERSION}. Take the tool of \
-         that version"
-    )
+fn foreign(path: &Path, version: u16) -> io::Error {
+    io::Error::other(format!(
+        "{}: it was written by another version of Meldis: its form is {version}, this tool reads {VERSION}. Take the tool \
+         of that version",
+        path.display()
+    ))
+}
+
+fn damaged(path: &Path, at: u64, error: &dyn fmt::Display) -> io::Error {
+    io::Error::other(format!(
+        "{}: damaged at byte {at}: {error}. What follows may be had from another node, or from its directory",
+        path.display()
+    ))
 }
 
 /// Databases that changed places in a batch.
