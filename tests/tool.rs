@@ -16,7 +16,7 @@ use meldis::command::TABLES;
 use meldis::config::Config;
 use meldis::engine::session::Session;
 use meldis::engine::{Engine, Now, Seeds};
-use meldis::journal::{Entry, Head, VERSION, journal_name, snapshot_name};
+use meldis::journal::{Entry, Head, VERSION, journal_name, snapshot_name, unfinished_name};
 use meldis::link::frame::{self, Cursor, Globals};
 use meldis::link::vector::Vector;
 use meldis::resp::args::OwnedArgs;
@@ -230,8 +230,10 @@ impl Keeper {
         while self.engine.continue_snapshot(&mut snapshot, &mut bytes) {}
         assert!(self.engine.end_snapshot(&snapshot, &mut bytes));
         self.append(number - 1, &notes);
-        fs::write(self.path(&snapshot_name(number)), bytes).unwrap();
         self.append(number, &[]);
+        let unfinished = self.path(&unfinished_name(number));
+        fs::write(&unfinished, bytes).unwrap();
+        fs::rename(unfinished, self.path(&snapshot_name(number))).unwrap();
     }
 
     /// The tool must print effects with these ends, and behind them these lines on standard error, and end with this status.
@@ -302,6 +304,38 @@ fn what_a_snapshot_holds_is_said_in_one_line() {
         fs::write(&path, &bytes[..length]).unwrap();
         node.check(&[], 1, &[], &["meldis.snapshot.2: damaged at byte "]);
     }
+}
+
+#[test]
+fn a_snapshot_may_make_files_superfluous_while_they_are_listed() {
+    let mut node = Keeper::new(1);
+    node.run("SET k a");
+    node.write(1);
+    let dir = node.dir.path().to_owned();
+    let writer = std::thread::spawn(move || {
+        for number in 2..40 {
+            node.run("INCR n");
+            node.snapshot(number);
+            let _ = fs::remove_file(node.path(&snapshot_name(number - 1)));
+            fs::remove_file(node.path(&journal_name(number - 1))).unwrap();
+        }
+        node
+    });
+    while !writer.is_finished() {
+        let output = tool().arg("journal").arg(&dir).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let node = writer.join().unwrap();
+    let end = format!("up to token {}", node.token());
+    node.check(
+        &[],
+        0,
+        &[],
+        &["meldis.snapshot.39 holds what was written before: 2 keys, up to token ", &end],
+    );
+    fs::remove_file(node.path(&journal_name(39))).unwrap();
+    std::os::unix::fs::symlink("nowhere", node.path(&journal_name(39))).unwrap();
+    node.check(&[], 1, &[], &["meldis.journal.39: No such file or directory"]);
 }
 
 #[test]
