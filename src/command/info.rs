@@ -254,6 +254,9 @@ fn memory(scene: &Scene<'_>, out: &mut String) {
 }
 
 fn persistence(scene: &Scene<'_>, out: &mut String) {
+    let disk = scene.engine.disk.read().clone();
+    let seconds = |time_s: Option<u64>| time_s.map_or(-1, |time_s| time_s as i64);
+    let status = |fails: bool| if fails { "err" } else { "ok" };
     lines!(out,
         "loading": 0,
         "async_loading": 0,
@@ -273,19 +276,31 @@ fn persistence(scene: &Scene<'_>, out: &mut String) {
         "rdb_last_cow_size": 0,
         "rdb_last_load_keys_expired": 0,
         "rdb_last_load_keys_loaded": 0,
-        "aof_enabled": 0,
-        "aof_rewrite_in_progress": 0,
-        "aof_rewrite_scheduled": 0,
-        "aof_last_rewrite_time_sec": -1,
-        "aof_current_rewrite_time_sec": -1,
-        "aof_last_bgrewrite_status": "ok",
-        "aof_rewrites": 0,
-        "aof_rewrites_consecutive_failures": 0,
-        "aof_last_write_status": "ok",
+        "aof_enabled": u8::from(disk.enabled),
+        "aof_rewrite_in_progress": u8::from(disk.snapshot_running),
+        "aof_rewrite_scheduled": u8::from(disk.snapshot_wanted),
+        "aof_last_rewrite_time_sec": seconds(disk.last_snapshot_s),
+        "aof_current_rewrite_time_sec": seconds(disk.snapshot_s),
+        "aof_last_bgrewrite_status": status(disk.failures_in_a_row > 0),
+        "aof_rewrites": disk.snapshots,
+        "aof_rewrites_consecutive_failures": disk.failures_in_a_row,
+        "aof_last_write_status": status(disk.fails),
         "aof_last_cow_size": 0,
         "module_fork_in_progress": 0,
         "module_fork_last_cow_size": 0,
     );
+    if disk.enabled {
+        lines!(out,
+            "aof_current_size": disk.snapshot_bytes + disk.journal_bytes,
+            "aof_base_size": disk.snapshot_bytes,
+            "aof_pending_rewrite": 0,
+            "aof_buffer_length": disk.pending_bytes,
+            "aof_pending_bio_fsync": 0,
+            "aof_delayed_fsync": 0,
+            "aof_unsynced_bytes": disk.unsynced_bytes,
+            "aof_rewrite_percent": if disk.snapshot_running { disk.snapshot_percent } else { 100 },
+        );
+    }
 }
 
 fn stats(scene: &Scene<'_>, out: &mut String) {

@@ -47,6 +47,13 @@ pub const COMMANDS: &[Command] = &[
         ..FAMILY
     },
     Command {
+        name: "bgrewriteaof",
+        flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::NO_ASYNC_LOADING),
+        summary: "Has a snapshot made that takes the place of the journals.",
+        run: bgrewriteaof,
+        ..BASE
+    },
+    Command {
         name: "failover",
         arity: -1,
         flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::STALE),
@@ -254,6 +261,18 @@ fn failover(c: &mut Call<'_, '_>) -> Result<(), Error> {
     }
 }
 
+/// `BGREWRITEAOF`
+fn bgrewriteaof(c: &mut Call<'_, '_>) -> Result<(), Error> {
+    if !c.engine.keeps_journal() {
+        return Err(Error::new("ERR there is no append only file: appendonly is no"));
+    }
+    if !c.engine.host.get().is_some_and(|host| host.rewrite_journal()) {
+        return Err(Error::new("ERR Background append only file rewriting already in progress"));
+    }
+    c.reply.simple("Background append only file rewriting started");
+    Ok(())
+}
+
 /// `WAIT numreplicas timeout-ms`
 fn wait(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if c.engine.role() == Role::Replica {
@@ -291,8 +310,8 @@ fn shutdown(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if abort {
         return Err(Error::new("ERR No shutdown in progress."));
     }
-    if save && !c.args.iter().any(|arg| is(arg, "force")) {
-        // Nothing is saved yet: who asks for it in so many words is not to be told that it was.
+    if save && !c.engine.keeps_journal() && !c.args.iter().any(|arg| is(arg, "force")) {
+        // Without a journal nothing is saved: who asks for it in so many words is not to be told that it was.
         return Err(Error::new("ERR Errors trying to SHUTDOWN. Check logs."));
     }
     c.outcome = Outcome::Shutdown;

@@ -63,6 +63,8 @@ bitflags! {
         const WALKS_KEYSPACE = 1 << 20;
         /// Refused unless the configuration allows it.
         const PROTECTED = 1 << 21;
+        /// Not while data is loaded beside older data. It never is here.
+        const NO_ASYNC_LOADING = 1 << 22;
     }
 }
 

@@ -193,6 +193,11 @@ impl Engine {
         if session.transaction.is_some() && command.flags.contains(Flags::NO_MULTI) {
             return Err(Error::new("ERR Command not allowed inside a transaction"));
         }
+        if let Some(failure) = self.disk_failure()
+            && (runs_any(session, command, Command::is_write) || command.name == "ping")
+        {
+            return Err(failure);
+        }
         if self.lacks_replicas.load(Ordering::Relaxed) && runs_any(session, command, Command::is_write) {
             return Err(Error::new("NOREPLICAS Not enough good replicas to write."));
         }

@@ -1,5 +1,5 @@
-//! What INFO tells about the process: the engine asks no system, so the shell puts it here, once a
-//! second and before it is told.
+//! What INFO tells about the process and the disk: the engine asks no system, so the shell puts it here, the process once a
+//! second and before it is told, the disk ten times a second.
 
 /// See the module's head.
 #[derive(Clone, Debug, Default)]
@@ -44,4 +44,35 @@ pub struct ProcessFacts {
     pub link_input_bytes_per_second: u64,
     /// Bytes sent per second over links of late.
     pub link_output_bytes_per_second: u64,
+}
+
+/// What INFO tells about data on disk; the shell keeps it up to date.
+#[derive(Clone, Debug, Default)]
+pub struct DiskFacts {
+    /// There is a journal.
+    pub enabled: bool,
+    /// It cannot be written.
+    pub fails: bool,
+    /// A snapshot is being made.
+    pub snapshot_running: bool,
+    /// Another one is to be made.
+    pub snapshot_wanted: bool,
+    /// How far it is.
+    pub snapshot_percent: u64,
+    /// Since how many seconds.
+    pub snapshot_s: Option<u64>,
+    /// How many seconds the last one took.
+    pub last_snapshot_s: Option<u64>,
+    /// Snapshots made since the start.
+    pub snapshots: u64,
+    /// Failures since the last success.
+    pub failures_in_a_row: u64,
+    /// Bytes of the snapshot.
+    pub snapshot_bytes: u64,
+    /// Bytes of the journals that go on from it.
+    pub journal_bytes: u64,
+    /// Bytes that could not be written yet.
+    pub pending_bytes: u64,
+    /// Bytes that were not synced yet.
+    pub unsynced_bytes: u64,
 }

@@ -24,6 +24,9 @@ pub trait Host: Send + Sync {
     /// What CONFIG REWRITE answers, the code included.
     fn rewrite_config(&self, config: &Config) -> Result<(), String>;
 
+    /// Has a snapshot made in place of the journals. False if one is being made.
+    fn rewrite_journal(&self) -> bool;
+
     /// Sets aside another life of this node, so that no start takes it.
     ///
     /// # Errors

@@ -74,7 +74,7 @@ use command_stats::CommandStats;
 use conflicts::ConflictLog;
 use databases::Databases;
 use error::Error;
-use facts::ProcessFacts;
+use facts::{DiskFacts, ProcessFacts};
 use host::Host;
 use latency::Latency;
 use limits::Limits;
@@ -175,6 +175,8 @@ pub struct Engine {
     pub pause: Pause,
     /// The process, as the shell sees it.
     pub facts: RwLock<ProcessFacts>,
+    /// Data on disk, as the shell sees it.
+    pub disk: RwLock<DiskFacts>,
     /// This node among its partners, as of a moment ago: see [`Engine::refresh_standing`].
     pub standing: RwLock<Standing>,
     /// How many waits for keys have begun: the order in which waiters are served.
@@ -220,6 +222,7 @@ impl Engine {
         let registry = Registry::new(tables, &config.rename_command, hasher.clone());
         let mesh = replication::mesh_for(origin, &config);
         // For partners, and for the journal.
+        let notes = persistence::Notes::of(replication::primary(&config));
         let writes_batches = replication::is_wanted(&config) || config.appendonly;
         Engine {
             cells: (0..RANGES).map(|_| PaddedCell::default()).collect(),
@@ -251,6 +254,7 @@ impl Engine {
             registry,
             pause: Pause::default(),
             facts: RwLock::default(),
+            disk: RwLock::default(),
             standing: RwLock::default(),
             clients: DashMap::new(),
             next_client_id: AtomicU64::new(1),
@@ -263,7 +267,7 @@ impl Engine {
             registers: registers::Registers::default(),
             config: RwLock::new(config),
             draws: AtomicU64::new(a ^ d.rotate_left(17)),
-            notes: persistence::Notes::default(),
+            notes,
             faults: Faults::empty(),
             active_expire: AtomicBool::new(true),
             upkeep_range: AtomicUsize::new(0),

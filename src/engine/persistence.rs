@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::conflicts::Author;
+use super::error::Error;
 use super::merging::Known;
 use super::ranges::{Chunk, Vectors};
 use super::{Engine, Now};
@@ -60,6 +61,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The epoch it tells of.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// How much of it is read, in percent.
     pub fn percent(&self) -> usize {
         self.range * 100 / RANGES
@@ -84,6 +90,11 @@ impl Engine {
         let _mesh = self.mesh.lock();
         self.notes.on.store(false, Ordering::SeqCst);
         self.notes.bytes.lock().clear();
+    }
+
+    /// How much is to be written to the journal.
+    pub fn notes_bytes(&self) -> usize {
+        if self.keeps_journal() { self.notes.bytes.lock().len() } else { 0 }
     }
 
     /// Appends what is to be written to the journal, up to all that was executed before the call.
@@ -125,10 +136,14 @@ impl Engine {
         *self.notes.failure.lock() = failure;
     }
 
-    /// Why nothing can be written to disk, if so.
+    /// What a client gets that may not write because nothing can be written to disk, if so.
     #[inline]
-    pub fn disk_failure(&self) -> Option<String> {
-        if self.notes.fails.load(Ordering::Relaxed) { self.notes.failure.lock().clone() } else { None }
+    pub fn disk_failure(&self) -> Option<Error> {
+        if !self.notes.fails.load(Ordering::Relaxed) {
+            return None;
+        }
+        let failure = self.notes.failure.lock();
+        failure.as_ref().map(|reason| format!("MISCONF Errors writing to the AOF file: {reason}").into())
     }
 
     /// Notes an own segment that was just sequenced.
@@ -220,6 +235,11 @@ impl Engine {
         is_whole
     }
 
+    /// This node holds what is not its primary's: once the primary has accepted it, it drops that and begins this life.
+    pub fn follow_anew(&self, life: Origin) {
+        *self.next_life.lock() = Some(life);
+    }
+
     /// Begins to read this node's data back. To be called before anything else is done, behind [`Self::start_journal`].
     pub fn recover(&self) -> Recovery<'_> {
         self.notes.on.store(false, Ordering::SeqCst);
@@ -228,6 +248,11 @@ impl Engine {
 }
 
 impl Notes {
+    /// Nothing, of a node that follows this primary.
+    pub(super) fn of(primary: Option<Address>) -> Self {
+        Notes { follows: Mutex::new(primary), ..Notes::default() }
+    }
+
     fn push(&self, entry: &Entry, tail: &[u8]) {
         frame::write(entry, tail, &mut self.bytes.lock());
     }
@@ -403,7 +428,7 @@ mod tests {
         for file in files {
             let mut reader = Reader::new(*file);
             loop {
-                match reader.next().unwrap() {
+                match reader.read().unwrap() {
                     Next::Entry(entry, tail) => recovery.take(entry, tail, now()).unwrap(),
                     Next::End => break,
                     other => panic!("{other:?}"),

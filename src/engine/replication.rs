@@ -69,6 +69,11 @@ pub fn mesh_address(partner: &HostPort) -> Address {
     (partner.host.clone(), partner.port)
 }
 
+/// The primary a configuration has the node follow.
+pub fn primary(config: &Config) -> Option<Address> {
+    config.replicaof.first().filter(|_| is_follower(config)).map(mesh_address)
+}
+
 /// Whether a configuration has the node follow a primary.
 pub fn is_follower(config: &Config) -> bool {
     !config.replicaof.is_empty() && !config.active_replica
@@ -220,7 +225,7 @@ impl Engine {
         self.clock.begin_life(origin);
         mesh.begin_life(origin);
         self.set_stable(NTP64(0));
-        self.set_follows(self.config.read().replicaof.first().map(mesh_address));
+        self.set_follows(primary(&self.config.read()));
         self.begin_epoch();
         drop((cells, slots));
         drop(dropped);

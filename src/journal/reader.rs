@@ -15,6 +15,7 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// What comes next in a file.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and nearly always the largest")]
 pub enum Next<'a> {
     /// An entry, and the bytes that follow it.
     Entry(Entry, &'a [u8]),
@@ -54,7 +55,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn next(&mut self) -> io::Result<Next<'_>> {
+    pub fn read(&mut self) -> io::Result<Next<'_>> {
         self.at += self.given;
         self.offset += std::mem::take(&mut self.given) as u64;
         self.fill(HEADER_BYTES)?;
@@ -137,7 +138,7 @@ mod tests {
     fn read(bytes: &[u8]) -> (usize, Option<(u64, bool)>) {
         let mut reader = Reader::new(bytes);
         for count in 0.. {
-            match reader.next().unwrap() {
+            match reader.read().unwrap() {
                 Next::Entry(Entry::Segment { .. }, tail) => assert_eq!(tail, BATCHES[count]),
                 Next::Entry(entry, _) => panic!("{entry:?}"),
                 Next::End => return (count, None),

@@ -21,6 +21,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::journal::Unkept;
 use super::listener::Incoming;
 use super::shell::Shell;
 use super::stream::Stream;
@@ -30,6 +31,7 @@ use crate::engine::Engine;
 use crate::engine::blocking::Waiter;
 use crate::engine::call::Awaited;
 use crate::engine::client::ClientFlags;
+use crate::engine::error::Error;
 use crate::engine::execution::Flow;
 use crate::engine::session::Session;
 use crate::engine::stats::Stats;
@@ -167,7 +169,10 @@ impl Connection<'_> {
                     let until = now().unix_ms.saturating_add(ms);
                     self.idle(stream, session, Some(until), || false).await?;
                 }
-                self.send_writes().await;
+                if self.send_writes().await.is_err() {
+                    self.refuse_to_acknowledge(stream, session).await?;
+                    return Ok(End::Closed);
+                }
                 if self.is_reply_too_long(session) {
                     return Ok(End::Closed);
                 }
@@ -206,13 +211,30 @@ impl Connection<'_> {
         }
     }
 
-    /// Has what was written leave before it is acknowledged. Connections of this thread that are ready run first, so
-    /// that the writes of all go out together.
-    async fn send_writes(&self) {
+    /// Has what was written leave, and go to disk, before it is acknowledged. Connections of this thread that are ready run
+    /// first, so that the writes of all go out together.
+    async fn send_writes(&self) -> Result<(), Unkept> {
         if self.engine.outbox.take_filled(self.thread) {
             tokio::task::yield_now().await;
-            self.shell.link_sockets.send(self.engine);
+            return self.keep_writes().await;
         }
+        Ok(())
+    }
+
+    async fn keep_writes(&self) -> Result<(), Unkept> {
+        let journal = &self.shell.journal;
+        let written = if journal.is_on() { journal.write(self.engine) } else { Ok(0) };
+        self.shell.link_sockets.send(self.engine);
+        journal.safe(written?).await
+    }
+
+    /// What was written is not safe: the client gets an error in place of the replies, and no more.
+    async fn refuse_to_acknowledge(&mut self, stream: &mut Stream, session: &Session) -> io::Result<()> {
+        let error =
+            self.engine.disk_failure().unwrap_or(Error::new("MISCONF Errors writing to the AOF file"));
+        self.output.clear();
+        Reply::new(&mut self.output, session.protocol).error(error);
+        self.flush(stream, session).await
     }
 
     /// Waits for bytes from the client, for bytes pushed to it, or for its end.
@@ -464,9 +486,10 @@ impl Connection<'_> {
     ) -> io::Result<()> {
         let wait = Wait { engine: self.engine, waiter, thread: self.thread };
         self.idle(stream, session, deadline_ms, || !waiter.is_waiting()).await?;
-        if wait.end(&mut self.output, |reply| reply.null_array()) {
-            // The thread that served it may still be about to: its reply must not come before.
-            self.shell.link_sockets.send(self.engine);
+        // The thread that served it may still be about to: its reply must not come before.
+        if wait.end(&mut self.output, |reply| reply.null_array()) && self.keep_writes().await.is_err() {
+            self.refuse_to_acknowledge(stream, session).await?;
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         self.flush(stream, session).await
     }

@@ -8,6 +8,7 @@ pub mod start;
 pub mod shell;
 pub mod disk;
 pub mod identity;
+pub mod journal;
 pub mod members;
 pub mod listener;
 pub mod stream;

@@ -39,6 +39,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const READ_BYTES: usize = 64 * 1024;
 /// A link that is held reads no more when so much has come behind the frame.
 const READ_AHEAD_BYTES: usize = READ_BYTES;
+/// What came is written to the journal at once when there is so much of it; else ten times a second.
+const NOTES_BYTES_MAX: usize = 256 * 1024;
 /// An output buffer that has grown beyond this is given back when empty.
 const OUTPUT_BYTES_KEPT: usize = 4 * 1024 * 1024;
 /// Most ranges named in a line of the log.
@@ -293,7 +295,15 @@ pub async fn run(
     let socket = Arc::new(LinkSocket { id, stream, output: Mutex::default() });
     shell.link_sockets.0.write().push(socket.clone());
     let mut wire = Wire::new(engine, socket, id, thread, input);
-    let fault = poll_fn(|cx| wire.poll(cx)).await;
+    let fault = poll_fn(|cx| {
+        let polled = wire.poll(cx);
+        // What came is not acknowledged, but is not to pile up.
+        if engine.notes_bytes() > NOTES_BYTES_MAX {
+            let _ = shell.journal.write(engine);
+        }
+        polled
+    })
+    .await;
     shell.link_sockets.0.write().retain(|socket| socket.id != id);
     engine.link_closed(id, fault, now());
 }

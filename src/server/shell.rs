@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::disk::replace;
 use super::identity::Identity;
+use super::journal::Journal;
 use super::listener::{Incoming, Listening};
 use super::log::Severity;
 use super::members::Members;
@@ -39,6 +40,8 @@ pub struct Shell {
     pub identity: Identity,
     /// Who the others are.
     pub members: Members,
+    /// What is on disk.
+    pub journal: Arc<Journal>,
     /// Connections there are, accepted ones on their way to their thread included.
     pub connected: AtomicUsize,
     /// How many of them have become links.
@@ -63,6 +66,7 @@ impl Shell {
         engine: Arc<Engine>,
         identity: Identity,
         members: Members,
+        journal: Arc<Journal>,
         threads: Vec<UnboundedSender<Incoming>>,
     ) -> Self {
         let clients_max = AtomicU64::new(engine.limits.clients.load(Ordering::Relaxed));
@@ -70,6 +74,7 @@ impl Shell {
             engine,
             identity,
             members,
+            journal,
             connected: AtomicUsize::new(0),
             links: AtomicUsize::new(0),
             link_sockets: LinkSockets::default(),
@@ -180,6 +185,10 @@ impl Host for ShellHost {
         })?;
         tracing::info!("CONFIG REWRITE executed with success.");
         Ok(())
+    }
+
+    fn rewrite_journal(&self) -> bool {
+        self.shell.upgrade().is_some_and(|shell| shell.journal.ask_for_snapshot())
     }
 
     fn reserve_life(&self) -> Result<Origin, String> {

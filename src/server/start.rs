@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::identity::{Identity, IdentityError};
+use super::journal::{Journal, JournalError};
 use super::listener::{self, Incoming, Listener, Listening, NotListening};
 use super::members::Members;
 use super::shell::{LINGER, Shell, ShellHost};
@@ -20,7 +21,7 @@ use super::{connection, log, peer, process, ticker, time};
 use crate::clock::NodeId;
 use crate::command::TABLES;
 use crate::config::Config;
-use crate::engine::{Engine, Seeds};
+use crate::engine::{Engine, Seeds, replication};
 use crate::link::frame::Member;
 use crate::link::mesh::MemberState;
 
@@ -35,6 +36,9 @@ pub enum StartError {
     /// See [`IdentityError`].
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// See [`JournalError`].
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The log cannot be written.
     #[error("Can't open the log file {0}: {1}")]
     Log(PathBuf, io::Error),
@@ -114,7 +118,12 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
         tracing::warn!("Memory that was freed goes back to the system late: {error}");
     }
     let seeds = Seeds([a, b, c, d]);
+    let held = config.clone();
     let engine = Arc::new(Engine::new(identity.origin(), identity.floor(), threads, seeds, config, TABLES));
+    let (journal, read) = Journal::open(Path::new("."), &engine, &held)?;
+    if read.is_some_and(|read| engine.is_follower() && read.follows != replication::primary(&held)) {
+        engine.follow_anew(identity.reserve_life()?);
+    }
     let run_id: String = run_id.iter().map(|word| format!("{word:016x}")).collect();
     *engine.facts.write() = process::at_start(config_file.as_deref(), run_id[..40].to_owned(), now.unix_ms);
     let roster = members.roster();
@@ -123,7 +132,7 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
         tracing::info!("Node {} at {host}:{port} is known from before", origin.node());
     }
     engine.restore(roster, now);
-    let shell = Arc::new(Shell::new(engine, identity, members, senders));
+    let shell = Arc::new(Shell::new(engine, identity, members, journal, senders));
     let allowed = process::allow_clients(clients);
     if allowed < clients {
         tracing::warn!(
@@ -146,6 +155,11 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     }
     tracing::info!("Running mode={}, port={port}.", shell.engine.mode());
     tracing::warn!("Server initialized");
+    let syncing = {
+        let shell = shell.clone();
+        let work = move || shell.journal.sync_on(&shell.engine);
+        std::thread::Builder::new().name("journal-sync".to_owned()).spawn(work)?
+    };
     let mut receivers = receivers.into_iter();
     let first = receivers.next().expect("there is at least one thread");
     let mut running = Vec::new();
@@ -177,6 +191,8 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     for thread in running {
         thread.join().map_err(|_| io::Error::other("a server thread panicked"))??;
     }
+    shell.journal.close(&shell.engine);
+    syncing.join().map_err(|_| io::Error::other("the thread that syncs the journal panicked"))?;
     shell.identity.close(&shell.engine.clock)?;
     // Both may be gone already.
     let _ = pidfile.map(std::fs::remove_file);
@@ -250,6 +266,7 @@ async fn watch_signals(shell: Arc<Shell>) {
         };
         if shell.is_stopping() {
             tracing::warn!("You insist... exiting now.");
+            shell.journal.close(&shell.engine);
             let _ = shell.identity.close(&shell.engine.clock);
             std::process::exit(1);
         }

@@ -1,5 +1,5 @@
-//! What happens by itself. Ten times a second: the clock's ceiling is renewed, the node's standing is taken down, and
-//! the engine's upkeep is done. Once a second: numbers for INFO, idle and slow clients.
+//! What happens by itself. Ten times a second: the clock's ceiling is renewed, the node's standing is taken down, the journal
+//! is looked after, and the engine's upkeep is done. Once a second: numbers for INFO, idle and slow clients.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -52,6 +52,7 @@ pub async fn run(shell: Arc<Shell>) {
             tracing::warn!("The node's clock cannot be written: {error}");
         }
         shell.engine.refresh_standing(now);
+        shell.journal.tick(&shell.engine);
         // Keys past their expiry, and what may be forgotten; more at once as connections leave time for it.
         while shell.engine.tick(now, THREAD) {
             tokio::task::yield_now().await;

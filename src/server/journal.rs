@@ -1,0 +1,702 @@
+//! The journal and its snapshots as files. What is in them and when they count is told in [`crate::journal`].
+//!
+//! *Before a reply* what it acknowledges is written to the journal ([`Journal::write`]), and with `appendfsync always` synced.
+//! Syncing is done by a thread of its own: what comes while it waits for the disk goes with its next round, so many
+//! clients share one. With `everysec` it syncs once a second.
+//!
+//! *When the disk fails* clients are refused their writes, and whoever waits for an acknowledgement gets an error and is
+//! disconnected: what it wrote is not acknowledged. What could not be written is kept, up to `PENDING_BYTES_MAX`, and written
+//! once there is space. After a failed sync nobody knows what of the file is on disk, so it is never synced again: a
+//! snapshot in new files has to take its place, and until that is whole nothing is acknowledged.
+//!
+//! *Snapshots* are made by a thread of their own, one at a time: when the journals have grown as
+//! `auto-aof-rewrite-percentage` says, when BGREWRITEAOF asks, and when data has changed otherwise than the journal tells. It
+//! rests as long as it works.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use super::time::now;
+use crate::config::{Config, Fsync};
+use crate::engine::Engine;
+use crate::engine::facts::DiskFacts;
+use crate::engine::persistence::{Read, Snapshot};
+use crate::journal::{self, Entry, Files, Missing, Next, Reader};
+use crate::link::frame;
+
+/// What could not be written is kept up to so many bytes.
+const PENDING_BYTES_MAX: usize = 64 << 20;
+/// A buffer that has grown beyond this is given back.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
+/// Pieces of a snapshot are written so many bytes at a time.
+const SNAPSHOT_BYTES: usize = 1 << 20;
+/// A snapshot's thread works so long at a stretch, then rests as long.
+const STRETCH: Duration = Duration::from_millis(2);
+/// Between two lines of the log on something that takes long.
+const PROGRESS: Duration = Duration::from_secs(2);
+/// Between two syncs with `everysec`.
+const SYNC_PERIOD: Duration = Duration::from_secs(1);
+/// After a snapshot that failed the next is begun so much later, each time twice as much up to `RETRY_MAX`.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// The operator's error: the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A file cannot be read or written.
+    #[error("{file}: {error}")]
+    Io {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// See [`Missing`].
+    #[error(
+        "{0} in the data directory: put it back, or put all meldis.journal and meldis.snapshot files aside; \
+         partners give this node its data back"
+    )]
+    Missing(#[from] Missing),
+    /// What is behind a damaged place is not to be lost unnoticed.
+    #[error(
+        "{file} is damaged at offset {offset}: {reason}. Put the meldis.journal and meldis.snapshot files aside, and \
+         partners give this node its data back; or cut a journal there (truncate -s {offset} {file}), which loses what it \
+         tells from there on"
+    )]
+    Damaged {
+        /// Which file.
+        file: String,
+        /// Where.
+        offset: u64,
+        /// How.
+        reason: String,
+    },
+    /// `aof-load-truncated no`.
+    #[error(
+        "{file} ends in the middle of an entry at offset {offset}, as after a crash, and aof-load-truncated is no: with yes it \
+         is cut there"
+    )]
+    Torn {
+        /// Which file.
+        file: String,
+        /// Where.
+        offset: u64,
+    },
+}
+
+/// Nothing can be written: what was to be acknowledged is not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unkept;
+
+/// See the module's head.
+pub struct Journal {
+    dir: PathBuf,
+    on: AtomicBool,
+    always: AtomicBool,
+    state: Mutex<State>,
+    synced: watch::Sender<Synced>,
+    sync: Sync,
+    /// A snapshot is being made, or asked for.
+    snapshot: Mutex<Snapshots>,
+}
+
+/// How far the journal is safely on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Synced {
+    /// In bytes since the process began.
+    position: u64,
+    fails: bool,
+}
+
+/// Wakes the thread that syncs.
+#[derive(Default)]
+struct Sync {
+    wanted: Mutex<bool>,
+    wake: Condvar,
+    ended: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    open: Option<Open>,
+    /// Bytes of the snapshot, and of the journals behind it.
+    snapshot_bytes: u64,
+    journal_bytes: u64,
+}
+
+/// The journal that is written.
+struct Open {
+    number: u64,
+    file: Arc<File>,
+    /// Bytes of whole entries in the file: what is behind them will be overwritten.
+    length: u64,
+    /// Taken from the engine, and not written.
+    pending: Vec<u8>,
+    /// What was written since the process began.
+    position: u64,
+    /// A sync has failed, or something could not be kept: nothing more is written to this file.
+    broken: bool,
+    /// What was lost so is in no journal: until a snapshot is whole nothing is acknowledged.
+    lacks: bool,
+    /// The epoch its entries tell of, together with a snapshot; `None`: there is none.
+    epoch: Option<u64>,
+}
+
+#[derive(Default)]
+struct Snapshots {
+    running: bool,
+    started: Option<Instant>,
+    percent: usize,
+    wanted: bool,
+    failed: Option<Instant>,
+    made: u64,
+    failures_in_a_row: u64,
+    took: Option<Duration>,
+}
+
+impl Journal {
+    /// The journal of a directory, if the configuration asks for one: the node is read back from it. How much that was.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn open(
+        dir: &Path,
+        engine: &Engine,
+        config: &Config,
+    ) -> Result<(Arc<Journal>, Option<Read>), JournalError> {
+        let dir = dir.canonicalize().map_err(|error| JournalError::Io { file: dir.to_owned(), error })?;
+        let journal = Arc::new(Journal {
+            dir,
+            on: AtomicBool::new(false),
+            always: AtomicBool::new(config.appendfsync == Fsync::Always),
+            state: Mutex::default(),
+            synced: watch::Sender::default(),
+            sync: Sync::default(),
+            snapshot: Mutex::default(),
+        });
+        let files = Files::among(journal.names()?);
+        if !config.appendonly {
+            if files != Ok(Files::default()) {
+                tracing::warn!("The data in {} is not read: appendonly is no", journal.dir.display());
+            }
+            return Ok((journal, None));
+        }
+        let files = files?;
+        engine.start_journal();
+        let read = journal.read_back(engine, &files, config.aof_load_truncated)?;
+        files.superfluous.iter().for_each(|name| journal.remove(name));
+        journal.begin(engine, &files, Some(engine.epoch()))?;
+        Ok((journal, Some(read).filter(|read| *read != Read::default())))
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    fn names(&self) -> Result<Vec<String>, JournalError> {
+        let list = || -> io::Result<Vec<String>> {
+            fs::read_dir(&self.dir)?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect()
+        };
+        list().map_err(|error| JournalError::Io { file: self.dir.clone(), error })
+    }
+
+    /// Begins the next journal.
+    fn begin(&self, engine: &Engine, files: &Files, epoch: Option<u64>) -> Result<(), JournalError> {
+        let number = files.next();
+        let name = journal::journal_name(number);
+        let failed = |error| JournalError::Io { file: self.dir.join(&name), error };
+        let (file, length) = self.create(engine, number).map_err(failed)?;
+        let mut state = self.state.lock();
+        let size = |name: String| fs::metadata(self.dir.join(name)).map_or(0, |held| held.len());
+        state.snapshot_bytes = files.snapshot.map_or(0, |number| size(journal::snapshot_name(number)));
+        state.journal_bytes =
+            length + files.journals.iter().map(|number| size(journal::journal_name(*number))).sum::<u64>();
+        let pending = Vec::new();
+        let file = Arc::new(file);
+        state.open =
+            Some(Open { number, file, length, pending, position: 0, broken: false, lacks: false, epoch });
+        self.on.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// A new journal that holds its head, safely on disk, and how long that is.
+    fn create(&self, engine: &Engine, number: u64) -> io::Result<(File, u64)> {
+        let file = File::create(self.dir.join(journal::journal_name(number)))?;
+        let mut head = Vec::new();
+        frame::write(&Entry::Journal(engine.head(number)), &[], &mut head);
+        file.write_all_at(&head, 0)?;
+        file.sync_all()?;
+        self.sync_dir()?;
+        Ok((file, head.len() as u64))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn remove(&self, name: &str) {
+        if let Err(error) = fs::remove_file(self.dir.join(name)) {
+            tracing::warn!("{name}, which is superfluous, cannot be removed: {error}");
+        }
+    }
+
+    // Reading back.
+
+    fn read_back(&self, engine: &Engine, files: &Files, cuts: bool) -> Result<Read, JournalError> {
+        let snapshot = files.snapshot.map(journal::snapshot_name);
+        let names = snapshot.into_iter().chain(files.journals.iter().copied().map(journal::journal_name));
+        let names: Vec<String> = names.collect();
+        let size = |name: &String| fs::metadata(self.dir.join(name)).map_or(0, |held| held.len());
+        let mut loading = Loading {
+            total: names.iter().map(size).sum(),
+            done: 0,
+            began: Instant::now(),
+            told: Instant::now(),
+        };
+        let mut recovery = engine.recover();
+        for name in &names {
+            let path = self.dir.join(name);
+            let failed = |error| JournalError::Io { file: path.clone(), error };
+            let mut reader = Reader::new(File::open(&path).map_err(failed)?);
+            loop {
+                let offset = reader.offset();
+                let (file, reason) = match reader.read().map_err(failed)? {
+                    Next::Entry(entry, tail) => match recovery.take(entry, tail, now()) {
+                        Ok(()) => {
+                            loading.tell(offset);
+                            continue;
+                        }
+                        Err(error) => (name.clone(), error.to_string()),
+                    },
+                    Next::End => break,
+                    Next::Torn(offset) if Some(name) != names.last() => {
+                        (name.clone(), format!("it ends at {offset} in the middle of an entry"))
+                    }
+                    Next::Torn(offset) if !cuts => {
+                        return Err(JournalError::Torn { file: name.clone(), offset });
+                    }
+                    Next::Torn(offset) => {
+                        self.cut(name, offset).map_err(failed)?;
+                        break;
+                    }
+                    Next::Damaged(_, error) => (name.clone(), error.to_string()),
+                };
+                return Err(JournalError::Damaged { file, offset, reason });
+            }
+            loading.done += reader.offset();
+        }
+        let read = recovery.finish(now());
+        if !names.is_empty() {
+            loading.conclude(&read);
+        }
+        Ok(read)
+    }
+
+    /// Cuts off what a crash has left unfinished.
+    fn cut(&self, name: &str, offset: u64) -> io::Result<()> {
+        let file = File::options().write(true).open(self.dir.join(name))?;
+        let torn = file.metadata()?.len() - offset;
+        tracing::warn!(
+            "{name} ends in the middle of an entry, as after a crash: its last {torn} bytes are cut off"
+        );
+        file.set_len(offset)?;
+        file.sync_all()
+    }
+
+    // Writing.
+
+    /// Writes what was executed before the call. Returns up to where the journal then reaches.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, engine: &Engine) -> Result<u64, Unkept> {
+        let mut state = self.state.lock();
+        let State { open: Some(open), journal_bytes, .. } = &mut *state else { return Ok(0) };
+        engine.take_notes(&mut open.pending);
+        if open.broken {
+            open.pending.clear();
+            return Err(Unkept);
+        }
+        if open.pending.is_empty() {
+            return Ok(open.position);
+        }
+        if let Err(error) = open.file.write_all_at(&open.pending, open.length) {
+            let is_too_much = open.pending.len() > PENDING_BYTES_MAX;
+            (open.broken, open.lacks) = (is_too_much, open.lacks || is_too_much);
+            self.fail(engine, &error);
+            return Err(Unkept);
+        }
+        let written = open.pending.len() as u64;
+        open.length += written;
+        open.position += written;
+        *journal_bytes += written;
+        open.pending.clear();
+        open.pending.shrink_to(BUFFER_BYTES_KEPT);
+        let (position, lacks) = (open.position, open.lacks);
+        drop(state);
+        if lacks {
+            return Err(Unkept);
+        }
+        if self.synced.borrow().fails {
+            self.recover(engine);
+        }
+        if self.always.load(Ordering::Relaxed) {
+            self.sync.ask();
+        }
+        Ok(position)
+    }
+
+    /// Waits until the journal is safe up to a position, as far as `appendfsync` demands it before an acknowledgement.
+    ///
+    /// # Errors
+    /// If it cannot be made so.
+    pub async fn safe(&self, position: u64) -> Result<(), Unkept> {
+        if !self.always.load(Ordering::Relaxed) || self.synced.borrow().position >= position {
+            return Ok(());
+        }
+        let mut synced = self.synced.subscribe();
+        match synced.wait_for(|synced| synced.fails || synced.position >= position).await {
+            Ok(synced) if synced.position >= position => Ok(()),
+            Ok(_) | Err(_) => Err(Unkept),
+        }
+    }
+
+    fn fail(&self, engine: &Engine, error: &io::Error) {
+        let text = error.to_string();
+        let reason = text.split(" (os error").next().unwrap_or_default().to_owned();
+        if !self.synced.borrow().fails {
+            tracing::warn!("The journal cannot be written: {error}. Writes are refused until it can");
+        }
+        engine.set_disk_failure(Some(reason));
+        self.synced.send_modify(|synced| synced.fails = true);
+    }
+
+    fn recover(&self, engine: &Engine) {
+        tracing::warn!("The journal can be written again: writes are taken");
+        engine.set_disk_failure(None);
+        self.synced.send_modify(|synced| synced.fails = false);
+    }
+
+    /// Syncs for as long as the server runs. To be called on a thread of its own.
+    pub fn sync_on(&self, engine: &Engine) {
+        while !self.sync.ended.load(Ordering::SeqCst) {
+            self.sync.wait();
+            let policy = engine.config.read().appendfsync;
+            self.always.store(policy == Fsync::Always, Ordering::Relaxed);
+            if policy != Fsync::No {
+                let _ = self.sync_now(engine);
+            }
+        }
+    }
+
+    fn sync_now(&self, engine: &Engine) -> io::Result<()> {
+        let (file, position) = match &self.state.lock().open {
+            Some(open) if !open.broken => (open.file.clone(), open.position),
+            _ => return Ok(()),
+        };
+        if self.synced.borrow().position >= position {
+            return Ok(());
+        }
+        let result = file.sync_data();
+        match &result {
+            Ok(()) => self.synced.send_modify(|synced| synced.position = synced.position.max(position)),
+            Err(error) => {
+                if let Some(open) = &mut self.state.lock().open {
+                    (open.broken, open.lacks) = (true, true);
+                }
+                self.fail(engine, error);
+            }
+        }
+        result
+    }
+
+    /// The last word: all that was executed is written and synced.
+    pub fn close(&self, engine: &Engine) {
+        self.sync.end();
+        if self.is_on() && (self.write(engine).is_err() || self.sync_now(engine).is_err()) {
+            tracing::warn!("The journal could not be written to its end");
+        }
+    }
+
+    // Snapshots.
+
+    /// Has a snapshot made. False if one is being made.
+    pub fn ask_for_snapshot(&self) -> bool {
+        let mut snapshots = self.snapshot.lock();
+        snapshots.wanted |= !snapshots.running;
+        !snapshots.running
+    }
+
+    /// What is to be done from time to time: follows the configuration, writes what waits, begins a snapshot that is due.
+    pub fn tick(self: &Arc<Self>, engine: &Arc<Engine>) {
+        let wanted = engine.config.read().appendonly;
+        if wanted != self.is_on() {
+            self.turn(engine, wanted);
+        }
+        if self.is_on() {
+            let _ = self.write(engine);
+            if self.is_snapshot_due(engine) {
+                self.begin_snapshot(engine);
+            }
+        }
+        *engine.disk.write() = self.facts();
+    }
+
+    /// CONFIG SET appendonly.
+    fn turn(&self, engine: &Engine, on: bool) {
+        if !on {
+            engine.stop_journal();
+            self.on.store(false, Ordering::SeqCst);
+            let _ = self.sync_now(engine);
+            self.state.lock().open = None;
+            return tracing::warn!("What is written no longer goes to disk: appendonly is no");
+        }
+        engine.start_journal();
+        let files = self.names().and_then(|names| Ok(Files::among(names)?));
+        match files.and_then(|files| self.begin(engine, &files, None)) {
+            Ok(()) => tracing::info!("What is written goes to disk once the first snapshot is whole"),
+            Err(error) => tracing::warn!("No journal can be begun: {error}"),
+        }
+    }
+
+    fn is_snapshot_due(&self, engine: &Engine) -> bool {
+        let snapshots = self.snapshot.lock();
+        let doubled = snapshots.failures_in_a_row.saturating_sub(1).min(6) as u32;
+        let retry = (RETRY * 2u32.pow(doubled)).min(RETRY_MAX);
+        if snapshots.running || snapshots.failed.is_some_and(|at| at.elapsed() < retry) {
+            return false;
+        }
+        let (percentage, size_min) = {
+            let config = engine.config.read();
+            (u64::from(config.auto_aof_rewrite_percentage), config.auto_aof_rewrite_min_size)
+        };
+        let state = self.state.lock();
+        let Some(open) = &state.open else { return false };
+        let has_grown = percentage > 0
+            && state.journal_bytes > size_min
+            && state.journal_bytes.saturating_mul(100) >= state.snapshot_bytes.saturating_mul(percentage);
+        snapshots.wanted || has_grown || open.broken || open.epoch != Some(engine.epoch())
+    }
+
+    fn begin_snapshot(self: &Arc<Self>, engine: &Arc<Engine>) {
+        {
+            let mut snapshots = self.snapshot.lock();
+            (snapshots.running, snapshots.wanted, snapshots.percent) = (true, false, 0);
+            snapshots.started = Some(Instant::now());
+        }
+        let (journal, engine) = (self.clone(), engine.clone());
+        let work = move || {
+            let made = journal.make_snapshot(&engine);
+            let mut snapshots = journal.snapshot.lock();
+            snapshots.running = false;
+            let took = snapshots.started.take().map_or(Duration::ZERO, |at| at.elapsed());
+            match made {
+                Ok(Some(bytes)) => {
+                    (snapshots.failed, snapshots.failures_in_a_row) = (None, 0);
+                    snapshots.made += 1;
+                    snapshots.took = Some(took);
+                    let mb = bytes as f64 / 1e6;
+                    tracing::info!(
+                        "Snapshot is complete: {mb:.1} MB in {:.1} s, {:.1} MB/s",
+                        took.as_secs_f64(),
+                        mb / took.as_secs_f64().max(1e-3)
+                    );
+                }
+                // Not now: ranges are pulled, or the data has changed otherwise than by notes meanwhile.
+                Ok(None) => snapshots.wanted = true,
+                Err(error) => {
+                    snapshots.failed = Some(Instant::now());
+                    snapshots.failures_in_a_row += 1;
+                    tracing::warn!("A snapshot failed: {error}");
+                }
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(work) {
+            tracing::warn!("No snapshot can be made: {error}");
+            self.snapshot.lock().running = false;
+        }
+    }
+
+    /// Makes a snapshot and removes what it makes superfluous. Its size; `None` if it came to nothing.
+    fn make_snapshot(&self, engine: &Engine) -> io::Result<Option<u64>> {
+        let number = match &self.state.lock().open {
+            Some(open) => open.number + 1,
+            None => return Ok(None),
+        };
+        let unfinished = self.dir.join(journal::unfinished_name(number));
+        let made = self.write_snapshot(engine, number, &unfinished);
+        if !matches!(made, Ok(Some(_))) {
+            let _ = fs::remove_file(&unfinished);
+        }
+        made
+    }
+
+    fn write_snapshot(&self, engine: &Engine, number: u64, unfinished: &Path) -> io::Result<Option<u64>> {
+        let mut file = File::create(unfinished)?;
+        let mut bytes = Vec::new();
+        let Some(mut snapshot) = self.roll(engine, number, &mut bytes)? else { return Ok(None) };
+        let (mut length, mut told) = (0, Instant::now());
+        let mut began = Instant::now();
+        while engine.continue_snapshot(&mut snapshot, &mut bytes) {
+            if bytes.len() >= SNAPSHOT_BYTES {
+                file.write_all(&bytes)?;
+                length += bytes.len() as u64;
+                bytes.clear();
+            }
+            if told.elapsed() > PROGRESS {
+                told = Instant::now();
+                let (percent, mb) = (snapshot.percent(), length as f64 / 1e6);
+                self.snapshot.lock().percent = percent;
+                tracing::info!("Snapshot: {percent}%, {mb:.1} MB");
+            }
+            if began.elapsed() > STRETCH {
+                std::thread::sleep(began.elapsed());
+                began = Instant::now();
+            }
+        }
+        // All that the pieces may hold has to be safely in the journal before they count.
+        if self.write(engine).is_err() && self.is_stuck() {
+            return Err(io::Error::other("the journal cannot be written"));
+        }
+        self.sync_now(engine)?;
+        if !engine.end_snapshot(&snapshot, &mut bytes) {
+            return Ok(None);
+        }
+        file.write_all(&bytes)?;
+        length += bytes.len() as u64;
+        file.sync_all()?;
+        fs::rename(unfinished, self.dir.join(journal::snapshot_name(number)))?;
+        self.sync_dir()?;
+        {
+            let mut state = self.state.lock();
+            state.snapshot_bytes = length;
+            if let Some(open) = &mut state.open {
+                (open.epoch, open.lacks) = (Some(snapshot.epoch()), false);
+                state.journal_bytes = open.length;
+            }
+        }
+        if self.synced.borrow().fails {
+            self.recover(engine);
+        }
+        if let Ok(files) = self.names().map(Files::among)
+            && let Ok(files) = files
+        {
+            files.superfluous.iter().for_each(|name| self.remove(name));
+        }
+        Ok(Some(length))
+    }
+
+    /// Goes on in a new journal, from the moment of a snapshot's vector. The one before is safe by then: a crash finds only
+    /// the last journal torn.
+    fn roll(&self, engine: &Engine, number: u64, bytes: &mut Vec<u8>) -> io::Result<Option<Snapshot>> {
+        // Most of what is left to be synced is synced before everybody has to wait for it.
+        self.sync_now(engine)?;
+        let mut state = self.state.lock();
+        let State { open: Some(open), journal_bytes, .. } = &mut *state else { return Ok(None) };
+        let Some(snapshot) = engine.begin_snapshot(number, &mut open.pending, bytes) else { return Ok(None) };
+        if !open.broken {
+            open.file.write_all_at(&open.pending, open.length)?;
+            open.file.sync_data()?;
+            open.length += open.pending.len() as u64;
+        }
+        open.position += open.pending.len() as u64;
+        *journal_bytes += open.pending.len() as u64;
+        open.pending.clear();
+        let position = open.position;
+        let (file, length) = self.create(engine, number)?;
+        *journal_bytes += length;
+        (open.number, open.file, open.length, open.broken) = (number, Arc::new(file), length, false);
+        drop(state);
+        self.synced.send_modify(|synced| synced.position = synced.position.max(position));
+        Ok(Some(snapshot))
+    }
+
+    /// Whether something is in no file.
+    fn is_stuck(&self) -> bool {
+        self.state.lock().open.as_ref().is_none_or(|open| open.broken || !open.pending.is_empty())
+    }
+
+    fn facts(&self) -> DiskFacts {
+        let (snapshots, state) = (self.snapshot.lock(), self.state.lock());
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
+        DiskFacts {
+            enabled: state.open.is_some(),
+            fails: self.synced.borrow().fails,
+            snapshot_running: snapshots.running,
+            snapshot_wanted: snapshots.wanted,
+            snapshot_percent: snapshots.percent as u64,
+            snapshot_s: seconds(snapshots.started.map(|at| at.elapsed())),
+            last_snapshot_s: seconds(snapshots.took),
+            snapshots: snapshots.made,
+            failures_in_a_row: snapshots.failures_in_a_row,
+            snapshot_bytes: state.snapshot_bytes,
+            journal_bytes: state.journal_bytes,
+            pending_bytes: state.open.as_ref().map_or(0, |open| open.pending.len() as u64),
+            unsynced_bytes: state
+                .open
+                .as_ref()
+                .map_or(0, |open| open.position.saturating_sub(self.synced.borrow().position)),
+        }
+    }
+}
+
+impl Sync {
+    fn ask(&self) {
+        *self.wanted.lock() = true;
+        self.wake.notify_one();
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.ask();
+    }
+
+    /// Until somebody asks, or for a second.
+    fn wait(&self) {
+        let mut wanted = self.wanted.lock();
+        if !*wanted {
+            self.wake.wait_for(&mut wanted, SYNC_PERIOD);
+        }
+        *wanted = false;
+    }
+}
+
+/// How far reading back is.
+struct Loading {
+    total: u64,
+    done: u64,
+    began: Instant,
+    told: Instant,
+}
+
+impl Loading {
+    fn tell(&mut self, offset: u64) {
+        if self.told.elapsed() > PROGRESS {
+            self.told = Instant::now();
+            let done = self.done + offset;
+            tracing::info!("Loading: {}%, {}", done * 100 / self.total.max(1), self.rate(done));
+        }
+    }
+
+    fn conclude(&self, read: &Read) {
+        let rate = self.rate(self.done);
+        tracing::info!("DB loaded from disk: {rate}; {} batches, {} pieces", read.batches, read.pieces);
+    }
+
+    fn rate(&self, bytes: u64) -> String {
+        let (mb, seconds) = (bytes as f64 / 1e6, self.began.elapsed().as_secs_f64().max(1e-3));
+        format!("{mb:.1} MB in {seconds:.1} s, {:.1} MB/s", mb / seconds)
+    }
+}
