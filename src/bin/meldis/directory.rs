@@ -164,7 +164,7 @@ impl<W: Write> Telling<'_, W> {
         let mut reader = Reader::new(&source.file);
         loop {
             let at = reader.offset();
-            match reader.next().map_err(|error| named(&path, &error))? {
+            match reader.read().map_err(|error| named(&path, &error))? {
                 Next::Entry(entry, _) if at == 0 && !source.begins(&entry) => {
                     return Err(damaged(0, &"it begins as no file of this name"));
                 }
