@@ -435,6 +435,48 @@ fn a_torn_end_is_told_from_damage_and_from_what_is_missing() {
     node.check(&[], 0, &[], &["up to token -"]);
 }
 
+/// What the tool prints and says of a node or directory from this token on.
+fn told(source: &str, since: &str) -> (String, String) {
+    let output = tool().args(["journal", source, "--since", since]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    (printed(&output), said)
+}
+
+#[test]
+fn the_journal_of_a_killed_server_says_what_the_server_said() {
+    let mut server = Server::start(&["--appendonly", "yes"]);
+    let mut client = server.client();
+    client.ok(&["SET", "k", "a b"]);
+    client.ok(&["RPUSH", "l", "x", "y"]);
+    client.ok(&["LINSERT", "l", "BEFORE", "y", "\u{e9}\n"]);
+    client.ok(&["INCRBYFLOAT", "f", "1.5"]);
+    client.ok(&["PUBLISH", "channel", "message"]);
+    let (here, dir) = (address(&server), server.data_dir());
+    let dir = dir.to_str().unwrap();
+    let running = told(&here, "-");
+    assert_eq!(running.0.lines().count(), 6, "{}", running.0);
+    assert_eq!(told(dir, "-"), running);
+    server.kill();
+    assert_eq!(told(dir, "-"), running);
+    let token = running.1.trim().strip_prefix("up to token ").unwrap();
+    server.restart();
+    let mut client = server.client();
+    client.ok(&["DEL", "k"]);
+    let restarted = told(&here, token);
+    assert!(restarted.0.ends_with("db0  DEL \"k\"\n"), "{}", restarted.0);
+    assert_eq!(told(dir, token), restarted);
+    client.ok(&["BGREWRITEAOF"]);
+    let is_whole =
+        |info: &str| info.contains("aof_rewrites:1\r\n") && info.contains("rewrite_in_progress:0\r\n");
+    harness::until("a snapshot is whole", || is_whole(&client.ok(&["INFO", "persistence"]).text()));
+    server.kill();
+    let output = tool().args(["journal", dir]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(" holds what was written before: 2 keys, up to token "), "{said}");
+    assert_eq!((printed(&output).as_str(), said.lines().last()), ("", restarted.1.lines().last()));
+}
+
 #[test]
 fn whoever_reads_no_further_hears_no_complaint() {
     let mut node = Keeper::new(1);
