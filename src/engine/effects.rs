@@ -14,7 +14,7 @@
 //!
 //! Who has read up to a vector goes on from there, on any node. The backlog is bounded: a reader that is too slow for it has
 //! to begin anew, from the data. So has one whose node got what others wrote without their batches, by comparing ranges. A
-//! node without partners has no batches.
+//! node without partners and without a journal has no batches.
 
 use std::borrow::Cow;
 

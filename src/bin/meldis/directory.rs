@@ -6,8 +6,7 @@
 //!
 //! A batch is told once: one that came during a pull that broke off may stand in a journal twice.
 //!
-//! Memory: one entry of a file, and every SWAPDB in the journals; about what came before which no file tells, so that the
-//! swaps could be settled.
+//! Memory: one entry of a file, and every SWAPDB in the journals: no file says which of them nothing can come before.
 
 use std::collections::BTreeMap;
 use std::fmt;
