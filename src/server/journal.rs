@@ -116,12 +116,13 @@ struct Synced {
     fails: bool,
 }
 
-/// Wakes the thread that syncs.
+/// Wakes the thread that syncs, and ends it and the one that makes a snapshot.
 #[derive(Default)]
 struct Sync {
     wanted: Mutex<bool>,
     wake: Condvar,
-    ended: AtomicBool,
+    ended: Mutex<bool>,
+    end: Condvar,
 }
 
 #[derive(Default)]
@@ -391,7 +392,7 @@ impl Journal {
 
     /// Syncs for as long as the server runs. To be called on a thread of its own.
     pub fn sync_on(&self, engine: &Engine) {
-        while !self.sync.ended.load(Ordering::SeqCst) {
+        while !*self.sync.ended.lock() {
             self.sync.wait();
             let policy = engine.config.read().appendfsync;
             self.always.store(policy == Fsync::Always, Ordering::Relaxed);
@@ -562,7 +563,9 @@ impl Journal {
                 tracing::info!("Snapshot: {percent}%, {mb:.1} MB");
             }
             if began.elapsed() > STRETCH {
-                std::thread::sleep(began.elapsed());
+                if self.sync.rest(began.elapsed()) {
+                    return Ok(None);
+                }
                 began = Instant::now();
             }
         }
@@ -606,7 +609,10 @@ impl Journal {
         let mut state = self.state.lock();
         let State { open: Some(open), journal_bytes, .. } = &mut *state else { return Ok(None) };
         let Some(snapshot) = engine.begin_snapshot(number, &mut open.pending, bytes) else { return Ok(None) };
-        if !open.broken {
+        if open.broken {
+            // What it still holds is whole, then: a torn end is expected in the last journal only.
+            let _ = open.file.set_len(open.length);
+        } else {
             open.file.write_all_at(&open.pending, open.length)?;
             open.file.sync_data()?;
             open.length += open.pending.len() as u64;
@@ -659,8 +665,18 @@ impl Sync {
     }
 
     fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
+        *self.ended.lock() = true;
+        self.end.notify_all();
         self.ask();
+    }
+
+    /// Lets so much time pass. True if the server stops.
+    fn rest(&self, time: Duration) -> bool {
+        let mut ended = self.ended.lock();
+        if !*ended {
+            self.end.wait_for(&mut ended, time);
+        }
+        *ended
     }
 
     /// Until somebody asks, or for a second.
