@@ -1,7 +1,7 @@
 #!/bin/bash
 # Meldis beside redis-server, in one run on one machine: CPU per operation, a pair's CPU, visibility, join, memory.
 #
-# usage: benches/side-by-side.sh [lone] [pair] [lag] [join] [memory]     (all of them if none is named)
+# usage: benches/side-by-side.sh [lone] [disk] [pair] [lag] [join] [memory]     (all of them if none is named)
 # environment: MELDIS    the server               (target/release/meldis-server)
 #              HELPER    benches/visibility.rs    (the newest of target/release/deps/visibility-*)
 #              ROUNDS    alternating rounds, median taken (5)
@@ -146,6 +146,23 @@ lone() {
     end redis meldis
 }
 
+disk() { # No target is set: what Redis has its AOF cost is what ours is held beside.
+    local fsync
+    for fsync in everysec always; do
+        choose_port redis
+        launch redis redis-server --port "${port[redis]}" --save '' --appendonly yes --appendfsync $fsync
+        choose_port meldis
+        launch meldis "$MELDIS" --port "${port[meldis]}" --appendonly yes --appendfsync $fsync
+        await redis
+        await meldis
+        load redis set 16 "$OPS"
+        load meldis set 16 "$OPS"
+        compare "$fsync SET -P 16, CPU/op" Redis set 16 redis meldis
+        compare "$fsync SET -P 1, CPU/op" Redis set 1 redis meldis
+        end redis meldis
+    done
+}
+
 pair_load() {
     redis redis
     pair a b
@@ -209,9 +226,9 @@ for tool in redis-server redis-cli redis-benchmark awk; do
 done
 [ -x "$MELDIS" ] || fail "$MELDIS is missing: cargo build --release"
 row "$(nproc) cores, load $(cut -d' ' -f1 /proc/loadavg)" redis-server meldis ratio target
-for part in ${*:-lone pair lag join memory}; do
+for part in ${*:-lone disk pair lag join memory}; do
     case $part in
-        lone | lag | join | memory) "$part" ;;
+        lone | disk | lag | join | memory) "$part" ;;
         pair) pair_load ;;
         *) fail "no such part: $part" ;;
     esac

@@ -14,9 +14,10 @@ const LINES_MAX: usize = 1000;
 
 /// Who may name whom: a module, and those below it. The front page draws the same.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("server", &["command", "engine", "link", "store", "clock", "resp", "number", "config"]),
+    ("server", &["command", "engine", "journal", "link", "store", "clock", "resp", "number", "config"]),
     ("command", &["engine", "link", "store", "clock", "resp", "number", "config"]),
-    ("engine", &["link", "store", "clock", "resp", "number", "config", "faults"]),
+    ("engine", &["journal", "link", "store", "clock", "resp", "number", "config", "faults"]),
+    ("journal", &["link", "clock"]),
     ("link", &["store", "clock", "faults"]),
     ("store", &["clock", "number"]),
     ("resp", &["number"]),

@@ -463,20 +463,25 @@ fn starts_that_cannot_be_are_refused() {
 /// `meldis up` on two free ports, its output in a file.
 struct Up {
     child: std::process::Child,
-    folder: TempDir,
+    folder: Option<TempDir>,
     port: u16,
 }
 
 impl Up {
+    /// Both ports were free a moment ago.
     fn start() -> Up {
-        let folder = TempDir::new();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let port = loop {
             let port = Port::free().number;
             if std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
                 break port;
             }
         };
+        Up::on(port, TempDir::new())
+    }
+
+    /// On these ports, with what the folder holds.
+    fn on(port: u16, folder: TempDir) -> Up {
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_meldis"))
             .args(["up", "--port", &port.to_string()])
             .arg("--dir")
@@ -485,13 +490,21 @@ impl Up {
             .stderr(log)
             .spawn()
             .unwrap();
-        let up = Up { child, folder, port };
+        let up = Up { child, folder: Some(folder), port };
         until("both nodes are up", || up.log().contains("2 nodes are up"));
         up
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+        let folder = self.folder.as_ref().expect("kept to the end");
+        std::fs::read_to_string(folder.path().join("log")).unwrap()
+    }
+
+    /// Ends it as by Ctrl-C and starts it again.
+    fn again(mut self) -> Up {
+        signal("INT", self.child.id());
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+        Up::on(self.port, self.folder.take().expect("kept to the end"))
     }
 }
 
@@ -511,7 +524,7 @@ fn signal(name: &str, pid: u32) {
 #[test]
 fn meldis_up_runs_a_pair_until_interrupted() {
     let mut suite = Suite::new("shell meldis up");
-    let mut up = Up::start();
+    let up = Up::start();
     let log = up.log();
     let cluster = format!(
         "new Redis.Cluster([{{ host: '127.0.0.1', port: {} }}, {{ host: '127.0.0.1', port: {} }}])",
@@ -532,10 +545,12 @@ fn meldis_up_runs_a_pair_until_interrupted() {
     assert!(!busy.status.success());
     assert!(text(&busy.stderr).contains(&format!("port {} cannot be used", up.port)));
 
+    let mut up = up.again();
+    assert_eq!(Client::to(up.port + 1).run("GET k"), "from b", "what was written is kept");
     signal("INT", up.child.id());
     assert!(up.child.wait().unwrap().success(), "{}", up.log());
     assert!(Client::connect(up.port).is_err() && Client::connect(up.port + 1).is_err());
-    suite.add(3);
+    suite.add(4);
 }
 
 #[test]

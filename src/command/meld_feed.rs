@@ -117,8 +117,8 @@ fn effects(c: &mut Call<'_, '_>) -> Result<(), Error> {
 fn refusal(untold: Untold) -> Error {
     Error::new(match untold {
         Untold::Alone => {
-            "ERR this node has no partners, and keeps no effects without them. Name a partner with peer or replicaof; \
-             effects are told from then on"
+            "ERR this node has no partners, and keeps no effects without them. Name a partner with peer or replicaof, or \
+             set appendonly yes; effects are told from then on"
         }
         Untold::Evicted => {
             "ERR the backlog no longer reaches back to this token. Begin anew without SINCE, from the data as it is now; a \

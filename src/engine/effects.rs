@@ -1,7 +1,7 @@
 //! What was written, as Redis commands: a feed of changes that others can build on.
 //!
 //! The effects are those of the batches in the backlog, of all origins. Of an origin they come in the order it wrote them;
-//! origins are put together by the time of their batches. An effect is unconditional: it says what became of a
+//! origins are put together by the time of their batches. [`of_batch`] tells those of batches that lie elsewhere. An effect is unconditional: it says what became of a
 //! key, not what a client asked for. Executed in the order of their stamps on one empty Redis, all effects there ever were
 //! leave what the nodes hold (`tests/oracle` does just that), with this in mind:
 //! - List items, which Redis names by index or value, are named by identity here: two nodes may have inserted at the
@@ -14,13 +14,14 @@
 //!
 //! Who has read up to a vector goes on from there, on any node. The backlog is bounded: a reader that is too slow for it has
 //! to begin anew, from the data. So has one whose node got what others wrote without their batches, by comparing ranges. A
-//! node without partners has no batches.
+//! node without partners and without a journal has no batches.
 
 use std::borrow::Cow;
 
 use super::Engine;
 use crate::clock::{Origin, Stamp};
 use crate::link::batch::{Batch, Record};
+use crate::link::codec::Malformed;
 use crate::link::vector::{Progress, Vector};
 use crate::store::delta::{Added, Amount, Change, Kind, Pos, Side};
 
@@ -119,55 +120,62 @@ impl Engine {
         let mut page = Page { next: since.clone(), effects: Vec::new() };
         for (origin, number, batch) in batches {
             page.next.advance(origin, Progress { sequence: number, ..Progress::NONE });
-            self.read_effects(origin, number, &batch, &mut page.effects);
+            let db_of = |space| self.db_of(space);
+            let read = of_batch(origin, number, &batch, db_of, |effect| page.effects.push(effect));
+            debug_assert!(read.is_ok(), "what is in the backlog was read before");
         }
         Ok(page)
     }
+}
 
-    fn read_effects(&self, origin: Origin, batch: u64, bytes: &Batch<'_>, effects: &mut Vec<Effect>) {
-        let (mut at, mut stamp): ((u32, Vec<u8>), _) = ((0, Vec::new()), Stamp::new(bytes.time, origin));
-        // The sum that an amount behind it belongs to.
-        let mut sum: Option<(Option<Vec<u8>>, Added)> = None;
-        let mut push = |stamp: Stamp, keyspace: u32, Told { words, item, kind }: Told| {
-            let db = self.db_of(keyspace).unwrap_or(keyspace);
-            effects.push(Effect { stamp, origin, batch, keyspace, db, words, item, kind });
-        };
-        let read = bytes.each(|record| match record {
-            Record::Time(time) => stamp = Stamp::new(time, origin),
-            Record::Stamp(other) => stamp = other,
-            Record::Key(space, key) => at = (space, key.to_vec()),
-            Record::Change(Change::Sum(added)) => sum = Some((None, added)),
-            Record::Change(Change::FieldSum(name, added) | Change::ScoreSum(name, added)) => {
-                sum = Some((Some(name.to_vec()), added));
+/// The effects of one batch, in its order. `db_of` says which database shows a keyspace.
+///
+/// # Errors
+/// If the batch is malformed, behind the effects that can be read.
+pub fn of_batch(
+    origin: Origin,
+    number: u64,
+    batch: &Batch<'_>,
+    db_of: impl Fn(u32) -> Option<u32>,
+    mut each: impl FnMut(Effect),
+) -> Result<(), Malformed> {
+    let (mut at, mut stamp): ((u32, Vec<u8>), _) = ((0, Vec::new()), Stamp::new(batch.time, origin));
+    // The sum that an amount behind it belongs to.
+    let mut sum: Option<(Option<Vec<u8>>, Added)> = None;
+    let mut push = |stamp: Stamp, keyspace: u32, Told { words, item, kind }: Told| {
+        let db = db_of(keyspace).unwrap_or(keyspace);
+        each(Effect { stamp, origin, batch: number, keyspace, db, words, item, kind });
+    };
+    batch.each(|record| match record {
+        Record::Time(time) => stamp = Stamp::new(time, origin),
+        Record::Stamp(other) => stamp = other,
+        Record::Key(space, key) => at = (space, key.to_vec()),
+        Record::Change(Change::Sum(added)) => sum = Some((None, added)),
+        Record::Change(Change::FieldSum(name, added) | Change::ScoreSum(name, added)) => {
+            sum = Some((Some(name.to_vec()), added));
+        }
+        Record::Amount(amount) => {
+            if let Some((element, added)) = sum.take() {
+                push(added.stamp(), at.0, addition(&at.1, element.as_deref(), amount).into());
             }
-            Record::Amount(amount) => {
-                if let Some((element, added)) = sum.take() {
-                    push(added.stamp(), at.0, addition(&at.1, element.as_deref(), amount).into());
-                }
+        }
+        Record::Change(change) => {
+            if let Some(told) = command(&at.1, &change) {
+                push(stamp, at.0, told);
             }
-            Record::Change(change) => {
-                if let Some(told) = command(&at.1, &change) {
-                    push(stamp, at.0, told);
-                }
-            }
-            Record::Flush(space) => push(stamp, space, words(&[b"FLUSHDB"]).into()),
-            Record::Swap(a, b) => {
-                push(
-                    stamp,
-                    a,
-                    words(&[b"SWAPDB", a.to_string().as_bytes(), b.to_string().as_bytes()]).into(),
-                );
-            }
-            Record::Publish(channel, message) => {
-                push(stamp, 0, words(&[b"PUBLISH", channel, message]).into())
-            }
-            Record::ShardPublish(channel, message) => {
-                push(stamp, 0, words(&[b"SPUBLISH", channel, message]).into());
-            }
-            Record::Register(..) => {}
-        });
-        debug_assert!(read.is_ok(), "what is in the backlog was read before");
-    }
+        }
+        Record::Flush(space) => push(stamp, space, words(&[b"FLUSHDB"]).into()),
+        Record::Swap(a, b) => {
+            push(stamp, a, words(&[b"SWAPDB", a.to_string().as_bytes(), b.to_string().as_bytes()]).into());
+        }
+        Record::Publish(channel, message) => {
+            push(stamp, 0, words(&[b"PUBLISH", channel, message]).into());
+        }
+        Record::ShardPublish(channel, message) => {
+            push(stamp, 0, words(&[b"SPUBLISH", channel, message]).into());
+        }
+        Record::Register(..) => {}
+    })
 }
 
 /// What an effect is, wherever it happens.

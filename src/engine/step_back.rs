@@ -27,11 +27,12 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// This node's stamps, what stands just above one to clear it, and the instants of expiries that only its clock had
-    /// reached.
+    /// This node's stamps, those of its former lives that were read back from disk included, what stands just above one to clear
+    /// it, and the instants of expiries that only its clock had reached.
     fn is_ahead(&self, stamp: Stamp) -> bool {
         let above = Stamp::new(stamp.time, self.own).next().origin;
-        stamp.time > self.limit && [self.own, above, Origin::NONE].contains(&stamp.origin)
+        let is_own = stamp.origin.node() == self.own.node() || stamp.origin == above;
+        stamp.time > self.limit && (is_own || stamp.origin == Origin::NONE)
     }
 
     fn time(&self, time: NTP64) -> NTP64 {
@@ -79,7 +80,7 @@ impl Engine {
         slots.iter_mut().for_each(|slot| slot.bytes.clear());
         let last = NTP64(limit.0 + 1 + exchange.times.len() as u64);
         self.clock.set_back(last);
-        mesh.restate_own(last);
+        mesh.restate_own(last, limit);
         true
     }
 }

@@ -101,7 +101,9 @@ impl Files {
 mod tests {
     use super::*;
 
-    fn check(names: &[&str], expected: Result<(Option<u64>, &[u64], &[&str]), u64>) {
+    type Expected<'a> = (Option<u64>, &'a [u64], &'a [&'a str]);
+
+    fn check(names: &[&str], expected: Result<Expected<'_>, u64>) {
         let found = Files::among(names.iter().map(|name| (*name).to_owned()));
         let expected = expected.map_err(Missing).map(|(snapshot, journals, superfluous)| Files {
             snapshot,

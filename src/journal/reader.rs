@@ -90,12 +90,19 @@ impl<R: Read> Reader<R> {
 
     /// What is wrong with an entry that is not whole: other entries may begin `behind` bytes after it.
     fn judge(&mut self, error: FrameError, behind: usize) -> io::Result<Next<'_>> {
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        self.source.read_to_end(&mut self.buffer)?;
         let is_entry = |bytes: &[u8]| matches!(frame::length(bytes, FRAME_BYTES_MAX), Ok(Some(_)));
-        let is_damage = self.buffer[behind..].windows(HEADER_BYTES).any(is_entry);
-        Ok(if is_damage { Next::Damaged(self.offset, error) } else { Next::Torn(self.offset) })
+        self.buffer.drain(..self.at + behind);
+        self.at = 0;
+        loop {
+            if self.buffer.windows(HEADER_BYTES).any(is_entry) {
+                return Ok(Next::Damaged(self.offset, error));
+            }
+            // One may begin in what is read already, and end in what is not.
+            self.buffer.drain(..self.buffer.len().saturating_sub(HEADER_BYTES - 1));
+            if self.source.by_ref().take(READ_BYTES as u64).read_to_end(&mut self.buffer)? == 0 {
+                return Ok(Next::Torn(self.offset));
+            }
+        }
     }
 
     /// Has so many bytes of the next entry in the buffer, or all there are.
@@ -137,16 +144,19 @@ mod tests {
     /// How many entries are read, and what comes behind them: the place of what is torn or damaged.
     fn read(bytes: &[u8]) -> (usize, Option<(u64, bool)>) {
         let mut reader = Reader::new(bytes);
-        for count in 0.. {
+        let mut count = 0;
+        loop {
             match reader.read().unwrap() {
-                Next::Entry(Entry::Segment { .. }, tail) => assert_eq!(tail, BATCHES[count]),
+                Next::Entry(Entry::Segment { .. }, tail) => {
+                    assert_eq!(tail, BATCHES[count]);
+                    count += 1;
+                }
                 Next::Entry(entry, _) => panic!("{entry:?}"),
                 Next::End => return (count, None),
                 Next::Torn(at) => return (count, Some((at, false))),
                 Next::Damaged(at, _) => return (count, Some((at, true))),
             }
         }
-        unreachable!("a file ends")
     }
 
     #[test]

@@ -299,7 +299,7 @@ pub fn read(bytes: &[u8]) -> Result<(Frame, &[u8]), FrameError> {
     open(bytes)
 }
 
-/// Reads what [`write`] wrote of any kind.
+/// Reads what [`write()`] wrote of any kind.
 ///
 /// # Errors
 /// If it is damaged or of another kind.

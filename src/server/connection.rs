@@ -218,18 +218,20 @@ impl Connection<'_> {
     }
 
     /// Has what was written leave, and go to disk, before it is acknowledged. Connections of this thread that are ready run
-    /// first, so that the writes of all go out together.
+    /// first, so that the writes of all go out together: the first one whose turn comes again sees to it for all of them.
     async fn send_writes(&mut self) -> Result<(), Unkept> {
         if !std::mem::take(&mut self.filled) {
             return Ok(());
         }
+        let before = self.shell.departures.of(self.thread).number;
         tokio::task::yield_now().await;
-        if std::mem::take(&mut self.wrote) {
-            return self.keep_writes().await;
-        }
+        let last = self.shell.departures.of(self.thread);
+        let kept = if last.number == before { self.put_out() } else { last.kept };
         // Who has only read is not to be told of somebody else's failure.
-        let _ = self.put_out();
-        Ok(())
+        if !std::mem::take(&mut self.wrote) {
+            return Ok(());
+        }
+        self.shell.journal.safe(kept?).await
     }
 
     async fn keep_writes(&self) -> Result<(), Unkept> {
@@ -240,9 +242,10 @@ impl Connection<'_> {
     /// To the system and to the partners. Returns up to where the journal then reaches.
     fn put_out(&self) -> Result<u64, Unkept> {
         let journal = &self.shell.journal;
-        let written = if journal.is_on() { journal.write(self.engine) } else { Ok(0) };
+        let kept = if journal.is_on() { journal.write(self.engine) } else { Ok(0) };
         self.shell.link_sockets.send(self.engine);
-        written
+        self.shell.departures.note(self.thread, kept);
+        kept
     }
 
     /// What was written is not safe: the client gets an error in place of the replies, and no more.

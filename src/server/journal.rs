@@ -123,12 +123,13 @@ struct Synced {
     fails: bool,
 }
 
-/// Wakes the thread that syncs.
+/// Wakes the thread that syncs, and ends it and the one that makes a snapshot.
 #[derive(Default)]
 struct Sync {
     wanted: Mutex<bool>,
     wake: Condvar,
-    ended: AtomicBool,
+    ended: Mutex<bool>,
+    end: Condvar,
 }
 
 #[derive(Default)]
@@ -404,7 +405,7 @@ impl Journal {
 
     /// Syncs for as long as the server runs. To be called on a thread of its own.
     pub fn sync_on(&self, engine: &Engine) {
-        while !self.sync.ended.load(Ordering::SeqCst) {
+        while !*self.sync.ended.lock() {
             let is_asked = self.sync.wait();
             // Who has asked waits for it, whatever was configured since.
             if is_asked || engine.config.read().appendfsync != Fsync::No {
@@ -602,7 +603,9 @@ impl Journal {
                 tracing::info!("Snapshot: {percent}%, {mb:.1} MB");
             }
             if began.elapsed() > STRETCH {
-                std::thread::sleep(began.elapsed());
+                if self.sync.rest(began.elapsed()) {
+                    return Ok(None);
+                }
                 began = Instant::now();
                 if !engine.config.read().appendonly {
                     return Ok(None);
@@ -654,6 +657,8 @@ impl Journal {
         let Some(snapshot) = engine.begin_snapshot(number, &mut open.pending, bytes) else { return Ok(None) };
         if open.broken {
             open.pending.clear();
+            // What it still holds is whole, then: a torn end is expected in the last journal only.
+            let _ = open.file.set_len(open.length);
         } else {
             open.append()?;
             *journal_bytes += open.appended();
@@ -740,8 +745,18 @@ impl Sync {
     }
 
     fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
+        *self.ended.lock() = true;
+        self.end.notify_all();
         self.ask();
+    }
+
+    /// Lets so much time pass. True if the server stops.
+    fn rest(&self, time: Duration) -> bool {
+        let mut ended = self.ended.lock();
+        if !*ended {
+            self.end.wait_for(&mut ended, time);
+        }
+        *ended
     }
 
     /// Until somebody asks, or for a second. Whether somebody has.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::disk::replace;
 use super::identity::Identity;
-use super::journal::{Journal, reason};
+use super::journal::{Journal, Unkept, reason};
 use super::listener::{Incoming, Listening};
 use super::log::Severity;
 use super::members::Members;
@@ -48,6 +48,8 @@ pub struct Shell {
     pub links: AtomicUsize,
     /// Where what was written goes out to the peers.
     pub link_sockets: LinkSockets,
+    /// When each thread last had what was written on it leave.
+    pub departures: Departures,
     /// `maxclients`, or what the system allows of it.
     pub clients_max: AtomicU64,
     /// Where each thread takes its connections from.
@@ -80,6 +82,7 @@ impl Shell {
             connected: AtomicUsize::new(0),
             links: AtomicUsize::new(0),
             link_sockets: LinkSockets::default(),
+            departures: Departures(threads.iter().map(|_| Mutex::default()).collect()),
             clients_max,
             threads,
             stopping: watch::Sender::new(false),
@@ -149,6 +152,37 @@ impl Shell {
                 client.wake();
             }
         }
+    }
+}
+
+/// When each thread last had what was written on it leave.
+pub struct Departures(Vec<Mutex<Departure>>);
+
+/// All that was executed on a thread went to the partners and to disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Departure {
+    /// Counts them.
+    pub number: u64,
+    /// Up to where the journal then reached.
+    pub kept: Result<u64, Unkept>,
+}
+
+impl Default for Departure {
+    fn default() -> Self {
+        Departure { number: 0, kept: Ok(0) }
+    }
+}
+
+impl Departures {
+    /// The last one of a thread.
+    pub fn of(&self, thread: usize) -> Departure {
+        *self.0[thread].lock()
+    }
+
+    /// There was another one.
+    pub fn note(&self, thread: usize, kept: Result<u64, Unkept>) {
+        let mut last = self.0[thread].lock();
+        *last = Departure { number: last.number + 1, kept };
     }
 }
 

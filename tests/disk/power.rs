@@ -20,6 +20,9 @@ use crate::seen::{full, lasting};
 /// Scenario 19 is of so many bytes.
 const CUT_BYTES: u64 = 4096;
 
+/// The last entry of a snapshot: a header and a byte.
+const END_BYTES: usize = meldis::link::frame::HEADER_BYTES + 1;
+
 /// A node inside the test, read back from a directory.
 struct Within {
     engine: Engine,
@@ -258,6 +261,11 @@ fn what_is_damaged_or_missing_is_refused_and_taken_when_put_right() {
     assert_eq!(digests(&server)[1..], before[1..]);
     assert!(last.exists());
     server.kill();
+    // A snapshot that ends with a whole entry, but not with its last one.
+    let bytes = fs::read(dir.join("meldis.snapshot.2")).unwrap();
+    fs::write(dir.join("meldis.snapshot.2"), &bytes[..bytes.len() - END_BYTES]).unwrap();
+    assert!(refused(&mut server).contains("the snapshot before it has no end"));
+    fs::write(dir.join("meldis.snapshot.2"), &bytes).unwrap();
     // All put aside: it starts empty.
     names(&dir).iter().for_each(|name| fs::remove_file(dir.join(name)).unwrap());
     server.launch().unwrap();

@@ -98,6 +98,8 @@ fn journals_that_have_grown_give_way_to_a_snapshot() {
     while snapshots(&mut client) < 4 {
         each_of(&mut client, 0..100, |key| vec!["SET".into(), format!("k{key}"), format!("{n}{value}")]);
         n += 1;
+        // The node looks at its journal ten times a second: 50 MB/s are enough.
+        lasting(2);
         assert!(n < 2000, "no snapshot in 200 MB");
         let size: u64 = persistence(&mut client, "aof_current_size").parse().unwrap();
         assert!(size < 60_000_000, "{size} bytes for 100 kB of data");

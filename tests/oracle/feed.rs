@@ -2,7 +2,7 @@
 //!
 //! Each life of a node, from a start to the next end, has a follower of its own. A batch that two nodes tell of must be the
 //! same to the word: that is checked as it comes in. What a node had written when it died and had told nobody
-//! is known only up to the last time its follower asked ([`Life::collected_at`]).
+//! is known only up to the last time its follower asked ([`Life::collected_at`]), unless its disk tells the rest.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -71,6 +71,8 @@ pub(crate) struct Life {
     pub(crate) origin: Origin,
     /// What the node had, again and again.
     pub(crate) tokens: Vec<Vector>,
+    /// What of that was read.
+    pub(crate) read: Vector,
     /// All that it had answered to its clients before this time is known.
     pub(crate) collected_at: Instant,
     /// Somebody began to pull data from it, which may be in no batch it had told, and did not get to the end.
@@ -86,15 +88,18 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// From what the node writes next on; nobody may have written to it yet.
-    pub(crate) fn of(server: &Server, batches: &Arc<Mutex<Batches>>) -> Follower {
+    /// From behind a vector on, or else from what the node writes next on; nobody may have written to it yet.
+    pub(crate) fn of(server: &Server, batches: &Arc<Mutex<Batches>>, since: Option<Vector>) -> Follower {
         let mut client = server.client();
         let field =
             |client: &mut Client, name: &str| client.info("server", name).expect("INFO names the node");
         let origin =
             [field(&mut client, "meldis_node_id"), field(&mut client, "meldis_incarnation")].join(".");
         let origin = Origin::parse(&origin).expect("a node and its incarnation");
-        let (next, _) = page(&mut client, None).expect("the first page").expect("always there");
+        let next = since.unwrap_or_else(|| {
+            let (next, _) = page(&mut client, None).expect("the first page").expect("always there");
+            next
+        });
         let (stop, reached) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(next.clone())));
         let mut reader = Reader {
             client,
@@ -102,12 +107,18 @@ impl Follower {
             batches: batches.clone(),
             stop: stop.clone(),
             reached: reached.clone(),
-            life: Life { origin, tokens: Vec::new(), collected_at: Instant::now(), was_pulled: false },
+            life: Life {
+                origin,
+                tokens: Vec::new(),
+                read: Vector::default(),
+                collected_at: Instant::now(),
+                was_pulled: false,
+            },
         };
         let thread = std::thread::spawn(move || {
             // It ends with its node.
             let _ = reader.run();
-            reader.life
+            Life { read: reader.since, ..reader.life }
         });
         Follower { origin, stop, reached, thread }
     }

@@ -9,7 +9,8 @@
 //! MELDIS_ORACLE_S=3600 cargo test --test oracle -- --nocapture      an hour of load
 //! MELDIS_SEED=5 cargo test --test oracle                            the same choices again
 //! ```
-//! What a node takes to its grave is not judged: [`history`] says what that is, and each round how much.
+//! What a node takes to its grave is not judged: [`history`] says what that is, and each round how much. With disks that is
+//! nothing, unless one is wiped.
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
@@ -65,7 +66,7 @@ fn a_wrongly_ordered_effect_is_noticed() {
     let cluster = Cluster::start(Options::new(2));
     cluster.settle();
     let batches = Arc::default();
-    let followers = [0, 1].map(|node| Follower::of(cluster.node(node), &batches));
+    let followers = [0, 1].map(|node| Follower::of(cluster.node(node), &batches, None));
     let mut client = cluster.client(0);
     for line in ["SET k a", "SET k b", "RPUSH l a b", "INCR n", "HSET h f 1", "HINCRBY h f 1"] {
         client.run(line);
@@ -111,6 +112,7 @@ fn every_node_holds_what_one_redis_would_after_all_effects_in_stamp_order() {
             nodes: 2 + number % 2,
             time: Duration::from_secs(time_s),
             kills: number % 4 < 2 || random.chance(50),
+            disks: number % 4 == 1 || random.chance(40),
             load: load::Kind { whole: number % 4 > 0, brief: number % 3 == 1 },
         };
         let compared = round.run(&mut random);
@@ -136,6 +138,8 @@ struct Round {
     nodes: usize,
     time: Duration,
     kills: bool,
+    /// What is written is kept on disk.
+    disks: bool,
     load: load::Kind,
 }
 
@@ -143,11 +147,12 @@ impl Round {
     fn run(&self, random: &mut Random) -> Compared {
         let started = Instant::now();
         let partners = *random.pick(&[Partners::Replicaof, Partners::Peer]);
-        let args = ["--repl-backlog-size", "256mb", "--repl-timeout", "2"];
+        let appendonly = if self.disks { "yes" } else { "no" };
+        let args = ["--repl-backlog-size", "256mb", "--repl-timeout", "2", "--appendonly", appendonly];
         let cluster = Cluster::start(Options::new(self.nodes).proxied().partners(partners).args(&args));
         cluster.settle();
         let load_seed = random.next();
-        let mut storm = Storm::around(cluster, self.nodes, random);
+        let mut storm = Storm::around(cluster, self.nodes, self.disks, random);
         let doors = storm.doors.iter().cloned().enumerate();
         let ports: Vec<_> = doors.map(|(node, door)| (storm.cluster.node(node).port(), door)).collect();
         let load = Load::on(&ports, load_seed, self.load);
@@ -160,13 +165,16 @@ impl Round {
         storm.followers.drain(..).for_each(|follower| drop(follower.end()));
         let batches = std::mem::take(&mut *storm.batches.lock().unwrap());
         let history = History::of(batches, &vector, &storm.ended, &tally.unsure);
+        let is_kept = self.disks && !storm.faults.contains_key(storm::WIPED);
+        assert!(history.lost == 0 || !is_kept, "{} effects are lost though every disk is kept", history.lost);
         let (compared, exceptions) = self.judge(&storm.cluster, &history);
         say(&format!(
-            "oracle: seed {} round {}: {} nodes, {} commands, {} effects, {} lost, {} keys compared, {} of them among nodes \
-             only, faults {}, exceptions {}, {:.1} s",
+            "oracle: seed {} round {}: {} nodes {} disks, {} commands, {} effects, {} lost, {} keys compared, {} of them among \
+             nodes only, faults {}, exceptions {}, {:.1} s",
             self.seed,
             self.number,
             self.nodes,
+            if self.disks { "with" } else { "without" },
             tally.commands,
             history.effects.len(),
             history.lost,

@@ -1,7 +1,7 @@
 //! What happens to the links and the nodes while clients write.
 //!
-//! Data is lost with every copy of it, for there is no disk: so a node is killed only once all nodes have what the ones
-//! killed before had told anybody.
+//! Data is lost with every copy of it where there are no disks, or one is wiped: so a node is killed only once all nodes have
+//! what the ones killed before had told anybody.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,9 +13,14 @@ use crate::feed::{Batches, Follower, Life, token};
 use crate::harness::{Cluster, Direction, PATIENCE, Random, until};
 use crate::load::Door;
 
+/// The fault that loses a disk.
+pub(crate) const WIPED: &str = "kill and wipe";
+
 /// A cluster, its followers, and what has happened so far.
 pub(crate) struct Storm<'a> {
     pub(crate) cluster: Cluster,
+    /// What is written is kept on disk.
+    disks: bool,
     pub(crate) doors: Vec<Arc<Door>>,
     pub(crate) batches: Arc<Mutex<Batches>>,
     pub(crate) followers: Vec<Follower>,
@@ -32,14 +37,15 @@ pub(crate) struct Storm<'a> {
 
 impl<'a> Storm<'a> {
     /// Around nodes that nobody has written to.
-    pub(crate) fn around(cluster: Cluster, nodes: usize, random: &'a mut Random) -> Storm<'a> {
+    pub(crate) fn around(cluster: Cluster, nodes: usize, disks: bool, random: &'a mut Random) -> Storm<'a> {
         let batches = Arc::new(Mutex::new(Batches::new()));
-        let followers = (0..nodes).map(|node| Follower::of(cluster.node(node), &batches)).collect();
+        let followers = (0..nodes).map(|node| Follower::of(cluster.node(node), &batches, None)).collect();
         let doors: Vec<Arc<Door>> = (0..nodes).map(|_| Arc::default()).collect();
         let living: Vec<u64> = (1..=nodes as u64).collect();
         doors.iter().zip(&living).for_each(|(door, life)| door.open(*life));
         let mut storm = Storm {
             cluster,
+            disks,
             doors,
             batches,
             followers,
@@ -116,7 +122,7 @@ impl<'a> Storm<'a> {
             7 | 8 => {
                 let wiped = self.random.chance(20);
                 self.end(one, if wiped { End::Wiped } else { End::Killed });
-                if wiped { "kill and wipe" } else { "kill" }
+                if wiped { WIPED } else { "kill" }
             }
             _ => {
                 self.end(one, End::Asked);
@@ -142,9 +148,12 @@ impl<'a> Storm<'a> {
         if how == End::Wiped {
             server.wipe();
         }
+        let life = self.followers.remove(node).end();
         self.cluster.launch(node);
-        let follower = Follower::of(self.cluster.node(node), &self.batches);
-        let life = std::mem::replace(&mut self.followers[node], follower).end();
+        // What it had told nobody when it ended is told from its disk.
+        let since = Some(life.read.clone()).filter(|_| self.disks && how != End::Wiped);
+        let follower = Follower::of(self.cluster.node(node), &self.batches, since);
+        self.followers.insert(node, follower);
         self.lives += 1;
         let number = std::mem::replace(&mut self.living[node], self.lives);
         self.doors[node].open(self.lives);

@@ -120,11 +120,12 @@ fn trouble(address: &str, problem: &str) -> io::Error {
 
 /// Host and port of an address. Who names something else is told what is meant.
 fn place(address: &str) -> Result<(&str, u16), &'static str> {
-    const PORTLESS: &str = "the port is missing: a node is named HOST:PORT, such as 127.0.0.1:6379";
+    const PORTLESS: &str = "the port is missing: a node is named HOST:PORT, such as 127.0.0.1:6379. Nor is there a file or \
+                            directory of this name";
     if Path::new(address).exists() {
         return Err(
-            "this is a file or a directory. Data does not go to disk yet, so there is no journal in it: name a \
-                    running node, as HOST:PORT",
+            "this is a file or a directory: name a running node, as HOST:PORT. The directory of a node's data is \
+                    what `meldis journal` reads",
         );
     }
     if address.contains('/') {

@@ -18,7 +18,7 @@ pub(crate) struct Up {
     /// The first node's port; the others follow.
     #[arg(long, default_value_t = 6379, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// Where the nodes keep their data: DIR/node-1, DIR/node-2...
+    /// Where the nodes keep their data, also while they do not run: DIR/node-1, DIR/node-2...
     #[arg(long, default_value = "./meldis-data")]
     dir: PathBuf,
 }
@@ -96,7 +96,8 @@ fn named(error: io::Error, path: &Path) -> io::Error {
 
 fn start(server: &Path, port: u16, dir: &Path, ports: &[u16]) -> io::Result<Child> {
     let mut command = Command::new(server);
-    command.arg("--port").arg(port.to_string()).arg("--dir").arg(dir).args(["--bind", "127.0.0.1"]);
+    command.arg("--port").arg(port.to_string()).arg("--dir").arg(dir);
+    command.args(["--bind", "127.0.0.1", "--appendonly", "yes"]);
     for other in ports.iter().filter(|other| **other != port) {
         command.arg("--peer").arg(format!("127.0.0.1:{other}"));
     }

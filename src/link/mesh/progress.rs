@@ -85,9 +85,17 @@ impl Mesh {
         self.written = written;
     }
 
-    /// This node's batches so far are void: what it holds is to be pulled. Its promise falls to `watermark`; the links end.
-    pub fn restate_own(&mut self, watermark: NTP64) {
+    /// This node's batches so far are void: what it holds is to be pulled. Its promise falls to `watermark`, as do those of its
+    /// former lives that were beyond `limit`: nobody has their last batches. The links end.
+    pub fn restate_own(&mut self, watermark: NTP64, limit: NTP64) {
         let own = self.own.origin;
+        let is_former = |(origin, progress): &(Origin, Progress)| {
+            origin.node() == own.node() && *origin != own && progress.watermark > limit
+        };
+        for (life, Progress { sequence, .. }) in self.vector.iter().filter(is_former).collect::<Vec<_>>() {
+            self.vector.set(life, Progress { sequence, watermark });
+            self.backlog.drop_origin(life);
+        }
         let sequence = self.vector.of(own).sequence + 1;
         self.vector.set(own, Progress { sequence, watermark });
         self.backlog.drop_origin(own);
@@ -135,7 +143,9 @@ impl Mesh {
             return;
         }
         let progress = Progress { sequence: segment.last(), watermark: segment.watermark };
-        self.took(segment.watermark);
+        if origin.node() != self.own.origin.node() {
+            self.took(segment.watermark);
+        }
         if let Some(pull) = &mut self.pull
             && pull.vector.is_some()
             && segment.first <= pull.shadow.of(origin).sequence + 1

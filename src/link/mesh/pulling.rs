@@ -157,9 +157,13 @@ impl Mesh {
         self.torn.insert(giver, now_ms);
     }
 
-    /// What was pulled before a restart is here.
+    /// What this vector tells was here before a restart, and is here again.
     pub fn adopt(&mut self, vector: &Vector) {
         self.vector.join(vector);
+        let others = vector.iter().filter(|(origin, _)| origin.node() != self.own.origin.node());
+        if let Some(newest) = others.map(|(_, progress)| progress.watermark).max() {
+            self.took(newest);
+        }
     }
 
     /// Notes that a segment was taken which this node's vector may not tell of.
