@@ -88,9 +88,11 @@ impl History {
     /// Whether there is such a change.
     pub fn any(&self, is_such: impl Fn(&(u32, Vec<u8>), Stamp, &Change<'_>) -> bool) -> bool {
         let mut found = false;
-        for (origin, bytes) in self.batches.iter().flat_map(|(origin, batches)| {
-            batches.values().map(move |bytes| (*origin, bytes))
-        }) {
+        for (origin, bytes) in self
+            .batches
+            .iter()
+            .flat_map(|(origin, batches)| batches.values().map(move |bytes| (*origin, bytes)))
+        {
             let (batch, _) = Batch::split(bytes).expect("captured whole").expect("captured whole");
             let (mut at, mut stamp) = ((0, Vec::new()), Stamp::NEVER);
             batch
@@ -199,7 +201,8 @@ impl History {
         let has_split = |life: &Origin, (origin, number): &(Origin, u64)| {
             self.read_back.get(life).is_some_and(|vector| vector.of(*origin).sequence >= *number)
         };
-        for ((life, space, key, _), added) in last.iter().filter(|((origin, ..), _)| !alive.contains(origin)) {
+        for ((life, space, key, _), added) in last.iter().filter(|((origin, ..), _)| !alive.contains(origin))
+        {
             let splits = |(stamp, step, batch): &(Stamp, Step<'_>, (Origin, u64))| {
                 let here = match step {
                     Step::Change(at, name, _) => at == space && *name == key.as_slice(),

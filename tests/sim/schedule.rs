@@ -417,7 +417,8 @@ impl fmt::Display for Action {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { nodes, spare, backlog_bytes, absence_s, full_mesh, delay_us, piece_bytes, cuts, disk } = self;
+        let Plan { nodes, spare, backlog_bytes, absence_s, full_mesh, delay_us, piece_bytes, cuts, disk } =
+            self;
         write!(
             f,
             "nodes {nodes} spare {spare} backlog {backlog_bytes} absence {absence_s} full_mesh {full_mesh} "
