@@ -369,16 +369,20 @@ impl World {
             let spaces = 0..cell.shard.spaces();
             for entry in spaces.flat_map(|space| cell.shard.entries(space)) {
                 let (mut bases, mut sums) = (BTreeMap::new(), Vec::new());
-                entry.registers(|stamp, change| match change {
-                    Change::Assign(_) | Change::Value(_) => drop(bases.insert(Vec::new(), stamp)),
-                    Change::Field(name, _) | Change::Score(name, _) => {
-                        drop(bases.insert(name.to_vec(), stamp))
+                entry.registers(|stamp, change| {
+                    let base = match change {
+                        Change::Assign(_) | Change::Value(_) => Some(Vec::new()),
+                        Change::Field(name, _) | Change::Score(name, _) => Some(name.to_vec()),
+                        _ => None,
+                    };
+                    bases.extend(base.map(|name| (name, stamp)));
+                    match change {
+                        Change::Sum(added) => sums.push((Vec::new(), added)),
+                        Change::FieldSum(name, added) | Change::ScoreSum(name, added) => {
+                            sums.push((name.to_vec(), added));
+                        }
+                        _ => {}
                     }
-                    Change::Sum(added) => sums.push((Vec::new(), added)),
-                    Change::FieldSum(name, added) | Change::ScoreSum(name, added) => {
-                        sums.push((name.to_vec(), added));
-                    }
-                    _ => {}
                 });
                 for (name, added) in sums.iter().filter(|(_, added)| added.origin == life) {
                     if let Some(base) = bases.get(name).filter(|base| **base > added.since) {
