@@ -56,5 +56,9 @@ bitflags! {
         const LATE_RETELLING = 1 << 23;
         /// A node that is read back from disk goes on in its last life, counting on from what its disk has kept.
         const REUSED_LIFE = 1 << 24;
+        /// Tombstones go while a snapshot is read.
+        const LOOSE_SNAPSHOT = 1 << 25;
+        /// The journal does not tell that data was dropped for a primary.
+        const FORGOTTEN_DROP = 1 << 26;
     }
 }

@@ -160,7 +160,7 @@ impl Engine {
 
     /// What there is was dropped; what comes is that of a primary. The outbox is empty, and whoever could fill it waits.
     pub(super) fn note_dropped(&self, primary: Option<Address>) {
-        if self.keeps_journal() {
+        if self.keeps_journal() && !self.is_planted(Faults::FORGOTTEN_DROP) {
             self.notes.push(&Entry::Dropped { follows: primary.clone() }, &[]);
         }
         *self.notes.follows.lock() = primary;

@@ -21,7 +21,7 @@ impl Engine {
         if self.faults.contains(Faults::EARLY_COLLECTION) {
             return NTP64(u64::MAX);
         }
-        self.stable().min(self.held())
+        if self.is_planted(Faults::LOOSE_SNAPSHOT) { self.stable() } else { self.stable().min(self.held()) }
     }
 
     /// Whether a bug is planted.

@@ -129,6 +129,8 @@ pub struct Disk {
     writer: Option<Writer>,
     /// What its files tell for certain.
     safe: Vector,
+    /// That this life has begun, if not a later one.
+    safe_life: Origin,
     /// What it held when it ended, if the files tell all of it.
     held: Option<Held>,
     /// The life that ended, if they tell of it.
@@ -147,7 +149,16 @@ impl Disk {
             ranges: *random.pick(&[40, 300, 1024]),
         };
         let (files, safe) = (BTreeMap::new(), Vector::default());
-        has_one.then(|| Disk { habits, files, random, writer: None, safe, held: None, ended: None })
+        has_one.then(|| Disk {
+            habits,
+            files,
+            random,
+            writer: None,
+            safe,
+            safe_life: Origin::NONE,
+            held: None,
+            ended: None,
+        })
     }
 
     /// What of the configuration concerns it.
@@ -162,6 +173,7 @@ impl Disk {
     pub fn wipe(&mut self) {
         self.files.clear();
         (self.safe, self.held, self.ended) = (Vector::default(), None, None);
+        self.safe_life = Origin::NONE;
     }
 
     fn file(&mut self, name: String) -> &mut File {
@@ -177,6 +189,7 @@ impl Disk {
         let Some(writer) = &mut self.writer else { return };
         writer.synced_us = now_us;
         self.safe.clone_from(&writer.written);
+        self.safe_life = writer.life;
         let name = journal::journal_name(writer.journal);
         self.file(name).sync();
     }
@@ -244,7 +257,7 @@ impl World {
             let file = disk.file(name.clone());
             let mut torn = None;
             let mut reader = Reader::new(&file.bytes[..]);
-            while let next = reader.next().expect("it is in memory")
+            while let next = reader.read().expect("it is in memory")
                 && next != Next::End
             {
                 match next {
@@ -299,7 +312,7 @@ impl World {
             return Ok(());
         }
         let vector = self.engine(node).progress();
-        self.find_undropped(node, &vector);
+        self.find_undropped(node, disk.safe_life, &vector);
         for (origin, safe) in disk.safe.iter() {
             let back = vector.of(origin).sequence;
             if back < safe.sequence {
@@ -327,9 +340,10 @@ impl World {
     }
 
     /// What was dropped for a primary is there again if the disk did not come to hear of it.
-    fn find_undropped(&mut self, node: usize, vector: &Vector) {
+    fn find_undropped(&mut self, node: usize, safe_life: Origin, vector: &Vector) {
         let at = &mut self.nodes[node];
-        let dropped = self.history.dropped.iter().filter(|(life, _)| life.node() == at.id);
+        let is_open = |life: &Origin| life.node() == at.id && *life >= safe_life;
+        let dropped = self.history.dropped.iter().filter(|(life, _)| is_open(life));
         let is_back = |(life, since): &(&Origin, &NTP64)| {
             let first = self.history.first_after(**life, **since);
             first.is_some_and(|first| vector.of(**life).sequence >= first)
@@ -355,16 +369,20 @@ impl World {
             let spaces = 0..cell.shard.spaces();
             for entry in spaces.flat_map(|space| cell.shard.entries(space)) {
                 let (mut bases, mut sums) = (BTreeMap::new(), Vec::new());
-                entry.registers(|stamp, change| match change {
-                    Change::Assign(_) | Change::Value(_) => drop(bases.insert(Vec::new(), stamp)),
-                    Change::Field(name, _) | Change::Score(name, _) => {
-                        drop(bases.insert(name.to_vec(), stamp))
+                entry.registers(|stamp, change| {
+                    let base = match change {
+                        Change::Assign(_) | Change::Value(_) => Some(Vec::new()),
+                        Change::Field(name, _) | Change::Score(name, _) => Some(name.to_vec()),
+                        _ => None,
+                    };
+                    bases.extend(base.map(|name| (name, stamp)));
+                    match change {
+                        Change::Sum(added) => sums.push((Vec::new(), added)),
+                        Change::FieldSum(name, added) | Change::ScoreSum(name, added) => {
+                            sums.push((name.to_vec(), added));
+                        }
+                        _ => {}
                     }
-                    Change::Sum(added) => sums.push((Vec::new(), added)),
-                    Change::FieldSum(name, added) | Change::ScoreSum(name, added) => {
-                        sums.push((name.to_vec(), added));
-                    }
-                    _ => {}
                 });
                 for (name, added) in sums.iter().filter(|(_, added)| added.origin == life) {
                     if let Some(base) = bases.get(name).filter(|base| **base > added.since) {

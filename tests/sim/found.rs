@@ -8,7 +8,7 @@ use crate::play::play;
 use crate::schedule::Schedule;
 
 /// Plays a schedule, which must do no harm; with the bug it must.
-fn check(bug: Faults, schedule: &str) {
+pub fn check(bug: Faults, schedule: &str) {
     let schedule = Schedule::parse(schedule);
     if let Err(report) = play(&schedule, Faults::empty()) {
         panic!("{report}");

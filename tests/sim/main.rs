@@ -15,6 +15,7 @@ mod disk;
 mod effects;
 mod finale;
 mod found;
+mod found_disk;
 mod ledger;
 mod load;
 mod members;
@@ -36,11 +37,13 @@ use schedule::Schedule;
 /// Seeds of one ordinary run.
 const SEEDS: u64 = 200;
 /// Seeds that find a planted bug: the first to be tried.
-const FINDERS: [u64; 9] = [1, 2, 3, 5, 21, 101, 115, 396, 461];
+const FINDERS: [u64; 9] = [1, 2, 3, 4, 5, 20, 21, 178, 396];
 /// Planted bugs that random seeds do not find, but a schedule in `found` does. For `EARLY_RELEASE` a node has to go for good
 /// amid a pull from it; what it gave has to be set to expire by one that lacks it; and when a node comes to its address,
-/// so many keys have to be cleared at once that the backlog does not reach back. 10,000 seeds did not draw that.
-const NAMED: Faults = Faults::EARLY_RELEASE;
+/// so many keys have to be cleared at once that the backlog does not reach back. 10,000 seeds did not draw that. For
+/// `LOOSE_SNAPSHOT` a late write and the collection that waited for it have to come between the beginning of a snapshot and the
+/// piece with their key, and then a crash before the next one, with nothing lost.
+const NAMED: Faults = Faults::EARLY_RELEASE.union(Faults::LOOSE_SNAPSHOT);
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -76,16 +79,6 @@ fn every_planted_bug_is_found() {
             failed.first().unwrap_or_else(|| panic!("{name} was not found by {} seeds", seeds.len()));
         println!("planted bug {name}: found by seed {seed}: {}", report.lines().nth(1).unwrap_or(report));
         show_shortened(*seed, bug);
-    }
-}
-
-#[test]
-fn zz_temp_played() {
-    if let Ok(path) = std::env::var("MELDIS_PLAY") {
-        let schedule = Schedule::parse(&std::fs::read_to_string(path).unwrap());
-        if let Err(report) = play::play(&schedule, Faults::empty()) {
-            panic!("{report}");
-        }
     }
 }
 
