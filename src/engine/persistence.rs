@@ -303,9 +303,7 @@ impl Engine {
         self.notes.on.store(false, Ordering::SeqCst);
         Recovery { engine: self, snapshot: None, pull: None, torn: BTreeSet::new(), read: Read::default() }
     }
-}
 
-impl Engine {
     /// What was read back is not the data of the primary that this node is to follow: it goes, and this life begins, once the
     /// primary has accepted the node. Behind [`Recovery::finish`].
     pub fn follow_anew(&self, life: Origin) {
@@ -638,6 +636,20 @@ mod tests {
         second.check("SELECT 3", "+OK");
         second.check("SET n 7", "+OK");
         second.check("GET n", "$1 7");
+    }
+
+    #[test]
+    fn what_was_dropped_for_a_primary_is_not_read_back() {
+        let mut first = node(1);
+        first.run("SET k v");
+        let mut written = journal(&first);
+        first.engine.note_dropped(Some(("primary".into(), 6379)));
+        first.run("SET other v");
+        first.engine.take_notes(&mut written);
+        let mut second = read_back(&[&written]);
+        second.check("DBSIZE", ":1");
+        second.check("GET other", "$1 v");
+        assert_eq!(second.engine.head(2).follows, None, "it is a master now");
     }
 
     #[test]
