@@ -27,6 +27,9 @@ pub trait Host: Send + Sync {
     /// Has a snapshot made in place of the journals. False if one is being made.
     fn rewrite_journal(&self) -> bool;
 
+    /// Writes down whom this node is linked with.
+    fn keep_members(&self);
+
     /// Sets aside another life of this node, so that no start takes it.
     ///
     /// # Errors

@@ -185,6 +185,10 @@ impl Engine {
                 mesh.end_links(&Fault::Anew);
             }
         }
+        // Whom it is linked with is to be known after a crash, too.
+        if let Some(host) = self.host.get() {
+            host.keep_members();
+        }
         if follows {
             self.clients.iter().for_each(|client| {
                 self.unblock(&client, Unblock::Follows);
@@ -561,6 +565,10 @@ impl Engine {
     pub(super) fn sequence(&self, mesh: &mut Mesh) {
         let mut drained = Drained::default();
         let watermark = self.promise(self.outbox.drain(&self.clock, &mut drained));
+        self.put_in_sequence(mesh, drained, watermark);
+    }
+
+    pub(super) fn put_in_sequence(&self, mesh: &mut Mesh, drained: Drained, watermark: NTP64) {
         let count = drained.count;
         mesh.sequence(count, drained.bytes, watermark);
         if count > 0 {

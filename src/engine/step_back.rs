@@ -7,7 +7,8 @@
 //! The stamps that are too far ahead can be given back as long as nobody has merged one: the partners are asked
 //! (`link/mesh/recall.rs`). Then all writing is stopped for a moment, those stamps are replaced in the same
 //! order by the next free ones just above the limit, which is above anything anybody could have taken, and the links
-//! begin anew: partners pull the ranges that differ.
+//! begin anew: partners pull the ranges that differ. On disk they stand as they were written until the next snapshot is
+//! whole: who is read back from there gives them back again.
 //!
 //! Cost: a walk over the whole keyspace, once, with everything locked.
 
@@ -17,6 +18,7 @@ use super::keyspace::Locks;
 use super::{Engine, Now};
 use crate::clock::{NTP64, Origin, Stamp};
 use crate::link::mesh::Mesh;
+use crate::link::outbox::Drained;
 
 /// Which stamps are given back, and what they become.
 struct Exchange {
@@ -59,6 +61,10 @@ impl Engine {
         // Ranges first, as commands do. A thread may hold its slot and wait for a range: then this is not the moment.
         let Locks::All(mut cells) = Locks::all(self) else { return false };
         let Some(mut slots) = self.outbox.try_lock_all() else { return false };
+        // What waits to be sequenced goes to the journal as it was written: it may be acknowledged any moment.
+        let mut waiting = Drained::default();
+        waiting.merge(slots.iter_mut().map(|slot| std::mem::take(&mut slot.bytes)).collect());
+        self.put_in_sequence(mesh, waiting, self.clock.last());
         let own = self.clock.origin();
         let mut exchange = Exchange { own, limit, times: Vec::new() };
         let mut times: BTreeSet<NTP64> = BTreeSet::new();
@@ -76,8 +82,6 @@ impl Engine {
         }
         self.registers.restamp(|stamp| exchange.stamp(stamp));
         self.databases.restamp(|stamp| exchange.stamp(stamp));
-        // What waits to be sequenced is in the ranges, which the partners will pull.
-        slots.iter_mut().for_each(|slot| slot.bytes.clear());
         let last = NTP64(limit.0 + 1 + exchange.times.len() as u64);
         self.clock.set_back(last);
         mesh.restate_own(last, limit);

@@ -109,10 +109,18 @@ impl Outbox {
                 runs.push(run);
             }
         }
-        if runs.len() == 1 && into.bytes.is_empty() {
-            into.bytes = runs.pop().expect("there is one");
-            into.count = lengths(&into.bytes).count() as u64;
-            return watermark;
+        into.merge(runs);
+        watermark
+    }
+}
+
+impl Drained {
+    /// Puts the batches of all threads in stamp order.
+    pub fn merge(&mut self, mut runs: Vec<Vec<u8>>) {
+        if runs.len() == 1 && self.bytes.is_empty() {
+            self.bytes = runs.pop().expect("there is one");
+            self.count = lengths(&self.bytes).count() as u64;
+            return;
         }
         let mut cursors = vec![0; runs.len()];
         let head = |run: &[u8], at: usize| lengths(&run[at..]).next();
@@ -123,11 +131,10 @@ impl Outbox {
             .min()
             .map(|(_, index, length)| (index, length))
         {
-            into.bytes.extend_from_slice(&runs[index][cursors[index]..cursors[index] + length]);
-            into.count += 1;
+            self.bytes.extend_from_slice(&runs[index][cursors[index]..cursors[index] + length]);
+            self.count += 1;
             cursors[index] += length;
         }
-        watermark
     }
 }
 

@@ -61,9 +61,7 @@ pub async fn supervise(shell: Arc<Shell>, thread: usize) {
         tick.tick().await;
         let now = now();
         engine.link_tick(now);
-        if let Err(error) = shell.members.keep(engine.roster(now), now.unix_ms) {
-            tracing::warn!("The members cannot be written to the data directory: {error}");
-        }
+        shell.keep_members();
         report(engine);
         for address in engine.mesh.lock().dials_due(now.unix_ms) {
             tokio::spawn(dial(shell.clone(), address, thread));

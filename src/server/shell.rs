@@ -22,6 +22,7 @@ use super::log::Severity;
 use super::members::Members;
 use super::peer::LinkSockets;
 use super::process;
+use super::time::now;
 use crate::clock::{NTP64, Origin};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -126,6 +127,14 @@ impl Shell {
             _ => {}
         }
         self.engine.set_clock_failure(failure.as_ref().map(reason));
+    }
+
+    /// Writes down whom this node is linked with, if that has changed.
+    pub fn keep_members(&self) {
+        let now = now();
+        if let Err(error) = self.members.keep(self.engine.roster(now), now.unix_ms) {
+            tracing::warn!("The members cannot be written to the data directory: {error}");
+        }
     }
 
     /// Has the server stop.
@@ -262,6 +271,12 @@ impl Host for ShellHost {
 
     fn rewrite_journal(&self) -> bool {
         self.shell.upgrade().is_some_and(|shell| shell.journal.ask_for_snapshot())
+    }
+
+    fn keep_members(&self) {
+        if let Some(shell) = self.shell.upgrade() {
+            shell.keep_members();
+        }
     }
 
     fn reserve_life(&self) -> Result<Origin, String> {
