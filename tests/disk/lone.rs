@@ -10,7 +10,7 @@ use crate::seen::full;
 #[test]
 fn a_killed_node_comes_back_with_all_that_it_acknowledged() {
     let mut suite = Suite::new("disk lone: kills under load");
-    let kills = if full() { 200 } else { 20 };
+    let kills = if full() { 100 } else { 20 };
     let mut commands = 0;
     for args in [ALWAYS, EVERYSEC] {
         let mut server = Server::start(args);

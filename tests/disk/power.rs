@@ -168,7 +168,7 @@ fn a_directory_copied_from_a_running_node_is_a_prefix() {
     let writers = [1, 3].map(|pipeline| Writer::on(&server, &format!("w{pipeline}"), pipeline));
     writers.iter().for_each(|writer| writer.has_written(10));
     let (folder, mut copies) = (TempDir::new(), Vec::new());
-    for n in 0..if full() { 200 } else { 20 } {
+    for n in 0..if full() { 100 } else { 20 } {
         // Snapshots come in between, but no more often than the node looks at its journal.
         lasting(25);
         let to = folder.path().join(n.to_string());

@@ -36,7 +36,7 @@ fn rewrite(server: &Server) {
 #[test]
 fn a_node_killed_at_any_moment_of_a_snapshot_loses_nothing() {
     let mut suite = Suite::new("disk rewrite: killed in the middle");
-    let kills = if full() { 200 } else { 15 };
+    let kills = if full() { 60 } else { 15 };
     let mut pair = Pair::start(Options::new(2).args(ALWAYS));
     pair.settle();
     let mut random = Random::new(Random::seed(631));
