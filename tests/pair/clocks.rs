@@ -169,6 +169,7 @@ fn a_partner_far_behind_measures_what_it_holds_and_tells_of_it_once() {
     a.ok(&["SET", "k", "last"]);
     pair.settle();
     for words in ["Clock skew: node", "is over: its changes are taken"] {
+        until("the log says so, a moment later", || logged(pair.node(1), words) > 0);
         let counts = [0, 1].map(|node| logged(pair.node(node), words));
         assert_eq!(counts, [0, 1], "{words}: {}", pair.node(1).log_tail());
     }
