@@ -310,7 +310,8 @@ fn shutdown(c: &mut Call<'_, '_>) -> Result<(), Error> {
     if abort {
         return Err(Error::new("ERR No shutdown in progress."));
     }
-    if save && !c.engine.keeps_journal() && !c.args.iter().any(|arg| is(arg, "force")) {
+    let saves = c.engine.keeps_journal() && c.engine.disk_failure().is_none();
+    if save && !saves && !c.args.iter().any(|arg| is(arg, "force")) {
         // Without a journal nothing is saved: who asks for it in so many words is not to be told that it was.
         return Err(Error::new("ERR Errors trying to SHUTDOWN. Check logs."));
     }

@@ -9,15 +9,16 @@
 //! once there is space. After a failed sync nobody knows what of the file is on disk, so it is never synced again: a
 //! snapshot in new files has to take its place, and until that is whole nothing is acknowledged.
 //!
-//! *Snapshots* are made by a thread of their own, one at a time: when the journals have grown as
-//! `auto-aof-rewrite-percentage` says, when BGREWRITEAOF asks, and when data has changed otherwise than the journal tells. It
-//! rests as long as it works.
+//! Submodules: how a node is read back (`reading`), and when and how snapshots are made (`snapshots`).
 //!
 //! *Locks* are taken in the order `syncing`, `snapshot`, `state`, the mesh's; `synced` is a leaf. Whoever writes holds `state`
 //! for as long as the system takes to copy the bytes; nobody waits with it for the disk but [`Journal::roll`].
 
+mod reading;
+mod snapshots;
+
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,31 +28,22 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use super::time::now;
 use crate::config::{Config, Fsync};
 use crate::engine::Engine;
 use crate::engine::facts::DiskFacts;
-use crate::engine::persistence::{Read, Snapshot};
-use crate::journal::{self, Entry, Files, Missing, Next, Reader};
+use crate::engine::persistence::Read;
+use crate::journal::{self, Entry, Files, Missing};
 use crate::link::frame;
+use snapshots::{RETRY_MAX, Snapshots};
 
 /// What could not be written is kept up to so many bytes.
 const PENDING_BYTES_MAX: usize = 64 << 20;
 /// A buffer that has grown beyond this is given back.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
-/// Pieces of a snapshot are written so many bytes at a time.
-const SNAPSHOT_BYTES: usize = 1 << 20;
-/// A snapshot's thread works so long at a stretch, then rests as long.
-const STRETCH: Duration = Duration::from_millis(2);
 /// Between two lines of the log on something that takes long.
 const PROGRESS: Duration = Duration::from_secs(2);
 /// Between two syncs with `everysec`.
 const SYNC_PERIOD: Duration = Duration::from_secs(1);
-/// After a snapshot that failed the next is begun so much later, each time twice as much up to `RETRY_MAX`.
-const RETRY: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(60);
-/// Likewise while nothing is acknowledged before there is one.
-const RETRY_MAX_IN_NEED: Duration = Duration::from_secs(5);
 
 /// The operator's error: the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -158,18 +150,6 @@ struct Open {
     epoch: Option<u64>,
 }
 
-#[derive(Default)]
-struct Snapshots {
-    running: bool,
-    started: Option<Instant>,
-    percent: usize,
-    wanted: bool,
-    failed: Option<Instant>,
-    made: u64,
-    failures_in_a_row: u64,
-    took: Option<Duration>,
-}
-
 impl Journal {
     /// The journal of a directory, if the configuration asks for one: the node is read back from it. How much that was.
     ///
@@ -265,72 +245,6 @@ impl Journal {
         if let Err(error) = fs::remove_file(self.dir.join(name)) {
             tracing::warn!("{name}, which is superfluous, cannot be removed: {error}");
         }
-    }
-
-    // Reading back.
-
-    fn read_back(&self, engine: &Engine, files: &Files, cuts: bool) -> Result<Read, JournalError> {
-        let snapshot = files.snapshot.map(journal::snapshot_name);
-        let names = snapshot.into_iter().chain(files.journals.iter().copied().map(journal::journal_name));
-        let names: Vec<String> = names.collect();
-        let size = |name: &String| fs::metadata(self.dir.join(name)).map_or(0, |held| held.len());
-        let mut loading = Loading {
-            total: names.iter().map(size).sum(),
-            done: 0,
-            began: Instant::now(),
-            told: Instant::now(),
-        };
-        let mut recovery = engine.recover();
-        for name in &names {
-            let path = self.dir.join(name);
-            let failed = |error| JournalError::Io { file: path.clone(), error };
-            let file = File::open(&path).map_err(failed)?;
-            let mut reader = Reader::new(&file);
-            loop {
-                let offset = reader.offset();
-                let (held, reason) = match reader.read().map_err(failed)? {
-                    Next::Entry(entry, tail) => match recovery.take(entry, tail, now()) {
-                        Ok(()) => {
-                            loading.tell(offset);
-                            continue;
-                        }
-                        Err(error) => (name.clone(), error.to_string()),
-                    },
-                    Next::End => break,
-                    Next::Torn(offset) if Some(name) != names.last() => {
-                        (name.clone(), format!("it ends at {offset} in the middle of an entry"))
-                    }
-                    Next::Torn(offset) if !cuts => {
-                        return Err(JournalError::Torn { file: name.clone(), offset });
-                    }
-                    Next::Torn(offset) => {
-                        self.cut(name, offset).map_err(failed)?;
-                        break;
-                    }
-                    Next::Damaged(_, error) => (name.clone(), error.to_string()),
-                };
-                return Err(JournalError::Damaged { file: held, offset, reason });
-            }
-            loading.done += reader.offset();
-            // A process that was killed may have left it to the system: behind the next journal it may no longer be torn.
-            file.sync_all().map_err(failed)?;
-        }
-        let read = recovery.finish(now());
-        if !names.is_empty() {
-            loading.conclude(&read);
-        }
-        Ok(read)
-    }
-
-    /// Cuts off what a crash has left unfinished.
-    fn cut(&self, name: &str, offset: u64) -> io::Result<()> {
-        let file = File::options().write(true).open(self.dir.join(name))?;
-        let torn = file.metadata()?.len() - offset;
-        tracing::warn!(
-            "{name} ends in the middle of an entry, as after a crash: its last {torn} bytes are cut off"
-        );
-        file.set_len(offset)?;
-        file.sync_all()
     }
 
     // Writing.
@@ -452,16 +366,7 @@ impl Journal {
         }
     }
 
-    // Snapshots.
-
-    /// Has a snapshot made. False if one is being made.
-    pub fn ask_for_snapshot(&self) -> bool {
-        let mut snapshots = self.snapshot.lock();
-        if !snapshots.running {
-            (snapshots.wanted, snapshots.failed) = (true, None);
-        }
-        !snapshots.running
-    }
+    // From time to time.
 
     /// What is to be done from time to time: follows the configuration, writes what waits, begins a snapshot that is due.
     pub fn tick(self: &Arc<Self>, engine: &Arc<Engine>) {
@@ -513,175 +418,6 @@ impl Journal {
         }
     }
 
-    fn is_snapshot_due(&self, engine: &Engine) -> bool {
-        let snapshots = self.snapshot.lock();
-        let (percentage, size_min) = {
-            let config = engine.config.read();
-            (u64::from(config.auto_aof_rewrite_percentage), config.auto_aof_rewrite_min_size)
-        };
-        let state = self.state.lock();
-        let Some(open) = &state.open else { return false };
-        let is_in_need = open.broken || open.lacks;
-        if !snapshots.is_time(if is_in_need { RETRY_MAX_IN_NEED } else { RETRY_MAX }) {
-            return false;
-        }
-        let has_grown = percentage > 0
-            && state.journal_bytes > size_min
-            && state.journal_bytes.saturating_mul(100) >= state.snapshot_bytes.saturating_mul(percentage);
-        snapshots.wanted || has_grown || is_in_need || open.epoch != Some(engine.epoch())
-    }
-
-    fn begin_snapshot(self: &Arc<Self>, engine: &Arc<Engine>) {
-        {
-            let mut snapshots = self.snapshot.lock();
-            (snapshots.running, snapshots.wanted, snapshots.percent) = (true, false, 0);
-            snapshots.started = Some(Instant::now());
-        }
-        let (journal, engine) = (self.clone(), engine.clone());
-        let work = move || {
-            let made = journal.make_snapshot(&engine);
-            let mut snapshots = journal.snapshot.lock();
-            snapshots.running = false;
-            let took = snapshots.started.take().map_or(Duration::ZERO, |at| at.elapsed());
-            match made {
-                Ok(Some(bytes)) => {
-                    (snapshots.failed, snapshots.failures_in_a_row) = (None, 0);
-                    snapshots.made += 1;
-                    snapshots.took = Some(took);
-                    let mb = bytes as f64 / 1e6;
-                    tracing::info!(
-                        "Snapshot is complete: {mb:.1} MB in {:.1} s, {:.1} MB/s",
-                        took.as_secs_f64(),
-                        mb / took.as_secs_f64().max(1e-3)
-                    );
-                }
-                // Not now: ranges are pulled, or the data has changed otherwise than by notes meanwhile.
-                Ok(None) => snapshots.wanted = true,
-                Err(error) => {
-                    snapshots.failed = Some(Instant::now());
-                    snapshots.failures_in_a_row += 1;
-                    tracing::warn!("A snapshot failed: {error}");
-                }
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(work) {
-            tracing::warn!("No snapshot can be made: {error}");
-            self.snapshot.lock().running = false;
-        }
-    }
-
-    /// Makes a snapshot and removes what it makes superfluous. Its size; `None` if it came to nothing.
-    fn make_snapshot(&self, engine: &Engine) -> io::Result<Option<u64>> {
-        let number = match &self.state.lock().open {
-            Some(open) => open.number + 1,
-            None => return Ok(None),
-        };
-        let unfinished = self.dir.join(journal::unfinished_name(number));
-        let made = self.write_snapshot(engine, number, &unfinished);
-        if !matches!(made, Ok(Some(_))) {
-            let _ = fs::remove_file(&unfinished);
-        }
-        made
-    }
-
-    fn write_snapshot(&self, engine: &Engine, number: u64, unfinished: &Path) -> io::Result<Option<u64>> {
-        let mut file = File::create(unfinished)?;
-        let mut bytes = Vec::new();
-        let Some(mut snapshot) = self.roll(engine, number, &mut bytes)? else { return Ok(None) };
-        let (mut length, mut told) = (0, Instant::now());
-        let mut began = Instant::now();
-        while engine.continue_snapshot(&mut snapshot, &mut bytes) {
-            if bytes.len() >= SNAPSHOT_BYTES {
-                file.write_all(&bytes)?;
-                length += bytes.len() as u64;
-                bytes.clear();
-            }
-            if told.elapsed() > PROGRESS {
-                told = Instant::now();
-                let (percent, mb) = (snapshot.percent(), length as f64 / 1e6);
-                self.snapshot.lock().percent = percent;
-                tracing::info!("Snapshot: {percent}%, {mb:.1} MB");
-            }
-            if began.elapsed() > STRETCH {
-                if self.sync.rest(began.elapsed()) {
-                    return Ok(None);
-                }
-                began = Instant::now();
-                if !engine.config.read().appendonly {
-                    return Ok(None);
-                }
-            }
-        }
-        // All that the pieces may hold has to be safely in the journal before they count.
-        if self.write(engine).is_err() && self.is_stuck() {
-            return Err(io::Error::other("the journal cannot be written"));
-        }
-        let position = self.sync_now(engine)?;
-        if !engine.end_snapshot(&snapshot, &mut bytes) {
-            return Ok(None);
-        }
-        file.write_all(&bytes)?;
-        length += bytes.len() as u64;
-        file.sync_all()?;
-        fs::rename(unfinished, self.dir.join(journal::snapshot_name(number)))?;
-        self.sync_dir()?;
-        {
-            let mut state = self.state.lock();
-            state.snapshot_bytes = length;
-            if let Some(open) = &mut state.open {
-                open.epoch = Some(snapshot.epoch());
-                // Unless another sync has failed by now.
-                open.lacks = open.broken;
-                state.journal_bytes = open.length;
-            }
-            self.is_safe(position);
-        }
-        // Writes are taken again if they can be.
-        let _ = self.write(engine);
-        if let Ok(files) = self.names().map(Files::among)
-            && let Ok(files) = files
-        {
-            files.superfluous.iter().for_each(|name| self.remove(name));
-        }
-        Ok(Some(length))
-    }
-
-    /// Goes on in a new journal, from the moment of a snapshot's vector. The one before is safe by then: a crash finds only
-    /// the last journal torn.
-    fn roll(&self, engine: &Engine, number: u64, bytes: &mut Vec<u8>) -> io::Result<Option<Snapshot>> {
-        // Most of what is left to be synced is synced before everybody has to wait for it.
-        let _ = self.sync_now(engine);
-        let _syncing = self.syncing.lock();
-        let mut state = self.state.lock();
-        let State { open: Some(open), journal_bytes, .. } = &mut *state else { return Ok(None) };
-        let Some(snapshot) = engine.begin_snapshot(number, &mut open.pending, bytes) else { return Ok(None) };
-        if open.broken {
-            open.pending.clear();
-            // What it still holds is whole, then: a torn end is expected in the last journal only.
-            let _ = open.file.set_len(open.length);
-        } else {
-            open.append()?;
-            *journal_bytes += open.appended();
-            if let Err(error) = open.file.sync_data() {
-                (open.broken, open.lacks) = (true, true);
-                self.fail(engine, &error);
-                return Err(error);
-            }
-            if !open.lacks {
-                self.is_safe(open.position);
-            }
-        }
-        let (file, length) = self.create(engine, number)?;
-        *journal_bytes += length;
-        (open.number, open.file, open.length, open.broken) = (number, Arc::new(file), length, false);
-        Ok(Some(snapshot))
-    }
-
-    /// Whether something is in no file.
-    fn is_stuck(&self) -> bool {
-        self.state.lock().open.as_ref().is_none_or(|open| open.broken || !open.pending.is_empty())
-    }
-
     fn facts(&self, engine: &Engine) -> DiskFacts {
         let (snapshots, state) = (self.snapshot.lock(), self.state.lock());
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
@@ -723,15 +459,6 @@ impl Open {
     }
 }
 
-impl Snapshots {
-    /// Whether it is not too early for another try, with so much between two of them in the end.
-    fn is_time(&self, retry_max: Duration) -> bool {
-        let doubled = self.failures_in_a_row.saturating_sub(1).min(6) as u32;
-        let retry = (RETRY * 2u32.pow(doubled)).min(retry_max);
-        !self.running && self.failed.is_none_or(|at| at.elapsed() >= retry)
-    }
-}
-
 /// Why something failed, as Redis's clients read it.
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -766,34 +493,6 @@ impl Sync {
             self.wake.wait_for(&mut wanted, SYNC_PERIOD);
         }
         std::mem::take(&mut *wanted)
-    }
-}
-
-/// How far reading back is.
-struct Loading {
-    total: u64,
-    done: u64,
-    began: Instant,
-    told: Instant,
-}
-
-impl Loading {
-    fn tell(&mut self, offset: u64) {
-        if self.told.elapsed() > PROGRESS {
-            self.told = Instant::now();
-            let done = self.done + offset;
-            tracing::info!("Loading: {}%, {}", done * 100 / self.total.max(1), self.rate(done));
-        }
-    }
-
-    fn conclude(&self, read: &Read) {
-        let rate = self.rate(self.done);
-        tracing::info!("DB loaded from disk: {rate}; {} batches, {} pieces", read.batches, read.pieces);
-    }
-
-    fn rate(&self, bytes: u64) -> String {
-        let (mb, seconds) = (bytes as f64 / 1e6, self.began.elapsed().as_secs_f64().max(1e-3));
-        format!("{mb:.1} MB in {seconds:.1} s, {:.1} MB/s", mb / seconds)
     }
 }
 

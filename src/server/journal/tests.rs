@@ -9,6 +9,7 @@ use crate::engine::Seeds;
 use crate::engine::session::Session;
 use crate::resp::args::OwnedArgs;
 use crate::server::testing::in_dir;
+use crate::server::time::now;
 
 /// A node with a journal, and nothing that runs by itself.
 struct Node {
