@@ -201,7 +201,7 @@ impl Engine {
             entry.merge(*stamp, change, merge);
             self.clock.observe(stamp.time);
         }
-        let mut changed: HashSet<(u32, &[u8])> = HashSet::new();
+        let (mut changed, mut split): (HashSet<(u32, &[u8])>, HashSet<(u32, &[u8])>) = Default::default();
         let mut keys = Keyspace::new(self, Locks::One(range, self.cell(range).lock()), 0, now, thread);
         let watch = self.watch(Author::Gives(giver, theirs), known, now);
         for (number, (space, key, stamp, change)) in changes.iter().enumerate() {
@@ -213,8 +213,12 @@ impl Engine {
             if known.own.covers(identity_stamp(*stamp, change)) && !keys.holds(*space, key, *stamp, change) {
                 continue;
             }
-            if keys.merge_remote(*space, key, *stamp, change) {
+            let merged = keys.merge_untold(*space, key, *stamp, change);
+            if merged.changed {
                 changed.insert((*space, *key));
+            }
+            if merged.reassert {
+                split.insert((*space, *key));
             }
         }
         let mut changed_keys = changed.len();
@@ -225,6 +229,8 @@ impl Engine {
                 !here && theirs.covers(identity_stamp(stamp, change))
             });
         }
+        // Those of fields that were deleted elsewhere are gone by now: told anew, they would come back.
+        split.into_iter().for_each(|(space, key)| keys.assert_own_sums(space, key));
         self.conclude(keys, thread);
         Ok(changed_keys)
     }
@@ -242,6 +248,40 @@ fn identity_stamp(stamp: Stamp, change: &Change<'_>) -> Stamp {
 mod tests {
     use super::*;
     use crate::engine::testing::Fixture;
+    use crate::link::vector::Progress;
+
+    /// A late HSET splits the sum of one field, for which all sums of the key are told anew; another one's is to be forgotten.
+    #[test]
+    fn a_sum_that_was_deleted_elsewhere_is_not_told_anew_for_the_sake_of_another() {
+        let (mut taker, mut giver) = (Fixture::replicating(), Fixture::numbered(2));
+        giver.engine.start_replicating();
+        let told = |from: &Fixture, to: &Fixture| to.merge(from, &from.written());
+        taker.check("HINCRBY h f 5", ":5");
+        taker.check("HINCRBY h deleted 1", ":1");
+        told(&taker, &giver);
+        giver.now_ms += 10;
+        giver.check("HSET h f 10", ":0");
+        taker.now_ms += 20;
+        taker.check("HINCRBY h f 1", ":6");
+        told(&taker, &giver);
+        giver.check("HDEL h deleted", ":1");
+        giver.engine.set_stable(giver.engine.clock.last());
+        giver.tick();
+        let (range, from) = (giver.engine.hash(b"h").range(), Cursor::default());
+        let piece = giver.engine.read_range(range, from, None);
+        let (mut own, mut theirs) = (Vector::default(), Vector::default());
+        let all = Progress { sequence: 3, watermark: taker.engine.clock.last() };
+        own.advance(taker.engine.clock.origin(), all);
+        theirs.advance(taker.engine.clock.origin(), all);
+        let known = Known { own: &own, seen: NTP64(u64::MAX), written: NTP64(0) };
+        let vectors = Vectors { known, theirs: &theirs, giver: giver.engine.clock.origin() };
+        let chunk = Chunk { range, from, to: piece.to, graves: false, records: &piece.records };
+        taker.engine.merge_range(&chunk, vectors, Now::from_unix_ns(0), 0).unwrap();
+        told(&taker, &giver);
+        for node in [&mut taker, &mut giver] {
+            node.check("HGETALL h", "*2 $1 f $2 11");
+        }
+    }
 
     /// The emptied key of an equal range becomes a value between the answer and the piece: the batch that makes it one comes
     /// to the taker, too, but the expiry set before is behind the giver's vector.

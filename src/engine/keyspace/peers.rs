@@ -10,7 +10,7 @@ use crate::faults::Faults;
 use crate::link::frame::Cursor;
 use crate::store::delta::Change;
 use crate::store::digest;
-use crate::store::entry::{Conflict, ConflictKind, Entry};
+use crate::store::entry::{Conflict, ConflictKind, Entry, Merged};
 
 impl Keyspace<'_> {
     /// Logs what a change of a peer, not merged yet, conflicts with. `rest` is what the same write does behind it to the
@@ -74,8 +74,24 @@ impl Keyspace<'_> {
         }
     }
 
-    /// Merges one delta of a peer, whose effects on local clients are those of a local write.
+    /// Merges one delta of a peer, whose effects on local clients are those of a local write. Returns whether it changed
+    /// anything.
     pub(crate) fn merge_remote(&mut self, space: u32, key: &[u8], stamp: Stamp, change: &Change<'_>) -> bool {
+        let merged = self.merge_untold(space, key, stamp, change);
+        if merged.reassert {
+            self.assert_own_sums(space, key);
+        }
+        merged.changed
+    }
+
+    /// Likewise, but if it has split a sum of this node's, the caller is to tell it anew: [`Self::assert_own_sums`].
+    pub(crate) fn merge_untold(
+        &mut self,
+        space: u32,
+        key: &[u8],
+        stamp: Stamp,
+        change: &Change<'_>,
+    ) -> Merged {
         let hash = self.engine.hash(key);
         let cx = self.engine.shard_context();
         let used_at = (self.now.unix_ms / 1000) as u32;
@@ -96,10 +112,8 @@ impl Keyspace<'_> {
                 self.ready(db, key);
             }
         }
-        if merged.reassert && !self.engine.is_planted(Faults::SILENT_SPLIT) {
-            self.assert_own_sums(space, key);
-        }
-        merged.changed
+        let is_silent = self.engine.is_planted(Faults::SILENT_SPLIT);
+        Merged { reassert: merged.reassert && !is_silent, ..merged }
     }
 
     /// Whether a key of a keyspace exists, for what a peer's change is called.
@@ -110,7 +124,7 @@ impl Keyspace<'_> {
     }
 
     /// Tells the peers this node's sums of a key anew, after one was split.
-    pub(super) fn assert_own_sums(&mut self, space: u32, key: &[u8]) {
+    pub(in crate::engine) fn assert_own_sums(&mut self, space: u32, key: &[u8]) {
         let own = self.stamp().origin;
         let hash = self.engine.hash(key);
         let Some((slot, batch, _)) = &mut self.batch else { return };
