@@ -1,9 +1,10 @@
 //! What happens to the nodes, chosen by a seed: one fault after the other, each told in a line.
 //!
-//! Nothing is on disk, so what a killed node had told nobody is gone. What may be gone is kept small, and known:
+//! In half of the runs the nodes keep what they write on disk: a killed one loses nothing then. In the others what a killed
+//! node had told nobody is gone. What may be gone is kept small, and known:
 //! - a node is killed only when what the last one lost is back: all links were up, and each node's partners had all of it;
 //! - killed out of the blue, while no other fault lasts, it has sent all that it acknowledged;
-//! - killed while cut off, it may lose what it acknowledged since its partners last had all of it.
+//! - killed while cut off, it may lose what it acknowledged since its partners last had all of it, if it has no disk.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -50,6 +51,8 @@ enum Fault {
 
 pub(crate) struct Storm<'l> {
     cluster: Cluster,
+    /// What is written is kept on disk.
+    disks: bool,
     clocks: [Clock; 3],
     load: &'l Load,
     random: Random,
@@ -65,10 +68,16 @@ pub(crate) struct Storm<'l> {
 }
 
 impl<'l> Storm<'l> {
-    pub(crate) fn new(cluster: Cluster, clocks: [Clock; 3], load: &'l Load, seed: u64) -> Storm<'l> {
+    pub(crate) fn new(
+        cluster: Cluster,
+        disks: bool,
+        clocks: [Clock; 3],
+        load: &'l Load,
+        seed: u64,
+    ) -> Storm<'l> {
         let (random, start) = (Random::new(seed), Instant::now());
         let (faults, told, is_torn, is_hurt, resident_kb_max) = (0, [0; 3], false, false, 0);
-        Storm { cluster, clocks, load, random, start, faults, told, is_torn, is_hurt, resident_kb_max }
+        Storm { cluster, disks, clocks, load, random, start, faults, told, is_torn, is_hurt, resident_kb_max }
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -155,7 +164,8 @@ impl<'l> Storm<'l> {
                 self.cluster.cut_between(node, (node + 1) % 3);
                 self.cluster.cut_between(node, (node + 2) % 3);
                 std::thread::sleep(lasts / 4);
-                self.kill(node, Some(self.told[node]), lasts / 2, false);
+                let kept = (!self.disks).then_some(self.told[node]);
+                self.kill(node, kept, lasts / 2, false);
             }
         }
         std::thread::sleep(until.saturating_duration_since(Instant::now()));

@@ -2,7 +2,8 @@
 //! equal, and no counter has lost what it had to keep.
 //!
 //! By default for 20 seconds. Ten minutes: `MELDIS_SOAK_S=600 cargo test --test soak -- --nocapture`. `MELDIS_SEED`, which is
-//! printed at the start, chooses the same faults again; when they meet which write is up to the machine.
+//! printed at the start, chooses the same faults again; when they meet which write is up to the machine. An even one gives the
+//! nodes disks.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -42,8 +43,10 @@ fn nodes_survive_whatever_happens() {
     let mut suite = Suite::new("soak");
     let seconds = std::env::var("MELDIS_SOAK_S").map_or(SECONDS, |text| text.parse().unwrap());
     let seed = Random::seed(u64::from(std::process::id()));
-    println!("soak: {seconds} s, MELDIS_SEED={seed}");
-    let args = ["--repl-timeout", "2", "--repl-backlog-size", "1mb"];
+    let disks = seed.is_multiple_of(2);
+    println!("soak: {seconds} s, MELDIS_SEED={seed}, disks {disks}");
+    let appendonly = if disks { "yes" } else { "no" };
+    let args = ["--repl-timeout", "2", "--repl-backlog-size", "1mb", "--appendonly", appendonly];
     let mut cluster = Cluster::prepare(Options::new(3).proxied().args(&args));
     let clocks = [0, 1, 2].map(|_| Clock::at(0));
     for (node, clock) in clocks.iter().enumerate() {
@@ -51,7 +54,7 @@ fn nodes_survive_whatever_happens() {
         cluster.launch(node);
     }
     let load = Load::start(&cluster);
-    let mut storm = Storm::new(cluster, clocks, &load, seed);
+    let mut storm = Storm::new(cluster, disks, clocks, &load, seed);
     storm.make_whole();
     let start = Instant::now();
     let (mut fault_due, mut progress_due) = (FAULT_EVERY, PROGRESS_EVERY);
