@@ -1,9 +1,9 @@
 //! What was written, as Redis commands: a feed of changes that others can build on.
 //!
-//! The effects are those of the batches in the backlog, of all origins. Of an origin they come in the order it wrote them;
-//! origins are put together by the time of their batches. [`of_batch`] tells those of batches that lie elsewhere. An effect is unconditional: it says what became of a
-//! key, not what a client asked for. Executed in the order of their stamps on one empty Redis, all effects there ever were
-//! leave what the nodes hold (`tests/oracle` does just that), with this in mind:
+//! The effects are those of the batches in the backlog, of all origins; [`of_batch`] tells those of batches that lie elsewhere.
+//! Of an origin they come in the order it wrote them; origins are put together by the time of their batches. An effect is
+//! unconditional: it says what became of a key, not what a client asked for. Executed in the order of their stamps on one
+//! empty Redis, all effects there ever were leave what the nodes hold (`tests/oracle` does just that), with this in mind:
 //! - List items, which Redis names by index or value, are named by identity here: two nodes may have inserted at the
 //!   same index.
 //! - A write of another type replaces the key, and a removal from a value of another type does nothing.

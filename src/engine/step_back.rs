@@ -29,8 +29,8 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// This node's stamps, those of its former lives that were read back from disk included, what stands just above one to clear
-    /// it, and the instants of expiries that only its clock had reached.
+    /// This node's stamps, those of former lives that were read back from disk included, what stands just above one to
+    /// clear it, and the instants of expiries that only its clock had reached.
     fn is_ahead(&self, stamp: Stamp) -> bool {
         let above = Stamp::new(stamp.time, self.own).next().origin;
         let is_own = stamp.origin.node() == self.own.node() || stamp.origin == above;

@@ -9,8 +9,8 @@
 //! The clock line is a *ceiling*: it is written ahead of use, so that stamps go on rising after a crash even if
 //! the wall clock was set back meanwhile. Invariant: no stamp issued for a client is above the ceiling on disk. Connections
 //! ask for that before they run a read buffer ([`Identity::cover`]), which costs two loads unless the clock
-//! comes close, and if it cannot be had (a full disk) refuse writes; the ticker renews a busy node's ceiling beforehand, so that only the first command after a quiet
-//! spell waits for the disk. A clean stop writes the exact time.
+//! comes close, and if it cannot be had (a full disk) refuse writes; the ticker renews a busy node's ceiling beforehand, so
+//! that only the first command after a quiet spell waits for the disk. A clean stop writes the exact time.
 //!
 //! The file is replaced by rename after an fsync: a crash leaves the old or the new one. `meldis.lock` beside it is
 //! locked for as long as the process lives, so no two servers share a directory.
