@@ -201,7 +201,8 @@ impl Engine {
             entry.merge(*stamp, change, merge);
             self.clock.observe(stamp.time);
         }
-        let (mut changed, mut split): (HashSet<(u32, &[u8])>, HashSet<(u32, &[u8])>) = Default::default();
+        let mut changed: HashSet<(u32, &[u8])> = HashSet::new();
+        let mut split: HashSet<(u32, &[u8])> = HashSet::new();
         let mut keys = Keyspace::new(self, Locks::One(range, self.cell(range).lock()), 0, now, thread);
         let watch = self.watch(Author::Gives(giver, theirs), known, now);
         for (number, (space, key, stamp, change)) in changes.iter().enumerate() {
