@@ -323,10 +323,14 @@ impl Engine {
         let (frame, tail) = frame::read(bytes).map_err(Fault::Frame)?;
         let mut mesh = self.mesh.lock();
         let link = mesh.link(id).ok_or(Fault::Closed)?;
-        if let Some(fault) = &link.fault {
-            return Err(fault.clone());
-        }
         let known = link.peer.is_some();
+        match &link.fault {
+            // It has acknowledged what it sent before it knew of the better link.
+            Some(Fault::Duplicate) if known && matches!(frame, Frame::Segment { .. }) => {}
+            Some(Fault::Duplicate) if known => return Ok(Received::Taken),
+            Some(fault) => return Err(fault.clone()),
+            None => {}
+        }
         if !known && !matches!(frame, Frame::Hello(_)) {
             return Err(Fault::Unexpected("something before Hello"));
         }

@@ -15,7 +15,8 @@
 //!
 //! # One link per pair
 //! Both nodes may dial at once. The link dialed by the node with the larger id stays; of two dialed by the
-//! same node, the newer. Both ends decide alike without talking.
+//! same node, the newer. Both ends decide alike without talking. What comes over the other one until its end is taken all
+//! the same: the peer has acknowledged it.
 
 mod comparing;
 mod dialing;
@@ -460,6 +461,10 @@ impl Mesh {
             if stays {
                 if let Some(address) = link.dialed.clone() {
                     self.dial(address).node = Some(node);
+                }
+                if let Some(link) = self.links.get_mut(&id) {
+                    // What comes on it until the peer decides alike is taken.
+                    (link.peer, link.fault) = (Some(peer), Some(Fault::Duplicate));
                 }
                 return Err(Fault::Duplicate);
             }

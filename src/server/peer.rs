@@ -11,6 +11,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout};
@@ -47,6 +49,8 @@ const OUTPUT_BYTES_KEPT: usize = 4 * 1024 * 1024;
 const LISTED_RANGES: usize = 16;
 /// Said behind why a link is refused.
 const TOLD_ONCE: &str = "Further attempts are not logged unless the reason changes";
+/// A link that gives way to another one to the same node is read to its end, at most for so long.
+const GIVE_WAY: Duration = Duration::from_secs(1);
 /// Rounds before other tasks of the thread get their turn.
 const ROUNDS_MAX: usize = 4;
 /// Work at a stretch on ranges that move over a link. It then rests as long as it worked, so that clients get at least
@@ -321,6 +325,8 @@ struct Wire<'e> {
     held: Option<usize>,
     /// The Hello was given to the socket. Whom this node refuses reads there why: so it leaves before theirs is read.
     greeted: bool,
+    /// There is a better link to the same node: since when.
+    gives_way: Option<Instant>,
     /// The peer takes nothing more. What it had sent before is still read: a node that was killed has acknowledged it.
     gone: bool,
     tick: Interval,
@@ -339,6 +345,7 @@ impl<'e> Wire<'e> {
             late: false,
             held: None,
             greeted: false,
+            gives_way: None,
             gone: false,
             tick: ticking(TICK),
             rest: None,
@@ -352,12 +359,15 @@ impl<'e> Wire<'e> {
         self.rest = None;
         let began = Instant::now();
         for _ in 0..ROUNDS_MAX {
-            if let Some(fault) = self.engine.link_fault(self.id) {
-                return Poll::Ready(fault);
+            match self.engine.link_fault(self.id) {
+                Some(Fault::Duplicate) => return self.give_way(cx),
+                Some(fault) => return Poll::Ready(fault),
+                None => {}
             }
             let mut progress = self.tick.poll_tick(cx).is_ready();
             match self.step(cx) {
                 Ok(moved) => progress |= moved,
+                Err(Fault::Duplicate) => return self.give_way(cx),
                 Err(fault) => return Poll::Ready(fault),
             }
             if !progress {
@@ -375,6 +385,26 @@ impl<'e> Wire<'e> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Nothing more is sent, but what the peer sent before it knew of the better link is taken: it has acknowledged that, and
+    /// may be killed before it sends it again.
+    fn give_way(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        let socket = &self.socket;
+        let since = *self.gives_way.get_or_insert_with(|| {
+            // That the socket is broken already is found below.
+            let _ = SockRef::from(&socket.stream).shutdown(Shutdown::Write);
+            Instant::now()
+        });
+        while self.tick.poll_tick(cx).is_ready() {}
+        while since.elapsed() < GIVE_WAY && self.held.is_none() {
+            match self.read(cx) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(_) => break,
+            }
+        }
+        Poll::Ready(Fault::Duplicate)
     }
 
     /// One round of reading, merging and writing. Returns whether anything moved.
@@ -567,6 +597,36 @@ mod tests {
         let mut wire = Wire::new(&node.engine, socket, 1, 0, BytesMut::new());
         assert_eq!(poll_fn(|cx| wire.poll(cx)).await, Fault::Closed);
         node.check("DBSIZE", ":1001");
+    }
+
+    /// It has acknowledged that, too, and nobody sends it again on the better link.
+    #[tokio::test]
+    async fn what_a_node_had_sent_on_a_link_that_gives_way_is_read_to_its_end() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut there, _) = listener.accept().unwrap();
+        there.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (mut node, mut killed) = linked();
+        killed.engine.link_open(2, None, "127.0.0.1".into(), now());
+        let mut hello = Vec::new();
+        killed.engine.link_poll(2, now(), &mut hello);
+        killed.check("SET k v", "+OK");
+        io::Write::write_all(&mut there, &said(&killed)).unwrap();
+        node.engine.link_open(2, None, "127.0.0.1".into(), now());
+        let length = frame::length(&hello, frame::HELLO_BYTES_MAX).unwrap().unwrap();
+        node.engine.link_receive(2, &hello[..length], now(), 0).unwrap();
+        assert_eq!(node.engine.link_fault(1), Some(Fault::Duplicate));
+        let socket = Arc::new(LinkSocket { id: 1, stream, output: Mutex::default() });
+        let mut wire = Wire::new(&node.engine, socket, 1, 0, BytesMut::new());
+        let reading = poll_fn(|cx| wire.poll(cx));
+        let ended = async {
+            // It says that it sends no more, and then the other end closes.
+            while std::io::Read::read(&mut there, &mut [0; 64]).unwrap() > 0 {}
+            drop(there);
+        };
+        let (fault, ()) = tokio::join!(reading, ended);
+        assert_eq!(fault, Fault::Duplicate);
+        node.check("GET k", "$1 v");
     }
 
     #[tokio::test]
