@@ -888,11 +888,14 @@ impl Mesh {
         }
     }
 
-    /// Whether a peer gets an origin's batches from the origin itself.
+    /// Whether a peer gets an origin's batches from the origin itself. Not so if it has begun another life: as a replica, of
+    /// which none but its primary is told, it may have done so unnoticed but for what came of it.
     fn arrives_by_itself(&self, link: &Link, origin: Origin) -> bool {
+        let is_later = |(other, _): (Origin, _)| other.node() == origin.node() && other > origin;
         origin != self.own.origin
             && link.linked.contains(&origin.node())
             && self.members.get(&origin.node()).is_some_and(|state| state.member.origin == origin)
+            && !self.vector.iter().any(is_later)
     }
 }
 

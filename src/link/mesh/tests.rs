@@ -291,6 +291,21 @@ fn a_floor_that_leaves_out_a_member_does_not_count() {
 }
 
 #[test]
+fn what_a_life_wrote_that_is_known_to_be_over_is_passed_on() {
+    let (mut mesh, mut out) = (linked(), Vec::new());
+    let third = member(3).origin;
+    take(&mut mesh, 3, third, 1, 1);
+    mesh.closed(3, Fault::Closed, 0);
+    let heartbeat = Heartbeat { linked: vec![third.node()], ..heartbeat(Vector::default()) };
+    mesh.heartbeat(2, heartbeat, NTP64(u64::MAX), 0).unwrap();
+    mesh.poll(2, 0, &mut out);
+    assert!(!mesh.wants_to_send(2), "node 3 is there to tell it itself");
+    // As a replica of node 2, which nobody else is told of.
+    take(&mut mesh, 2, Origin::new(third.node(), 2), 1, 1);
+    assert!(mesh.wants_to_send(2));
+}
+
+#[test]
 fn what_a_pull_brought_without_its_batches_is_a_gap_for_others() {
     let mut mesh = linked();
     let third = member(3).origin;
