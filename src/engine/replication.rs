@@ -70,7 +70,7 @@ pub fn mesh_address(partner: &HostPort) -> Address {
 }
 
 /// The primary a configuration has the node follow.
-pub fn primary(config: &Config) -> Option<Address> {
+pub(super) fn primary(config: &Config) -> Option<Address> {
     config.replicaof.first().filter(|_| is_follower(config)).map(mesh_address)
 }
 
@@ -198,8 +198,8 @@ impl Engine {
     }
 
     /// Whom this node follows, or is to follow.
-    pub(super) fn primary(&self) -> Option<Address> {
-        self.config.read().replicaof.first().map(mesh_address).filter(|_| self.is_follower())
+    pub fn primary(&self) -> Option<Address> {
+        primary(&self.config.read())
     }
 
     /// Drops what is read back so far: it was dropped when it was there.

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use crate::config::{Config, Fsync};
+use crate::config::Fsync;
 use crate::engine::Engine;
 use crate::engine::facts::DiskFacts;
 use crate::engine::persistence::Read;
@@ -155,16 +155,16 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn open(
-        dir: &Path,
-        engine: &Engine,
-        config: &Config,
-    ) -> Result<(Arc<Journal>, Option<Read>), JournalError> {
+    pub fn open(dir: &Path, engine: &Engine) -> Result<(Arc<Journal>, Option<Read>), JournalError> {
+        let (appendonly, appendfsync, cuts) = {
+            let config = engine.config.read();
+            (config.appendonly, config.appendfsync, config.aof_load_truncated)
+        };
         let dir = dir.canonicalize().map_err(|error| JournalError::Io { file: dir.to_owned(), error })?;
         let journal = Arc::new(Journal {
             dir,
             on: AtomicBool::new(false),
-            always: AtomicBool::new(config.appendfsync == Fsync::Always),
+            always: AtomicBool::new(appendfsync == Fsync::Always),
             state: Mutex::default(),
             synced: watch::Sender::default(),
             sync: Sync::default(),
@@ -172,7 +172,7 @@ impl Journal {
             snapshot: Mutex::default(),
         });
         let files = Files::among(journal.names()?);
-        if !config.appendonly {
+        if !appendonly {
             if files != Ok(Files::default()) {
                 tracing::warn!("The data in {} is not read: appendonly is no", journal.dir.display());
             }
@@ -180,7 +180,7 @@ impl Journal {
         }
         let files = files?;
         engine.start_journal();
-        let read = journal.read_back(engine, &files, config.aof_load_truncated)?;
+        let read = journal.read_back(engine, &files, cuts)?;
         files.superfluous.iter().for_each(|name| journal.remove(name));
         journal.begin(engine, &files, Some(engine.epoch()))?;
         Ok((journal, Some(read).filter(|read| *read != Read::default())))

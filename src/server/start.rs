@@ -21,7 +21,7 @@ use super::{connection, log, peer, process, ticker, time};
 use crate::clock::NodeId;
 use crate::command::TABLES;
 use crate::config::Config;
-use crate::engine::{Engine, Seeds, replication};
+use crate::engine::{Engine, Seeds};
 use crate::link::frame::Member;
 use crate::link::mesh::MemberState;
 
@@ -119,10 +119,9 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
         tracing::warn!("Memory that was freed goes back to the system late: {error}");
     }
     let seeds = Seeds([a, b, c, d]);
-    let held = config.clone();
     let engine = Arc::new(Engine::new(identity.origin(), identity.floor(), threads, seeds, config, TABLES));
-    let (journal, read) = Journal::open(&dir, &engine, &held)?;
-    if read.is_some_and(|read| engine.is_follower() && read.follows != replication::primary(&held)) {
+    let (journal, read) = Journal::open(&dir, &engine)?;
+    if read.is_some_and(|read| engine.is_follower() && read.follows != engine.primary()) {
         engine.follow_anew(identity.reserve_life()?);
     }
     let run_id: String = run_id.iter().map(|word| format!("{word:016x}")).collect();

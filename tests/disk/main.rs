@@ -5,7 +5,7 @@
 //! under load, and every client keeps a record of what was acknowledged to it ([`record`]).
 //!
 //! Power loss itself cannot be had; what it leaves can: prefixes of files, copied from a running node or cut at every byte
-//! ([`power`]). A failing sync is injected where files are synced (`src/server/journal.rs`).
+//! ([`power`]). A failing sync is had in the unit tests of `src/server/journal`.
 //!
 //! A full disk is a small tmpfs that the test mounts, for which it has to be root. All of this takes a minute;
 //! `MELDIS_FAULTS=full` has more kills.

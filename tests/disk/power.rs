@@ -36,8 +36,8 @@ impl Within {
         config.set(&[("appendonly", "yes")], Caller::Local).unwrap();
         // A life that none of the servers of these tests has come to.
         let origin = Origin::new(NodeId::new(1 << 24), 1 << 20);
-        let engine = Engine::new(origin, NTP64(0), 1, Seeds([1, 2, 3, 4]), config.clone(), TABLES);
-        let (journal, _) = Journal::open(dir, &engine, &config)?;
+        let engine = Engine::new(origin, NTP64(0), 1, Seeds([1, 2, 3, 4]), config, TABLES);
+        let (journal, _) = Journal::open(dir, &engine)?;
         drop(journal);
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let now = Now::from_unix_ns(since.as_nanos());

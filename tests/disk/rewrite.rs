@@ -53,6 +53,7 @@ fn a_node_killed_at_any_moment_of_a_snapshot_loses_nothing() {
         until("it has begun", || {
             client.try_cmd(&["PING"]).is_ok() && names(&dir).iter().any(|name| name.contains("snapshot"))
         });
+        // At any moment of it.
         std::thread::sleep(Duration::from_micros(random.below(120_000) as u64));
         pair.node_mut(0).kill();
         let record = writer.end();

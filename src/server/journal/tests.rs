@@ -4,7 +4,7 @@
 use super::*;
 use crate::clock::{NTP64, NodeId, Origin};
 use crate::command::TABLES;
-use crate::config::Caller;
+use crate::config::{Caller, Config};
 use crate::engine::Seeds;
 use crate::engine::session::Session;
 use crate::resp::args::OwnedArgs;
@@ -23,8 +23,8 @@ fn start(dir: &Path, life: u32, appendfsync: &str) -> Node {
     config.set(&[("appendonly", "yes"), ("appendfsync", appendfsync)], Caller::Local).unwrap();
     let origin = Origin::new(NodeId::new(1 << 24), life);
     let seeds = Seeds([1, 2, 3, u64::from(life)]);
-    let engine = Arc::new(Engine::new(origin, NTP64(0), 1, seeds, config.clone(), TABLES));
-    let (journal, _) = Journal::open(dir, &engine, &config).unwrap();
+    let engine = Arc::new(Engine::new(origin, NTP64(0), 1, seeds, config, TABLES));
+    let (journal, _) = Journal::open(dir, &engine).unwrap();
     let session = engine.connect("c:1".into(), "s:1".into(), now(), 0);
     Node { engine, journal, session }
 }
