@@ -107,6 +107,10 @@ fn effects(c: &mut Call<'_, '_>) -> Result<(), Error> {
         }
     }
     let page = c.engine.effects(since.as_ref(), count).map_err(refusal)?;
+    if !page.effects.is_empty() {
+        // Nobody is to act on what a crash would make undone.
+        c.keys.hold_reply();
+    }
     c.reply.array(2);
     c.reply.bulk(page.next.to_string().as_bytes());
     c.reply.array(page.effects.len());

@@ -388,6 +388,11 @@ impl<'e> Keyspace<'e> {
         self.locks = Locks::None;
     }
 
+    /// See [`crate::link::outbox::Outbox::hold_reply`].
+    pub fn hold_reply(&self) {
+        self.engine.outbox.hold_reply(self.thread);
+    }
+
     /// Ends the batch. Returns whether it holds something to be sent.
     pub(super) fn finish(&mut self) -> bool {
         self.locks = Locks::None;

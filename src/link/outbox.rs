@@ -24,7 +24,7 @@ pub struct Slot {
 #[repr(align(128))]
 struct PaddedSlot {
     slot: Mutex<Slot>,
-    /// Something was put into it since its thread last asked.
+    /// Something was put into it since its thread last asked, or read that is to be kept.
     filled: AtomicBool,
 }
 
@@ -66,7 +66,7 @@ impl Outbox {
 
     /// Notes that a batch was put into the slot of a thread.
     pub fn fill(&self, thread: usize) {
-        self.slots[thread % self.slots.len()].filled.store(true, Ordering::Relaxed);
+        self.hold_reply(thread);
         self.begin();
     }
 
@@ -76,6 +76,11 @@ impl Outbox {
         if !self.filled.load(Ordering::Relaxed) {
             self.filled.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// Has a thread's next reply wait like that to a write, until all that was drained is kept: it tells of it.
+    pub fn hold_reply(&self, thread: usize) {
+        self.slots[thread % self.slots.len()].filled.store(true, Ordering::Relaxed);
     }
 
     /// Whether a batch was put into the slot of a thread since the thread last asked; it may be drained by now.

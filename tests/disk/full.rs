@@ -58,6 +58,7 @@ fn a_full_disk_refuses_writes_keeps_what_was_acknowledged_and_resumes() {
         let (mut server, disk) = on_small_disk(args, "2m");
         let mut client = server.client();
         client.ok(&["SET", "before", "1"]);
+        let token = client.run("MELD TOKEN").text();
         let writers = Writer::several(&server, "w");
         writers.iter().for_each(|writer| writer.has_written(3));
         disk.fill();
@@ -75,6 +76,9 @@ fn a_full_disk_refuses_writes_keeps_what_was_acknowledged_and_resumes() {
         assert_eq!(logged(&server, "The journal cannot be written"), 1, "{}", server.log_tail());
         assert!(server.log().lines().count() < 60, "{}", server.log_tail());
         let mut witness = server.client();
+        // What has changed here is told to nobody before it is kept.
+        let question = ["MELD", "EFFECTS", "SINCE", &token];
+        assert!(server.client().cmd(&question) == REFUSED, "effects are told that are not kept");
         records.iter().for_each(|record| {
             record.check(&mut |args| witness.ok(args));
         });
@@ -82,6 +86,7 @@ fn a_full_disk_refuses_writes_keeps_what_was_acknowledged_and_resumes() {
         disk.free();
         until("it takes writes again", || client.run("SET after 1") == "OK");
         until("it says so", || persistence(&mut client, "aof_last_write_status") == "ok");
+        assert!(!witness.ok(&question).items()[1].items().is_empty());
         assert_eq!(client.run("PING"), "PONG");
         assert!(logged(&server, "can be written again") > 0);
         // Full again, and killed at that point.

@@ -37,7 +37,7 @@ fn rewrite(server: &Server) {
 fn a_node_killed_at_any_moment_of_a_snapshot_loses_nothing() {
     let mut suite = Suite::new("disk rewrite: killed in the middle");
     let kills = if full() { 60 } else { 15 };
-    let mut pair = Pair::start(Options::new(2).args(ALWAYS));
+    let mut pair = Pair::start(Options::new(2).proxied().args(ALWAYS));
     pair.settle();
     let mut random = Random::new(Random::seed(631));
     // So much that a snapshot takes longer than a kill needs.
@@ -60,10 +60,14 @@ fn a_node_killed_at_any_moment_of_a_snapshot_loses_nothing() {
         whole += u64::from(
             names(&dir).iter().any(|name| name.starts_with("meldis.snapshot") && !name.ends_with(".new")),
         );
+        // By itself, without what the other was told.
+        pair.cut();
         pair.launch(0);
         let mut a = pair.client(0);
         record.check(&mut |args| a.ok(args));
         assert_eq!(a.run("GET k19999").int(), 19_999);
+        pair.heal();
+        pair.linked();
         records.push(record);
         suite.add(1);
     }

@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::Instant;
 
-use meldis::clock::{Origin, Stamp};
-use meldis::link::vector::Vector;
+use meldis::clock::{NTP64, NodeId, Origin, Stamp};
+use meldis::link::vector::{Progress, Vector};
 
 use crate::feed::{BatchId, Batches, Effect, Life};
 use crate::load::Unsure;
@@ -18,8 +19,8 @@ use crate::load::Unsure;
 pub(crate) struct History {
     /// In stamp order.
     pub(crate) effects: Vec<(BatchId, Effect)>,
-    /// How many were lost with their nodes.
-    pub(crate) lost: usize,
+    /// What was lost with its node.
+    pub(crate) lost: Vec<(BatchId, Effect)>,
     /// Keys, whatever their database.
     pub(crate) doubtful: BTreeSet<Vec<u8>>,
     /// Everything is in doubt.
@@ -38,18 +39,18 @@ impl History {
         unsure: &[Unsure],
     ) -> History {
         let mut history =
-            History { effects: Vec::new(), lost: 0, doubtful: BTreeSet::new(), all_doubtful: false };
+            History { effects: Vec::new(), lost: Vec::new(), doubtful: BTreeSet::new(), all_doubtful: false };
         for (id, effects) in batches {
             if id.1 <= vector.of(id.0).sequence {
                 history.effects.extend(effects.into_iter().map(|effect| (id, effect)));
                 continue;
             }
-            history.lost += effects.len();
-            let life = ended.values().find(|life| life.origin == id.0);
-            // Of one that lives: what an expiry killed is cleared at leisure.
-            if life.is_some_and(|life| life.was_pulled) {
+            // One that lives has written it since: what an expiry killed is cleared at leisure.
+            let Some(life) = ended.values().find(|life| life.origin == id.0) else { continue };
+            if life.was_pulled {
                 effects.iter().for_each(|effect| history.doubt(effect.key()));
             }
+            history.lost.extend(effects.into_iter().map(|effect| (id, effect)));
         }
         // Of one stamp, in the order they were written.
         history.effects.sort_by_key(|(_, effect)| effect.stamp);
@@ -113,4 +114,35 @@ impl History {
             text
         })
     }
+}
+
+#[test]
+fn lost_is_what_a_life_that_ended_had_told_nobody() {
+    let (ended, lives) = (Origin::new(NodeId::new(1 << 24), 1), Origin::new(NodeId::new(2 << 24), 1));
+    let effect = |origin| Effect {
+        stamp: Stamp::new(NTP64(7), origin),
+        keyspace: 0,
+        words: ["SET", "k", "v"].map(|word| word.as_bytes().to_vec()).to_vec(),
+        item: None,
+        kind: None,
+    };
+    let batches: Batches = [ended, lives]
+        .into_iter()
+        .flat_map(|origin| [1, 2].map(|number| ((origin, number), vec![effect(origin)])))
+        .collect();
+    let mut vector = Vector::default();
+    for origin in [ended, lives] {
+        vector.set(origin, Progress { sequence: 1, ..Progress::NONE });
+    }
+    let life = Life {
+        origin: ended,
+        tokens: Vec::new(),
+        read: Vector::default(),
+        collected_at: Instant::now(),
+        was_pulled: false,
+    };
+    let history = History::of(batches, &vector, &BTreeMap::from([(1, life)]), &[]);
+    let ids = |effects: &[(BatchId, Effect)]| effects.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+    assert_eq!(ids(&history.effects), [(ended, 1), (lives, 1)]);
+    assert_eq!(ids(&history.lost), [(ended, 2)]);
 }

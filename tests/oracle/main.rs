@@ -166,7 +166,7 @@ impl Round {
         let batches = std::mem::take(&mut *storm.batches.lock().unwrap());
         let history = History::of(batches, &vector, &storm.ended, &tally.unsure);
         let is_kept = self.disks && !storm.faults.contains_key(storm::WIPED);
-        assert!(history.lost == 0 || !is_kept, "{} effects are lost though every disk is kept", history.lost);
+        assert!(history.lost.is_empty() || !is_kept, "lost though every disk is kept: {:#?}", history.lost);
         let (compared, exceptions) = self.judge(&storm.cluster, &history);
         say(&format!(
             "oracle: seed {} round {}: {} nodes {} disks, {} commands, {} effects, {} lost, {} keys compared, {} of them among \
@@ -177,7 +177,7 @@ impl Round {
             if self.disks { "with" } else { "without" },
             tally.commands,
             history.effects.len(),
-            history.lost,
+            history.lost.len(),
             compared.keys,
             compared.doubtful,
             counts(&storm.faults),
