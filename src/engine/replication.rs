@@ -30,7 +30,7 @@ use crate::faults::Faults;
 use crate::link::backlog::Segment;
 use crate::link::batch::{Batch, Register};
 use crate::link::codec::{self, Malformed};
-use crate::link::frame::{self, Frame, Hello, Member, Seen};
+use crate::link::frame::{self, Frame, Globals, Hello, Member, Seen};
 use crate::link::mesh::{Address, Brought, Event, Fault, LinkId, Mesh, Roster, Timing, Verdict, Want};
 use crate::link::outbox::Drained;
 use crate::link::vector::{SEQUENCE_MAX, Vector};
@@ -112,6 +112,14 @@ struct Arrived<'a> {
     watermark: NTP64,
     seen: Seen,
     batches: &'a [u8],
+}
+
+/// What a giver has said.
+struct Differs {
+    vector: Vector,
+    ranges: Vec<u16>,
+    graves: Vec<u16>,
+    globals: Globals,
 }
 
 impl Engine {
@@ -373,58 +381,23 @@ impl Engine {
                     mesh.begin_pull(id, Want::All, self.range_digests(), now.unix_ms);
                 }
             }
-            Frame::PullBegin { digests, only } => {
-                mesh.end_recall(now.unix_ms);
-                self.sequence(mesh);
-                let globals = self.globals();
-                // The vector was fixed before the first digest is compared: what is written from here on is sent.
-                let (ranges, graves) = self.compare_ranges(&digests, only.as_deref());
-                mesh.give(id, ranges, graves, globals);
-                if only.is_none() {
-                    mesh.pass_over(id);
-                }
-            }
+            Frame::PullBegin { digests, only } => self.give(mesh, id, &digests, only.as_deref(), now),
             Frame::Differs { vector, ranges, graves, globals } => {
-                if globals.swaps.databases() > self.databases() {
-                    return Err(Fault::Frame(codec::malformed(FOREIGN_DATABASE).into()));
-                }
-                ranges.iter().chain(&graves).try_for_each(|range| range_number(*range).map(drop))?;
-                let flushes = globals.flushes.iter().map(|(_, stamp)| *stamp);
-                let registers = globals.registers.iter().map(|(_, stamp, _)| *stamp);
-                let stamps = flushes.chain(registers).chain(globals.swaps.stamps());
-                let promises = vector.iter().map(|(_, progress)| progress.watermark);
-                let newest = stamps.map(|stamp| stamp.time).chain(promises).max();
-                if self.is_ahead(mesh, id, newest, now) {
-                    return Ok(Received::Held);
-                }
-                self.sequence_unseeing(mesh);
-                if mesh.differs(id, vector.clone(), &ranges, &graves) {
-                    mesh.took(newest.unwrap_or(NTP64(0)));
-                    let author = Author::Gives(mesh.peer_of(id), &vector);
-                    let known = self.known(mesh, vector.of(self.clock.origin()).watermark);
-                    self.merge_globals(&globals, author, known, now, thread);
-                    self.note_given(mesh, mesh.peer_of(id), vector, globals);
-                }
+                return self.receive_differs(
+                    mesh,
+                    id,
+                    Differs { vector, ranges, graves, globals },
+                    now,
+                    thread,
+                );
             }
             Frame::Pull { range, from, graves } => {
                 range_number(range)?;
                 mesh.requested(id, range, from, graves)?;
             }
             Frame::Chunk { range, from, to, graves } => {
-                let Some(theirs) = mesh.given(id) else { return Ok(Received::Taken) };
-                let newest = newest_time(tail).map_err(frame::FrameError::from)?;
-                if self.is_ahead(mesh, id, newest, now) {
-                    return Ok(Received::Held);
-                }
-                mesh.took(newest.unwrap_or(NTP64(0)));
                 let chunk = Chunk { range: range_number(range)?, from, to, graves, records: tail };
-                let known = self.known(mesh, theirs.of(self.clock.origin()).watermark);
-                let vectors = Vectors { known, theirs: &theirs, giver: mesh.peer_of(id) };
-                let merged = self.merge_range(&chunk, vectors, now, thread);
-                let changed_keys = merged.map_err(frame::FrameError::from)?;
-                self.note_chunk(mesh, &chunk);
-                mesh.pulled(id, range, to, graves, Brought { bytes: tail.len(), changed_keys });
-                self.note_pulled(mesh);
+                return self.receive_chunk(mesh, id, &chunk, now, thread);
             }
             Frame::Compare { vector, digests } => self.compare(mesh, id, &vector, &digests),
             Frame::Compared { differ, unsure } => mesh.compared(id, &differ, &unsure),
@@ -464,6 +437,74 @@ impl Engine {
         }
         self.refresh_topology(mesh, now);
         Ok(())
+    }
+
+    /// A peer pulls: it gets to know which ranges differ.
+    fn give(&self, mesh: &mut Mesh, id: LinkId, digests: &[(u16, u64)], only: Option<&[u16]>, now: Now) {
+        mesh.end_recall(now.unix_ms);
+        self.sequence(mesh);
+        let globals = self.globals();
+        // The vector was fixed before the first digest is compared: what is written from here on is sent.
+        let (ranges, graves) = self.compare_ranges(digests, only);
+        mesh.give(id, ranges, graves, globals);
+        if only.is_none() {
+            mesh.pass_over(id);
+        }
+    }
+
+    fn receive_differs(
+        &self,
+        mesh: &mut Mesh,
+        id: LinkId,
+        Differs { vector, ranges, graves, globals }: Differs,
+        now: Now,
+        thread: usize,
+    ) -> Result<Received, Fault> {
+        if globals.swaps.databases() > self.databases() {
+            return Err(Fault::Frame(codec::malformed(FOREIGN_DATABASE).into()));
+        }
+        ranges.iter().chain(&graves).try_for_each(|range| range_number(*range).map(drop))?;
+        let flushes = globals.flushes.iter().map(|(_, stamp)| *stamp);
+        let registers = globals.registers.iter().map(|(_, stamp, _)| *stamp);
+        let stamps = flushes.chain(registers).chain(globals.swaps.stamps());
+        let promises = vector.iter().map(|(_, progress)| progress.watermark);
+        let newest = stamps.map(|stamp| stamp.time).chain(promises).max();
+        if self.is_ahead(mesh, id, newest, now) {
+            return Ok(Received::Held);
+        }
+        self.sequence_unseeing(mesh);
+        if mesh.differs(id, vector.clone(), &ranges, &graves) {
+            mesh.took(newest.unwrap_or(NTP64(0)));
+            let author = Author::Gives(mesh.peer_of(id), &vector);
+            let known = self.known(mesh, vector.of(self.clock.origin()).watermark);
+            self.merge_globals(&globals, author, known, now, thread);
+            self.note_given(mesh, mesh.peer_of(id), vector, globals);
+        }
+        Ok(Received::Taken)
+    }
+
+    fn receive_chunk(
+        &self,
+        mesh: &mut Mesh,
+        id: LinkId,
+        chunk: &Chunk<'_>,
+        now: Now,
+        thread: usize,
+    ) -> Result<Received, Fault> {
+        let Some(theirs) = mesh.given(id) else { return Ok(Received::Taken) };
+        let newest = newest_time(chunk.records).map_err(frame::FrameError::from)?;
+        if self.is_ahead(mesh, id, newest, now) {
+            return Ok(Received::Held);
+        }
+        mesh.took(newest.unwrap_or(NTP64(0)));
+        let known = self.known(mesh, theirs.of(self.clock.origin()).watermark);
+        let vectors = Vectors { known, theirs: &theirs, giver: mesh.peer_of(id) };
+        let changed_keys = self.merge_range(chunk, vectors, now, thread).map_err(frame::FrameError::from)?;
+        self.note_chunk(mesh, chunk);
+        let brought = Brought { bytes: chunk.records.len(), changed_keys };
+        mesh.pulled(id, chunk.range as u16, chunk.to, chunk.graves, brought);
+        self.note_pulled(mesh);
+        Ok(Received::Taken)
     }
 
     fn receive_segment(

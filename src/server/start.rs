@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::identity::{Identity, IdentityError};
@@ -92,59 +92,48 @@ fn announce(config: &Config, config_file: Option<&Path>) {
     }
 }
 
+/// Where connections are taken from.
+struct Doors {
+    listening: Listening,
+    /// Sockets that replace those there are.
+    changes: UnboundedReceiver<Vec<Listener>>,
+    unix: Option<Listener>,
+}
+
+impl Doors {
+    fn open(config: &Config) -> Result<Doors, StartError> {
+        let (listeners, changes) = unbounded_channel();
+        let listening = Listening::open(config, listeners)?;
+        let unix = match &config.unixsocket {
+            Some(path) => Some(listener::open_unix(path, config.unixsocketperm).inspect_err(|error| {
+                tracing::warn!("Failed opening Unix socket: bind: {error}");
+            })?),
+            None => None,
+        };
+        if listening.is_empty() && unix.is_none() {
+            return Err(StartError::Nowhere);
+        }
+        Ok(Doors { listening, changes, unix })
+    }
+}
+
 fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) -> Result<(), StartError> {
-    let now = time::now();
-    let threads = config.server_threads.max(1);
-    let [a, b, c, d, node, run_id @ ..] = random::<8>()?;
+    let started = Instant::now();
     // `dir` is the working directory by now; CONFIG SET dir does not move what is there.
     let dir = std::env::current_dir()?;
-    let identity = Identity::open(&dir, node, now.ntp)?;
+    let identity = Identity::open(&dir, random::<1>()?[0], time::now().ntp)?;
     let members = Members::open(&dir)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
-    let (listeners, listening_changes) = unbounded_channel();
-    let listening = Listening::open(&config, listeners)?;
-    let unix = match &config.unixsocket {
-        Some(path) => Some(listener::open_unix(path, config.unixsocketperm).inspect_err(|error| {
-            tracing::warn!("Failed opening Unix socket: bind: {error}");
-        })?),
-        None => None,
-    };
-    if listening.is_empty() && unix.is_none() {
-        return Err(StartError::Nowhere);
-    }
+    let doors = Doors::open(&config)?;
     let (port, pidfile, unixsocket) = (config.port, config.pidfile.clone(), config.unixsocket.clone());
-    let clients = u64::from(config.maxclients);
-    if let Err(error) = process::purge_in_background(config.jemalloc_bg_thread) {
-        tracing::warn!("Memory that was freed goes back to the system late: {error}");
-    }
-    let seeds = Seeds([a, b, c, d]);
-    let engine = Arc::new(Engine::new(identity.origin(), identity.floor(), threads, seeds, config, TABLES));
-    let (journal, read) = Journal::open(&dir, &engine)?;
-    if read.is_some_and(|read| engine.is_follower() && read.follows != engine.primary()) {
-        engine.follow_anew(identity.reserve_life()?);
-    }
-    let run_id: String = run_id.iter().map(|word| format!("{word:016x}")).collect();
-    *engine.facts.write() = process::at_start(config_file.as_deref(), run_id[..40].to_owned(), now.unix_ms);
-    let roster = members.roster();
-    for known in &roster.members {
-        let Member { origin, host, port, .. } = &known.member;
-        tracing::info!("Node {} at {host}:{port} is known from before", origin.node());
-    }
-    engine.restore(roster, now);
-    let shell = Arc::new(Shell::new(engine, identity, members, journal, senders));
-    let allowed = process::allow_clients(clients);
-    if allowed < clients {
-        tracing::warn!(
-            "The system allows {allowed} clients at once, not the {clients} of maxclients: see ulimit -n."
-        );
-        shell.clients_max.store(allowed, SeqCst);
-    }
+    let threads = config.server_threads.max(1);
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| unbounded_channel()).unzip();
+    let shell = revive(config, config_file.as_deref(), &dir, identity, members, senders)?;
     let host = ShellHost {
         severity,
-        started: Instant::now(),
+        started,
         config_file,
-        listening: Mutex::new(listening),
+        listening: Mutex::new(doors.listening),
         shell: Arc::downgrade(&shell),
     };
     let _ = shell.engine.host.set(Box::new(host));
@@ -162,24 +151,13 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     };
     let mut receivers = receivers.into_iter();
     let first = receivers.next().expect("there is at least one thread");
-    let mut running = Vec::new();
-    for (thread, receiver) in (1..).zip(receivers) {
-        let shell = shell.clone();
-        let work = move || -> io::Result<()> {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(take_connections(shell.clone(), receiver, thread));
-            finish(&runtime, &shell);
-            // Its links go on until then: without their tasks the partners' acknowledgements would be read by nobody.
-            let _ = runtime.block_on(shell.handed_over.subscribe().wait_for(|done| *done));
-            Ok(())
-        };
-        running.push(std::thread::Builder::new().name(format!("server-{thread}")).spawn(work)?);
-    }
+    let running = (1..).zip(receivers).map(|(thread, receiver)| spawn(&shell, thread, receiver));
+    let running = running.collect::<io::Result<Vec<_>>>()?;
     runtime.block_on(async {
         tokio::spawn(peer::supervise(shell.clone(), 0));
         tokio::spawn(ticker::run(shell.clone()));
         tokio::spawn(watch_signals(shell.clone()));
-        tokio::spawn(keep_listening(shell.clone(), listening_changes, unix));
+        tokio::spawn(keep_listening(shell.clone(), doors.changes, doors.unix));
         (0..threads).for_each(|thread| tracing::info!("Thread {thread} alive."));
         tracing::info!("Ready to accept connections");
         take_connections(shell.clone(), first, 0).await;
@@ -199,6 +177,64 @@ fn serve(config: Config, config_file: Option<PathBuf>, severity: log::Severity) 
     let _ = unixsocket.map(std::fs::remove_file);
     tracing::warn!("Meldis is now ready to exit, bye bye...");
     Ok(())
+}
+
+/// The node as its data directory has it.
+fn revive(
+    config: Config,
+    config_file: Option<&Path>,
+    dir: &Path,
+    identity: Identity,
+    members: Members,
+    senders: Vec<UnboundedSender<Incoming>>,
+) -> Result<Arc<Shell>, StartError> {
+    let now = time::now();
+    let [a, b, c, d, run_id @ ..] = random::<7>()?;
+    let clients = u64::from(config.maxclients);
+    if let Err(error) = process::purge_in_background(config.jemalloc_bg_thread) {
+        tracing::warn!("Memory that was freed goes back to the system late: {error}");
+    }
+    let (seeds, threads) = (Seeds([a, b, c, d]), senders.len());
+    let engine = Arc::new(Engine::new(identity.origin(), identity.floor(), threads, seeds, config, TABLES));
+    let (journal, read) = Journal::open(dir, &engine)?;
+    if read.is_some_and(|read| engine.is_follower() && read.follows != engine.primary()) {
+        engine.follow_anew(identity.reserve_life()?);
+    }
+    let run_id: String = run_id.iter().map(|word| format!("{word:016x}")).collect();
+    *engine.facts.write() = process::at_start(config_file, run_id[..40].to_owned(), now.unix_ms);
+    let roster = members.roster();
+    for known in &roster.members {
+        let Member { origin, host, port, .. } = &known.member;
+        tracing::info!("Node {} at {host}:{port} is known from before", origin.node());
+    }
+    engine.restore(roster, now);
+    let shell = Arc::new(Shell::new(engine, identity, members, journal, senders));
+    let allowed = process::allow_clients(clients);
+    if allowed < clients {
+        tracing::warn!(
+            "The system allows {allowed} clients at once, not the {clients} of maxclients: see ulimit -n."
+        );
+        shell.clients_max.store(allowed, SeqCst);
+    }
+    Ok(shell)
+}
+
+/// Serves connections on a thread of its own until the server stops.
+fn spawn(
+    shell: &Arc<Shell>,
+    thread: usize,
+    receiver: UnboundedReceiver<Incoming>,
+) -> io::Result<std::thread::JoinHandle<io::Result<()>>> {
+    let shell = shell.clone();
+    let work = move || -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(take_connections(shell.clone(), receiver, thread));
+        finish(&runtime, &shell);
+        // Its links go on until then: without their tasks the partners' acknowledgements would be read by nobody.
+        let _ = runtime.block_on(shell.handed_over.subscribe().wait_for(|done| *done));
+        Ok(())
+    };
+    std::thread::Builder::new().name(format!("server-{thread}")).spawn(work)
 }
 
 /// Bits nobody can guess.
