@@ -28,6 +28,7 @@ use meldis::store::delta::Change;
 use meldis::store::shard::RANGES;
 
 use crate::check;
+use crate::effects::Dropped;
 use crate::net::{PORT, host};
 use crate::random::Random;
 use crate::world::{World, stream};
@@ -342,14 +343,14 @@ impl World {
     /// What was dropped for a primary is there again if the disk did not come to hear of it.
     fn find_undropped(&mut self, node: usize, safe_life: Origin, vector: &Vector) {
         let at = &mut self.nodes[node];
-        let is_open = |life: &Origin| life.node() == at.id && *life >= safe_life;
-        let dropped = self.history.dropped.iter().filter(|(life, _)| is_open(life));
-        let is_back = |(life, since): &(&Origin, &NTP64)| {
-            let first = self.history.first_after(**life, **since);
-            first.is_some_and(|first| vector.of(**life).sequence >= first)
+        let is_open = |dropped: &Dropped| dropped.last.node() == at.id && dropped.last >= safe_life;
+        let dropped = self.history.dropped.iter().filter(|(_, dropped)| is_open(dropped));
+        let lives = dropped.map(|(life, dropped)| (*life, dropped.since));
+        let is_back = |(life, since): &(Origin, NTP64)| {
+            let first = self.history.first_after(*life, *since);
+            first.is_some_and(|first| vector.of(*life).sequence >= first)
         };
-        let back: Vec<(Origin, NTP64)> =
-            dropped.filter(is_back).map(|(life, since)| (*life, *since)).collect();
+        let back: Vec<(Origin, NTP64)> = lives.filter(is_back).collect();
         for (life, since) in back {
             self.history.dropped.remove(&life);
             at.apart_since = Some(since);

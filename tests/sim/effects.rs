@@ -21,12 +21,20 @@ pub struct History {
     batches: BTreeMap<Origin, BTreeMap<u64, Vec<u8>>>,
     /// A node gave stamps back: what was captured is not what stands.
     pub restated: bool,
-    /// What these wrote later than that is nowhere: they were alone, and then began anew as replicas.
-    pub dropped: BTreeMap<Origin, NTP64>,
+    /// Some of what these wrote is nowhere.
+    pub dropped: BTreeMap<Origin, Dropped>,
     /// Of lives that ended in a crash: what their nodes had of all origins when they were read back from disk.
     pub read_back: BTreeMap<Origin, Vector>,
     /// What clients added, in order, whatever the keyspace. Sums say totals only.
     amounts: BTreeMap<Counted, VecDeque<Amount>>,
+}
+
+/// What a life wrote later than that is nowhere: its node was alone, and then began anew as a replica.
+#[derive(Clone, Copy)]
+pub struct Dropped {
+    pub since: NTP64,
+    /// The life that ended with it; the other may be one before.
+    pub last: Origin,
 }
 
 /// Effects in stamp order, and what cannot be judged.
@@ -47,7 +55,7 @@ impl History {
 
     /// Whether what an origin wrote then is nowhere any more.
     pub fn is_dropped(&self, origin: Origin, time: NTP64) -> bool {
-        self.dropped.get(&origin).is_some_and(|since| time > *since)
+        self.dropped.get(&origin).is_some_and(|dropped| time > dropped.since)
     }
 
     /// The number of the first batch that an origin wrote later.

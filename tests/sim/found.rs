@@ -19,7 +19,7 @@ pub fn check(bug: Faults, schedule: &str) {
 }
 
 /// Plays what these seeds draw.
-fn play_drawn(seeds: &[u64]) {
+pub fn play_drawn(seeds: &[u64]) {
     for seed in seeds {
         if let Err(report) = play(&Schedule::draw(*seed), Faults::empty()) {
             panic!("{report}");

@@ -2,7 +2,7 @@
 
 use meldis::faults::Faults;
 
-use crate::found::check;
+use crate::found::{check, play_drawn};
 
 /// A piece of a snapshot was read behind a late batch that a tombstone had kept from coming back, and behind the collection of
 /// that tombstone, which the batch had been the last to wait for. The journal had the batch, and nothing that kept it from
@@ -136,4 +136,11 @@ fn no_tombstone_goes_while_a_snapshot_is_read() {
          crash 0 1000 kept silent
          calm",
     );
+}
+
+/// A node that had been promoted was killed, went on alone in its next life, and followed a primary: killed again before that was
+/// on its disk, it had what both lives had written.
+#[test]
+fn what_was_dropped_is_back_from_all_lives_if_the_disk_had_not_heard_of_it() {
+    play_drawn(&[370428]);
 }

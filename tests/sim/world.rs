@@ -22,7 +22,7 @@ use meldis::resp::args::OwnedArgs;
 
 use crate::check;
 use crate::disk::Disk;
-use crate::effects::History;
+use crate::effects::{Dropped, History};
 use crate::net::Network;
 use crate::random::Random;
 use crate::schedule::Plan;
@@ -100,7 +100,8 @@ pub struct World {
 fn drop_apart(at: &mut Node, history: &mut History) {
     let lives = std::mem::take(&mut at.apart_lives).into_iter().chain([at.life]);
     if let Some(since) = at.apart_since.take() {
-        history.dropped.extend(lives.map(|life| (life, since)));
+        let dropped = Dropped { since, last: at.life };
+        history.dropped.extend(lives.map(|life| (life, dropped)));
     }
 }
 
