@@ -28,10 +28,13 @@ impl Engine {
         }
         let equals: Vec<NodeId> = self.mesh.lock().linked_equals().collect();
         let (mut burials, mut visits) = (TICK_BUDGET, TICK_BUDGET);
-        for _ in 0..RANGES {
-            let range = self.upkeep_range.load(Ordering::Relaxed) % RANGES;
-            let mut events = Vec::new();
+        let first = self.upkeep_range.load(Ordering::Relaxed);
+        for range in (first..first + RANGES).map(|number| number % RANGES) {
             let mut cell = self.cell(range).lock();
+            if !cell.shard.is_upkeep_due(stable, now.unix_ms) {
+                continue;
+            }
+            let mut events = Vec::new();
             let mut more = false;
             if expires {
                 let buried = self.bury_due(&mut cell, now, burials, thread, &mut events);
@@ -50,9 +53,9 @@ impl Engine {
             died.iter().for_each(|(space, key)| self.clear_dead(*space, key, now, thread));
             self.publish_events(&events);
             if more || visits == 0 {
+                self.upkeep_range.store(range, Ordering::Relaxed);
                 return true;
             }
-            self.upkeep_range.store(range + 1, Ordering::Relaxed);
         }
         false
     }

@@ -358,6 +358,12 @@ impl Shard {
         Flushed(vec![dropped])
     }
 
+    /// Whether a key is past its expiry, or a grave may be collected.
+    pub fn is_upkeep_due(&self, stable: NTP64, now_ms: u64) -> bool {
+        let expires = self.expiring.peek().is_some_and(|Reverse((at_ms, ..))| *at_ms <= now_ms);
+        expires || self.graves.front().is_some_and(|grave| grave.time <= stable)
+    }
+
     /// Buries keys past their expiry, at most `budget`, calling back with each. Returns whether more are due.
     pub fn bury_due(&mut self, now_ms: u64, budget: usize, mut buried: impl FnMut(u32, &[u8])) -> bool {
         for _ in 0..budget {
