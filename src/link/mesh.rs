@@ -463,10 +463,9 @@ impl Mesh {
             link.had.join(&heartbeat.vector);
         }
         link.taken = Some(heartbeat.taken);
-        for origin in link.sent.keys().copied().collect::<Vec<_>>() {
-            if lost.contains(&origin.node()) {
-                link.sent.remove(&origin);
-            }
+        // Some of it may have come there behind a gap, which the lost node was to fill.
+        for (origin, sent) in link.sent.iter_mut().filter(|(origin, _)| lost.contains(&origin.node())) {
+            *sent = link.passed_over.of(*origin).sequence;
         }
         // Nobody knows more of this node's own batches than it does.
         let told = heartbeat.vector.iter().filter(|(origin, _)| *origin != own);

@@ -807,3 +807,10 @@ fn who_knows_nobody_collects_what_it_deletes() {
 fn who_is_linked_with_two_has_them_wait_for_each_other() {
     play_drawn(&[201210]);
 }
+
+/// Of three nodes two pulled from the third and lost each other: the third began to send what its ranges were bringing, said
+/// that its backlog lacked it, and the pulls began anew, with which the two lost each other again, without end.
+#[test]
+fn who_pulls_is_not_told_to_pull_because_it_loses_another() {
+    play_drawn(&[400653]);
+}

@@ -34,6 +34,8 @@ pub struct Link {
     pub leaving: bool,
     /// Last batch sent per origin.
     pub(super) sent: BTreeMap<Origin, u64>,
+    /// What goes to the peer as ranges, or has gone, and is not sent as batches besides.
+    pub(super) passed_over: Vector,
     pub(super) control: VecDeque<Frame>,
     /// A heartbeat of the peer's is wanted at once.
     pub(super) asks: bool,
@@ -89,6 +91,7 @@ impl Link {
             syncing: false,
             leaving: false,
             sent: BTreeMap::new(),
+            passed_over: Vector::default(),
             control: VecDeque::from([hello]),
             asks: false,
             requests: VecDeque::new(),

@@ -57,6 +57,18 @@ fn heartbeat(vector: Vector) -> Heartbeat {
     }
 }
 
+/// What it has to say on a link.
+fn said(mesh: &mut Mesh, id: LinkId) -> Vec<Frame> {
+    let mut out = Vec::new();
+    mesh.poll(id, 0, &mut out);
+    let mut frames = Vec::new();
+    while let Some(length) = frame::length(&out, frame::FRAME_BYTES_MAX).unwrap() {
+        frames.push(frame::read(&out[..length]).unwrap().0);
+        out.drain(..length);
+    }
+    frames
+}
+
 /// Takes a segment as the engine does.
 fn take(mesh: &mut Mesh, id: LinkId, origin: Origin, first: u64, count: u64) {
     if let Verdict::Merge { skip } = mesh.judge(origin, first, count).unwrap() {
@@ -324,15 +336,32 @@ fn what_a_pull_brought_without_its_batches_is_a_gap_for_others() {
         echo: None,
     };
     mesh.heartbeat(2, heartbeat, NTP64(u64::MAX), 0).unwrap();
-    let mut out = Vec::new();
-    mesh.poll(2, 0, &mut out);
-    let mut frames = Vec::new();
-    while let Some(length) = frame::length(&out, frame::FRAME_BYTES_MAX).unwrap() {
-        frames.push(frame::read(&out[..length]).unwrap().0);
-        out.drain(..length);
-    }
+    let frames = said(&mut mesh, 2);
     assert!(frames.contains(&Frame::Gap), "{frames:?}");
     assert!(!mesh.wants_to_send(2));
+}
+
+/// Else it would begin the pull anew, end the links whose batches it had taken meanwhile, and with the next loss of one begin
+/// anew again.
+#[test]
+fn who_pulls_everything_lacks_nothing_because_it_loses_a_link() {
+    let mut mesh = linked();
+    let third = member(3).origin;
+    mesh.begin_pull(3, Want::All, Vec::new(), 0);
+    assert!(mesh.differs(3, vector(&[(3, 5, 5)]), &[], &[]));
+    let mut linked = Heartbeat { linked: vec![third.node()], ..heartbeat(Vector::default()) };
+    mesh.heartbeat(2, linked.clone(), NTP64(u64::MAX), 0).unwrap();
+    mesh.give(2, Vec::new(), BTreeMap::new(), frame::Globals::default());
+    mesh.pass_over(2);
+    linked.linked.clear();
+    mesh.heartbeat(2, linked, NTP64(u64::MAX), 0).unwrap();
+    let frames = said(&mut mesh, 2);
+    assert!(!frames.contains(&Frame::Gap), "{frames:?}");
+    // What comes behind it is passed on.
+    take(&mut mesh, 3, third, 6, 1);
+    let is_next =
+        |frame: &Frame| matches!(frame, Frame::Segment { origin, first: 6, .. } if *origin == third);
+    assert!(said(&mut mesh, 2).iter().any(is_next));
 }
 
 #[test]
