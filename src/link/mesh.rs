@@ -464,9 +464,7 @@ impl Mesh {
         }
         link.taken = Some(heartbeat.taken);
         // Some of it may have come there behind a gap, which the lost node was to fill.
-        for (origin, sent) in link.sent.iter_mut().filter(|(origin, _)| lost.contains(&origin.node())) {
-            *sent = link.passed_over.of(*origin).sequence;
-        }
+        link.sent.retain(|origin, _| !lost.contains(&origin.node()));
         // Nobody knows more of this node's own batches than it does.
         let told = heartbeat.vector.iter().filter(|(origin, _)| *origin != own);
         for (origin, progress) in told.filter(|(_, progress)| progress.watermark <= limit) {
@@ -642,7 +640,7 @@ impl Mesh {
                 return;
             }
             let Some(link) = self.links.get(&id) else { return };
-            let after = link.vector.of(origin).sequence.max(link.sent.get(&origin).copied().unwrap_or(0));
+            let after = link.will_have(origin);
             if after >= have || origin == peer.origin || self.arrives_by_itself(link, origin) {
                 continue;
             }
@@ -686,8 +684,7 @@ impl Mesh {
             || !link.requests.is_empty()
             || !self.is_recalling()
                 && self.vector.iter().any(|(origin, progress)| {
-                    let after =
-                        link.vector.of(origin).sequence.max(link.sent.get(&origin).copied().unwrap_or(0));
+                    let after = link.will_have(origin);
                     after < progress.sequence
                         && origin != peer.origin
                         && !self.arrives_by_itself(link, origin)

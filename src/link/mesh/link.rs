@@ -131,6 +131,12 @@ impl Link {
         Some(promise_ahead_ms.saturating_add_signed(self.offset.ahead_us()? / 1000))
     }
 
+    /// The last batch of an origin that the peer has, or that is on its way to it.
+    pub(super) fn will_have(&self, origin: Origin) -> u64 {
+        let sent = self.sent.get(&origin).copied().unwrap_or(0);
+        sent.max(self.passed_over.of(origin).sequence).max(self.vector.of(origin).sequence)
+    }
+
     /// The node at the other end, once it said Hello.
     pub fn node(&self) -> Option<NodeId> {
         self.peer.as_ref().map(|peer| peer.origin.node())

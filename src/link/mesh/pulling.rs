@@ -237,10 +237,6 @@ impl Mesh {
     pub fn pass_over(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.passed_over.clone_from(&self.vector);
-        for (origin, progress) in self.vector.iter() {
-            let sent = link.sent.entry(origin).or_default();
-            *sent = (*sent).max(progress.sequence);
-        }
     }
 
     /// The giver's answer. Returns whether it belongs to the pull under way.

@@ -325,16 +325,7 @@ fn what_a_pull_brought_without_its_batches_is_a_gap_for_others() {
     mesh.begin_pull(2, Want::All, Vec::new(), 0);
     assert!(mesh.differs(2, vector(&[(3, 5, 5)]), &[], &[]));
     // Node 2 lost the link to node 3, and lacks what the backlog does not hold.
-    let heartbeat = Heartbeat {
-        vector: vector(&[(3, 2, 2)]),
-        floors: Vec::new(),
-        linked: Vec::new(),
-        syncing: false,
-        pulls: false,
-        taken: NTP64(0),
-        sent_us: 0,
-        echo: None,
-    };
+    let heartbeat = heartbeat(vector(&[(3, 2, 2)]));
     mesh.heartbeat(2, heartbeat, NTP64(u64::MAX), 0).unwrap();
     let frames = said(&mut mesh, 2);
     assert!(frames.contains(&Frame::Gap), "{frames:?}");
